@@ -1,0 +1,5 @@
+import { Command } from 'commander';
+
+export function embedCommand(): Command {
+  return new Command('embed').description('embed');
+}

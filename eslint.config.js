@@ -1,0 +1,55 @@
+import js from '@eslint/js';
+import tseslint from 'typescript-eslint';
+
+// Imports point one way: base <- encoder <- evaluation <- trainer; encoder, evaluation <- server; everything <- cli.
+const mayImport = {
+  base: [],
+  encoder: ['base'],
+  evaluation: ['base', 'encoder'],
+  trainer: ['base', 'encoder', 'evaluation'],
+  server: ['base', 'encoder', 'evaluation'],
+};
+const rooms = ['base', 'encoder', 'evaluation', 'trainer', 'server', 'cli', 'bench', 'test'];
+
+const boundaries = Object.entries(mayImport).map(([room, allowed]) => ({
+  files: [`${room}/**/*.ts`],
+  rules: {
+    'no-restricted-imports': [
+      'error',
+      {
+        patterns: [
+          {
+            group: rooms.filter((r) => r !== room && !allowed.includes(r)).flatMap((r) => [`**/../${r}/**`]),
+            message: `${room}/ may import only from ${['itself', ...allowed].join(', ')} (docs/ARCHITECTURE.md).`,
+          },
+          ...(room === 'trainer'
+            ? []
+            : [
+                {
+                  group: ['@tensorflow/*'],
+                  message: 'Only trainer/ knows TensorFlow (docs/ARCHITECTURE.md).',
+                },
+              ]),
+        ],
+      },
+    ],
+  },
+}));
+
+export default tseslint.config(
+  { ignores: ['dist/', '.build/', 'node_modules/', 'server/http/openapi.ts'] },
+  js.configs.recommended,
+  ...tseslint.configs.recommended,
+  {
+    rules: {
+      '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
+      eqeqeq: 'error',
+    },
+  },
+  {
+    files: ['**/*.js', '**/*.mjs'],
+    languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly' } },
+  },
+  ...boundaries,
+);

@@ -1,0 +1,35 @@
+import type { EncodeOptions, Encoder } from '../../encoder/encoder.js';
+
+/** Inference in worker threads; the event loop only queues texts and receives vectors. */
+export interface Inference extends Encoder {
+  encode(texts: readonly string[], options?: InferenceOptions): Promise<Float32Array>;
+  /** Tokens of each text, special ones included, before truncation. */
+  tokenize(texts: readonly string[]): Promise<Token[][]>;
+  /** Like `tokenize`, the number alone. */
+  countTokens(texts: readonly string[]): Promise<number[]>;
+  stats(): InferenceStats;
+}
+
+export interface InferenceOptions extends EncodeOptions {
+  /** `bulk` work never delays `interactive` work by more than one batch. Default interactive. */
+  priority?: 'interactive' | 'bulk';
+  /** false: vectors as pooled, not scaled to length 1. Default: as the model folder says. */
+  normalize?: boolean;
+}
+
+export interface Token {
+  id: number;
+  text: string;
+  special: boolean;
+}
+
+export interface InferenceStats {
+  workers: number;
+  threadsPerWorker: number;
+  /** Texts waiting, not yet handed to a worker. */
+  queuedTexts: number;
+  /** Totals since start. */
+  texts: number;
+  tokens: number;
+  batches: number;
+}

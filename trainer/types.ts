@@ -1,0 +1,54 @@
+import type { Random } from '../base/random.js';
+
+/** n token sequences laid end to end: no padding. */
+export interface PackedBatch {
+  /** Token ids, [totalTokens]. */
+  ids: Int32Array;
+  /** Where each sequence begins, and the end of the last: [n + 1]. */
+  offsets: Int32Array;
+}
+
+/** A named tensor on the JavaScript side, row-major. */
+export interface HostTensor {
+  shape: number[];
+  data: Float32Array;
+}
+
+/** A view of a text (JEPA's transformation); pure: all chance comes from `random`. */
+export interface View {
+  readonly name: string;
+  apply(text: string, random: Random): string;
+}
+
+/** What one optimizer step reports. Loss terms are weighted as they enter the sum. */
+export interface StepReport {
+  loss: number;
+  /** VICReg: invariance, variance, covariance (weighted). */
+  terms: Record<string, number>;
+  /** Mean over dimensions of the pooled vectors' std after L2 normalization, times sqrt(d). */
+  std: number;
+  /** Norm of the whole gradient before clipping. */
+  gradientNorm: number;
+  /** Real tokens in the step (both views). */
+  tokens: number;
+}
+
+/**
+ * What the loop needs from the numerics: a model with an objective on it, and its optimizer. TensorFlow
+ * stays behind it.
+ */
+export interface TrainableEncoder {
+  /** One step on two views of the same n texts. `seed` decides dropout. @throws UserError `backend` when the loss is not finite */
+  step(
+    views: [PackedBatch, PackedBatch],
+    options: { learningRate: number; seed: number },
+  ): Promise<StepReport>;
+  /** Pooled vectors without dropout and without L2: n x d, row-major. */
+  embed(batch: PackedBatch): Promise<Float32Array>;
+  /** The encoder's tensors under Hugging Face's names (no `bert.` prefix). */
+  weights(): Promise<Map<string, HostTensor>>;
+  /** All that a resume needs: weights, expander, optimizer moments and step count. */
+  state(): Promise<Map<string, HostTensor>>;
+  restore(state: Map<string, HostTensor>): void;
+  dispose(): void;
+}

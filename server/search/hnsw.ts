@@ -1,0 +1,188 @@
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+
+import hnswlib from 'hnswlib-node';
+
+import { messageOf } from '../../base/errors.js';
+import { besideName, exists, readJson, sha256File, writeFileAtomic } from '../../base/files.js';
+import type { Scored } from './vectors.js';
+
+/**
+ * Malkov and Yashunin 2016 (arXiv 1603.09320). Neighbours a node, candidates while building, and the
+ * least candidates while searching: bench/search.ts measures recall and time for these.
+ */
+export const HNSW_PARAMETERS = Object.freeze({ m: 16, efConstruction: 200, efSearch: 128, seed: 1 });
+
+/** Which vectors an index file holds: another fingerprint or shape is another index. */
+export interface HnswIdentity {
+  fingerprint: string;
+  dimensions: number;
+}
+
+interface Manifest extends HnswIdentity {
+  version: 1;
+  file: string;
+  bytes: number;
+  sha256: string;
+  /** Vectors in the file, deleted ones included. */
+  count: number;
+  /** The highest key in the file: later ones are still to be added. */
+  lastKey: number;
+  m: number;
+  efConstruction: number;
+}
+
+const MANIFEST = 'index.json';
+/** hnswlib-node takes labels as 32-bit numbers. */
+const MAX_LABEL = 2 ** 32 - 1;
+
+/** hnswlib's graph over length-1 vectors; a vector's label is its key. */
+export class HnswGraph {
+  private deleted = 0;
+
+  private constructor(
+    private readonly graph: hnswlib.HierarchicalNSW,
+    private readonly labels: Set<number>,
+  ) {}
+
+  static empty(dimensions: number, capacity: number): HnswGraph {
+    const graph = new hnswlib.HierarchicalNSW('ip', dimensions);
+    const { m, efConstruction, seed } = HNSW_PARAMETERS;
+    graph.initIndex(Math.max(1024, capacity), m, efConstruction, seed);
+    return new HnswGraph(graph, new Set());
+  }
+
+  /** Vectors that a search can find. */
+  get size(): number {
+    return this.labels.size;
+  }
+
+  /** Share of the graph's nodes that are deleted: they cost time and memory until a rebuild. */
+  get deletedShare(): number {
+    return this.deleted / Math.max(1, this.deleted + this.labels.size);
+  }
+
+  has(key: number): boolean {
+    return this.labels.has(key);
+  }
+
+  keys(): Iterable<number> {
+    return this.labels;
+  }
+
+  add(key: number, vector: Float32Array): void {
+    if (key > MAX_LABEL) throw new Error(`key ${key} is beyond what hnswlib-node can label`);
+    const capacity = this.graph.getMaxElements();
+    if (this.graph.getCurrentCount() >= capacity) this.graph.resizeIndex(Math.ceil(capacity * 1.5));
+    this.graph.addPoint(Array.from(vector), key);
+    this.labels.add(key);
+  }
+
+  remove(key: number): void {
+    if (!this.labels.delete(key)) return;
+    this.graph.markDelete(key);
+    this.deleted++;
+  }
+
+  /** About the k nearest, best first, with approximate cosines. */
+  search(query: Float32Array, k: number, accept?: (key: number) => boolean): Scored[] {
+    const wanted = Math.min(k, this.size);
+    if (wanted === 0) return [];
+    this.graph.setEf(Math.max(HNSW_PARAMETERS.efSearch, 2 * wanted));
+    const { neighbors, distances } = this.graph.searchKnn(Array.from(query), wanted, accept);
+    return neighbors.map((key, i) => ({ key, score: 1 - distances[i] }));
+  }
+
+  /**
+   * Writes the graph beside, fsyncs, renames, and then names it in the manifest; what was there before
+   * stays valid until that moment. The graph must not change before the promise resolves.
+   */
+  async save(folder: string, identity: HnswIdentity): Promise<void> {
+    let lastKey = 0;
+    for (const key of this.labels) if (key > lastKey) lastKey = key;
+    const file = `hnsw-${Date.now().toString(36)}-${lastKey}.bin`;
+    const beside = besideName(path.join(folder, file));
+    try {
+      await this.graph.writeIndex(beside);
+      const handle = await open(beside, 'r');
+      try {
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      const manifest: Manifest = {
+        version: 1,
+        ...identity,
+        file,
+        bytes: (await stat(beside)).size,
+        sha256: await sha256File(beside),
+        count: this.graph.getCurrentCount(),
+        lastKey,
+        m: HNSW_PARAMETERS.m,
+        efConstruction: HNSW_PARAMETERS.efConstruction,
+      };
+      await rename(beside, path.join(folder, file));
+      await writeFileAtomic(path.join(folder, MANIFEST), JSON.stringify(manifest, null, 2) + '\n');
+    } finally {
+      await rm(beside, { force: true });
+    }
+    await removeOtherFiles(folder, file);
+  }
+
+  /**
+   * Reads the graph that the manifest names.
+   *
+   * @param live the keys that the truth holds: others in the file are marked deleted
+   * @returns the graph, or why there is none to use
+   */
+  static async load(
+    folder: string,
+    identity: HnswIdentity,
+    live: { has(key: number): boolean },
+  ): Promise<{ graph: HnswGraph } | { reason: string }> {
+    try {
+      if (!(await exists(path.join(folder, MANIFEST)))) return { reason: 'no index file' };
+      const manifest = await readJson<Manifest>(path.join(folder, MANIFEST));
+      const mismatch = (
+        [
+          ['version', 1],
+          ['fingerprint', identity.fingerprint],
+          ['dimensions', identity.dimensions],
+          ['m', HNSW_PARAMETERS.m],
+          ['efConstruction', HNSW_PARAMETERS.efConstruction],
+        ] as const
+      ).find(([field, expected]) => manifest[field] !== expected);
+      if (mismatch) return { reason: `the index file is of another ${mismatch[0]}` };
+      const file = path.join(folder, path.basename(manifest.file));
+      if (!(await exists(file))) return { reason: 'the index file is missing' };
+      if ((await stat(file)).size !== manifest.bytes || (await sha256File(file)) !== manifest.sha256)
+        return { reason: 'the index file is damaged' };
+
+      const hnsw = new hnswlib.HierarchicalNSW('ip', identity.dimensions);
+      await hnsw.readIndex(file);
+      // Every label counts as present until the truth says otherwise; marking one twice is an error in hnswlib.
+      const graph = new HnswGraph(hnsw, new Set());
+      for (const label of hnsw.getIdsList()) {
+        if (live.has(label)) graph.labels.add(label);
+        else {
+          graph.deleted++;
+          try {
+            hnsw.markDelete(label);
+          } catch {
+            // It was deleted before the file was written.
+          }
+        }
+      }
+      return { graph };
+    } catch (error) {
+      return { reason: `the index file can't be read (${messageOf(error)})` };
+    }
+  }
+}
+
+/** Graphs that the manifest no longer names, and partial ones of a process that was killed. */
+async function removeOtherFiles(folder: string, keep: string): Promise<void> {
+  for (const name of await readdir(folder))
+    if (name !== keep && /^\.?hnsw-.*\.(bin|partial)$/.test(name))
+      await rm(path.join(folder, name), { force: true });
+}

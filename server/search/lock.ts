@@ -1,0 +1,28 @@
+import path from 'node:path';
+
+import Database from 'better-sqlite3';
+
+import { UserError } from '../../base/errors.js';
+
+/**
+ * Keeps a second server off a data folder. The lock is SQLite's own on an empty database, that is, the
+ * operating system's: it ends with the process, kill -9 included, and leaves nothing stale.
+ *
+ * @returns what releases it
+ * @throws UserError `unavailable` when another process has it
+ */
+export function lockFolder(folder: string): () => void {
+  const db = new Database(path.join(folder, 'lock'), { timeout: 0 });
+  try {
+    db.exec('BEGIN EXCLUSIVE');
+  } catch (error) {
+    db.close();
+    if ((error as { code?: string }).code !== 'SQLITE_BUSY') throw error;
+    throw new UserError(
+      'unavailable',
+      `${folder}: in use by another sentence-jepa server. Stop that one, or name another --data-dir`,
+      { cause: error },
+    );
+  }
+  return () => db.close();
+}

@@ -1,0 +1,103 @@
+import { existsSync } from 'node:fs';
+
+import Database from 'better-sqlite3';
+
+import { UserError } from '../../base/errors.js';
+
+/**
+ * One entry a schema version; `user_version` counts how many a file has had. Entries are never edited
+ * once released: a change is another entry.
+ *
+ * A document's `key` names one version of it: replacing a document gives it another key, and keys are
+ * never used twice (AUTOINCREMENT). So (generation, key) -> vector never changes, keys grow in the order
+ * of the writes, and whatever is derived from the table catches up by comparing keys.
+ */
+const migrations = [
+  `CREATE TABLE documents (
+     key INTEGER PRIMARY KEY AUTOINCREMENT,
+     id TEXT NOT NULL UNIQUE,
+     text TEXT NOT NULL,
+     metadata TEXT
+   ) STRICT;
+
+   CREATE VIRTUAL TABLE lexicon USING fts5(
+     text, content='documents', content_rowid='key', tokenize='unicode61'
+   );
+   CREATE TRIGGER documents_inserted AFTER INSERT ON documents BEGIN
+     INSERT INTO lexicon(rowid, text) VALUES (new.key, new.text);
+   END;
+   CREATE TRIGGER documents_deleted AFTER DELETE ON documents BEGIN
+     INSERT INTO lexicon(lexicon, rowid, text) VALUES ('delete', old.key, old.text);
+   END;
+
+   CREATE TABLE generations (
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     model TEXT NOT NULL,
+     fingerprint TEXT NOT NULL UNIQUE,
+     dimensions INTEGER NOT NULL,
+     state TEXT NOT NULL CHECK (state IN ('building', 'live', 'retired')),
+     created TEXT NOT NULL
+   ) STRICT;
+   CREATE UNIQUE INDEX one_live_generation ON generations(state) WHERE state = 'live';`,
+];
+
+/**
+ * Opens the database for its one writer, made or migrated as needed.
+ *
+ * @throws UserError `invalid` for the schema of a later version, `corrupt` for a file that is no database
+ */
+export function openForWriting(file: string): Database.Database {
+  return translated(file, () => {
+    const isThere = existsSync(file);
+    const db = new Database(file);
+    try {
+      // Vectors are 1.5 KB and more: on 4 KB pages a quarter of the file would be gaps.
+      if (!isThere) db.pragma('page_size = 16384');
+      db.pragma('journal_mode = WAL');
+      // An answered write survives a power cut, not only a crash of the process.
+      db.pragma('synchronous = FULL');
+      migrate(db, file);
+      return db;
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+  });
+}
+
+function migrate(db: Database.Database, file: string): void {
+  const version = db.pragma('user_version', { simple: true }) as number;
+  if (version > migrations.length)
+    throw new UserError(
+      'invalid',
+      `${file}: written by a later version of sentence-jepa (schema ${version}, this one knows up to ${migrations.length}). Update sentence-jepa, or name another --data-dir`,
+    );
+  db.transaction(() => {
+    for (const sql of migrations.slice(version)) db.exec(sql);
+    db.pragma(`user_version = ${migrations.length}`);
+  }).immediate();
+}
+
+/** Runs something on the database; SQLite's errors become ones that say what to do. */
+export function translated<T>(file: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const code = (error as { code?: string }).code ?? '';
+    if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_WRITE')
+      throw new UserError(
+        'unavailable',
+        `${file}: the disk is full; nothing of this write was stored. Free some space and send it again`,
+        { cause: error },
+      );
+    if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT'))
+      throw new UserError(
+        'corrupt',
+        `${file}: not a SQLite database, or damaged. Restore it from a backup, or name another --data-dir`,
+        { cause: error },
+      );
+    if (code === 'SQLITE_CANTOPEN' || code.startsWith('SQLITE_READONLY') || code === 'SQLITE_PERM')
+      throw new UserError('unavailable', `${file}: no permission to write it`, { cause: error });
+    throw error;
+  }
+}

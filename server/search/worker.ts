@@ -1,0 +1,150 @@
+import { UserError } from '../../base/errors.js';
+import { answerCalls, emitEvent, type CallContext } from '../threads.js';
+import type { Document, DuplicatePair, Hit } from './collection.js';
+import { SearchEngine, unitRows, type EngineOptions, type EngineSearch } from './engine.js';
+import type { Change, Write } from './store.js';
+
+/** More documents than this are not merged into one transaction: searches wait while it runs. */
+const GROUP_DOCUMENTS = 1000;
+
+interface Pending {
+  write: Write;
+  resolve(changes: Change[]): void;
+  reject(error: unknown): void;
+}
+
+let engine: SearchEngine | undefined;
+let pending: Pending[] = [];
+
+function opened(): SearchEngine {
+  if (!engine) throw new UserError('not-ready', 'the collection is not open');
+  return engine;
+}
+
+/** Group commit: all writes that came in while the last transaction ran go into the next. */
+function commit(write: Write): Promise<Change[]> {
+  return new Promise((resolve, reject) => {
+    pending.push({ write, resolve, reject });
+    if (pending.length === 1) setImmediate(commitPending);
+  });
+}
+
+function commitPending(): void {
+  const writes = pending;
+  pending = [];
+  for (const group of groups(writes)) {
+    try {
+      const changes = opened().write(group.map(({ write }) => write));
+      group.forEach(({ resolve }, i) => resolve(changes[i]));
+    } catch (error) {
+      for (const { reject } of group) reject(error);
+    }
+  }
+  report();
+  reportWhenSettled();
+}
+
+/** One write is never split over two transactions, so each is stored whole or not at all. */
+function* groups(writes: Pending[]): Generator<Pending[]> {
+  let group: Pending[] = [];
+  let documents = 0;
+  for (const item of writes) {
+    const size = 'put' in item.write ? item.write.put.length : 1;
+    if (group.length > 0 && documents + size > GROUP_DOCUMENTS) {
+      yield group;
+      group = [];
+      documents = 0;
+    }
+    group.push(item);
+    documents += size;
+  }
+  yield group;
+}
+
+/** What `info` answers on the other side without asking. */
+export interface StatusEvent {
+  status: ReturnType<SearchEngine['status']>;
+}
+
+export interface LogEvent {
+  log: string;
+}
+
+function report(): void {
+  emitEvent({ status: opened().status() } satisfies StatusEvent);
+}
+
+let waitsForSettling = false;
+
+function reportWhenSettled(): void {
+  if (waitsForSettling) return;
+  waitsForSettling = true;
+  void opened()
+    .settled()
+    .then(() => {
+      waitsForSettling = false;
+      if (engine) report();
+    });
+}
+
+const handlers = {
+  /** @returns how many documents have no vector of the model yet */
+  open(options: EngineOptions): number {
+    engine = SearchEngine.open({
+      ...options,
+      log: (message) => emitEvent({ log: message } satisfies LogEvent),
+    });
+    return engine.countMissing();
+  },
+
+  missing({ after, limit }: { after: number; limit: number }): { key: number; text: string }[] {
+    return opened().missing(after, limit);
+  },
+
+  addMissing({ keys, vectors }: { keys: number[]; vectors: Float32Array }): void {
+    opened().addMissing(keys, vectors);
+  },
+
+  async activate(): Promise<void> {
+    await opened().activate();
+    report();
+    reportWhenSettled();
+  },
+
+  async upsert(input: {
+    documents: readonly Document[];
+    vectors: Float32Array;
+  }): Promise<{ inserted: number; replaced: number }> {
+    const { documents, vectors } = input;
+    const rows = unitRows(vectors, documents.length, opened().status().generation.dimensions);
+    const changes = await commit({ put: documents.map((document, i) => ({ ...document, vector: rows[i] })) });
+    const replaced = changes.filter((change) => 'added' in change && change.replaced !== undefined).length;
+    return { inserted: changes.length - replaced, replaced };
+  },
+
+  async remove(id: string): Promise<boolean> {
+    return (await commit({ remove: id })).length > 0;
+  },
+
+  search(input: EngineSearch): Hit[] {
+    const vector = input.vector && unitRows(input.vector, 1, input.vector.length)[0];
+    return opened().search({ ...input, vector });
+  },
+
+  pairs(
+    { threshold, limit }: { threshold: number; limit: number },
+    { signal }: CallContext,
+  ): Promise<DuplicatePair[]> {
+    return opened().pairs(threshold, limit, signal);
+  },
+
+  async close(): Promise<void> {
+    if (pending.length > 0) commitPending();
+    await engine?.close();
+    engine = undefined;
+  },
+};
+
+export type SearchHandlers = typeof handlers;
+
+answerCalls(handlers);

@@ -1,0 +1,151 @@
+import { parentPort, Worker } from 'node:worker_threads';
+
+import { messageOf, UserError, type ErrorKind } from '../base/errors.js';
+
+/** What a handler in a thread knows of the call it answers. */
+export interface CallContext {
+  signal: AbortSignal;
+  /** Buffers of the answer that are moved to the caller instead of copied. */
+  transfer: ArrayBuffer[];
+}
+
+/** The calls a thread answers, by name; one argument each, so that it crosses as one message. */
+export type Handlers = Record<string, (input: never, context: CallContext) => unknown>;
+
+type Input<H extends Handlers, K extends keyof H> = Parameters<H[K]>[0];
+type Output<H extends Handlers, K extends keyof H> = Awaited<ReturnType<H[K]>>;
+
+type ToThread = { call: number; name: string; input: unknown } | { cancel: number };
+type FromThread =
+  { call: number; output: unknown } | { call: number; error: ThreadError } | { event: unknown };
+
+/** An error's parts that survive a message: structured cloning drops the class and the kind. */
+interface ThreadError {
+  kind?: ErrorKind;
+  name: string;
+  message: string;
+  stack?: string;
+}
+
+function packError(error: unknown): ThreadError {
+  return {
+    ...(error instanceof UserError && { kind: error.kind }),
+    name: error instanceof Error ? error.name : 'Error',
+    message: messageOf(error),
+    ...(error instanceof Error && { stack: error.stack }),
+  };
+}
+
+function unpackError(packed: ThreadError): Error {
+  if (packed.kind) return new UserError(packed.kind, packed.message);
+  const error = new Error(packed.message);
+  error.name = packed.name;
+  error.stack = packed.stack;
+  return error;
+}
+
+/** A worker thread that answers calls. `H` is the type of the object that it passes to `answerCalls`. */
+export class Thread<H extends Handlers> {
+  private readonly worker: Worker;
+  private readonly waiting = new Map<number, PromiseWithin>();
+  private lastCall = 0;
+  private stopped: UserError | undefined;
+  /** Resolves when the thread is gone, with the reason; every open call has been rejected with it. */
+  readonly ended: Promise<UserError>;
+
+  /** @param what what the thread does, for messages: "inference" */
+  constructor(
+    script: URL,
+    private readonly what: string,
+    options: { workerData?: unknown; onEvent?: (event: unknown) => void } = {},
+  ) {
+    this.worker = new Worker(script, { workerData: options.workerData });
+    this.worker.on('message', (message: FromThread) => {
+      if ('event' in message) return options.onEvent?.(message.event);
+      const waiting = this.waiting.get(message.call);
+      this.waiting.delete(message.call);
+      if ('error' in message) waiting?.reject(unpackError(message.error));
+      else waiting?.resolve(message.output);
+    });
+    let cause: unknown;
+    this.worker.on('error', (error) => (cause = error));
+    this.ended = new Promise((resolve) => {
+      this.worker.once('exit', (code) => {
+        const reason = cause === undefined ? `exit code ${code}` : messageOf(cause);
+        this.stopped = new UserError('backend', `the ${this.what} thread stopped: ${reason}`, { cause });
+        for (const waiting of this.waiting.values()) waiting.reject(this.stopped);
+        this.waiting.clear();
+        resolve(this.stopped);
+      });
+    });
+  }
+
+  /**
+   * @param options.transfer buffers in `input` that move to the thread; the caller's views become empty
+   * @throws what the handler threw; UserError `backend` when the thread died; the signal's reason
+   */
+  async call<K extends keyof H & string>(
+    name: K,
+    input: Input<H, K>,
+    options: { transfer?: ArrayBuffer[]; signal?: AbortSignal } = {},
+  ): Promise<Output<H, K>> {
+    const { signal, transfer } = options;
+    signal?.throwIfAborted();
+    if (this.stopped) throw this.stopped;
+    const call = ++this.lastCall;
+    let cancel: (() => void) | undefined;
+    try {
+      return await new Promise<Output<H, K>>((resolve, reject) => {
+        this.waiting.set(call, { resolve: resolve as (output: unknown) => void, reject });
+        cancel = (): void => {
+          this.waiting.delete(call);
+          this.worker.postMessage({ cancel: call } satisfies ToThread);
+          reject(signal?.reason);
+        };
+        signal?.addEventListener('abort', cancel, { once: true });
+        this.worker.postMessage({ call, name, input } satisfies ToThread, transfer);
+      });
+    } finally {
+      if (cancel) signal?.removeEventListener('abort', cancel);
+    }
+  }
+
+  async terminate(): Promise<void> {
+    await this.worker.terminate();
+    await this.ended;
+  }
+}
+
+interface PromiseWithin {
+  resolve(output: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** In the thread: answers calls until the thread ends. Handlers may overlap where they await. */
+export function answerCalls(handlers: Handlers): void {
+  const port = parentPort;
+  if (!port) throw new Error('answerCalls runs in a worker thread');
+  const running = new Map<number, AbortController>();
+  port.on('message', (message: ToThread) => {
+    if ('cancel' in message) return running.get(message.cancel)?.abort();
+    const { call, name, input } = message;
+    const controller = new AbortController();
+    running.set(call, controller);
+    const transfer: ArrayBuffer[] = [];
+    void (async () => {
+      try {
+        const output = await handlers[name](input as never, { signal: controller.signal, transfer });
+        port.postMessage({ call, output } satisfies FromThread, transfer);
+      } catch (error) {
+        port.postMessage({ call, error: packError(error) } satisfies FromThread);
+      } finally {
+        running.delete(call);
+      }
+    })();
+  });
+}
+
+/** In the thread: tells the main thread something that no call asked for. */
+export function emitEvent(event: unknown): void {
+  parentPort?.postMessage({ event } satisfies FromThread);
+}

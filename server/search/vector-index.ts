@@ -146,17 +146,11 @@ export class VectorIndex {
         sliceEnds = performance.now() + SLICE_MS;
       }
       if (!this.table.has(a)) continue;
-      const vector = this.table.vector(a);
       if (this.usesGraph)
-        for (const { key, score } of this.neighbours(vector, threshold)) {
+        for (const { key, score } of this.neighbours(this.table.vector(a), threshold)) {
           if (key !== a) offer(a, key, score);
         }
-      else
-        this.table.forEachScore(
-          vector,
-          (key) => key > a,
-          (key, score) => offer(a, key, score),
-        );
+      else this.table.scanAfter(a, (score, b) => offer(a, b, score));
     }
     const pairs = new Map<string, Pair>();
     for (const { item, score } of top.sorted((x, y) => x[0] - y[0] || x[1] - y[1]))

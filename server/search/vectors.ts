@@ -1,3 +1,4 @@
+import { createDotKernel, PAGE_BYTES, ROW_ALIGNMENT } from './dot-kernel.js';
 import { TopK } from './top-k.js';
 
 export interface Scored {
@@ -5,18 +6,30 @@ export interface Scored {
   score: number;
 }
 
-/** Rows a block of memory holds: growing adds a block and moves nothing. */
-const BLOCK = 4096;
+/** Rows scored by one call of the kernel. */
+const BATCH = 1024;
 
 /**
- * Length-1 vectors by key, for exact search. Rows stay dense: removing one moves the last into its place.
+ * Length-1 vectors by key, for exact search. They lie in WebAssembly's memory, up to 4 GiB, row after
+ * row without gaps: removing one moves the last into its place. At the memory's beginning there is room
+ * for the query and for the scores of a batch of rows.
  */
 export class VectorTable {
-  private readonly blocks: Float32Array[] = [];
+  private readonly kernel = createDotKernel();
+  private readonly rowBytes: number;
+  private readonly queryAt = 0;
+  private readonly scoresAt: number;
+  private readonly rowsAt: number;
+  private floats = new Float32Array(this.kernel.memory.buffer);
   private readonly keys: number[] = [];
   private readonly rows = new Map<number, number>();
 
-  constructor(readonly dimensions: number) {}
+  constructor(readonly dimensions: number) {
+    this.rowBytes = Math.ceil((4 * dimensions) / ROW_ALIGNMENT) * ROW_ALIGNMENT;
+    this.scoresAt = this.rowBytes;
+    this.rowsAt = this.scoresAt + 4 * BATCH;
+    this.reserve(0);
+  }
 
   get size(): number {
     return this.keys.length;
@@ -30,13 +43,13 @@ export class VectorTable {
     return this.keys;
   }
 
+  /** @throws RangeError when 4 GiB are full */
   add(key: number, vector: Float32Array): void {
     const row = this.keys.length;
-    if (row % BLOCK === 0 && row / BLOCK === this.blocks.length)
-      this.blocks.push(new Float32Array(BLOCK * this.dimensions));
+    this.reserve(row + 1);
+    this.floats.set(vector, this.offset(row));
     this.keys.push(key);
     this.rows.set(key, row);
-    this.row(row).set(vector);
   }
 
   remove(key: number): boolean {
@@ -44,7 +57,7 @@ export class VectorTable {
     if (row === undefined) return false;
     const last = this.keys.length - 1;
     const moved = this.keys[last];
-    this.row(row).set(this.row(last));
+    this.floats.copyWithin(this.offset(row), this.offset(last), this.offset(last + 1));
     this.keys[row] = moved;
     this.rows.set(moved, row);
     this.rows.delete(key);
@@ -52,46 +65,26 @@ export class VectorTable {
     return true;
   }
 
-  /** The vector itself, not a copy. */
+  /** A copy of the vector of a key that is there. */
   vector(key: number): Float32Array {
-    const row = this.rows.get(key);
-    if (row === undefined) throw new Error(`no vector for key ${key}`);
-    return this.row(row);
+    const begin = this.offset(this.rowOf(key));
+    return this.floats.slice(begin, begin + this.dimensions);
   }
 
-  /** Cosine of `query` (length 1) with the vector of `key`. */
+  /** Cosine of `query` (length 1) with the vector of a key that is there. */
   score(query: Float32Array, key: number): number {
-    const row = this.rows.get(key)!;
-    return dot(query, this.blocks[Math.floor(row / BLOCK)], (row % BLOCK) * this.dimensions, this.dimensions);
-  }
-
-  /** Calls `visit` with every key that `accept` lets through and its cosine with `query`. */
-  forEachScore(
-    query: Float32Array,
-    accept: (key: number) => boolean,
-    visit: (key: number, score: number) => void,
-  ): void {
-    const d = this.dimensions;
-    for (let b = 0; b * BLOCK < this.keys.length; b++) {
-      const block = this.blocks[b];
-      const n = Math.min(BLOCK, this.keys.length - b * BLOCK);
-      for (let i = 0; i < n; i++) {
-        const key = this.keys[b * BLOCK + i];
-        if (accept(key)) visit(key, dot(query, block, i * d, d));
-      }
-    }
+    const begin = this.offset(this.rowOf(key));
+    let sum = 0;
+    for (let i = 0; i < this.dimensions; i++) sum += query[i] * this.floats[begin + i];
+    return sum;
   }
 
   /** The k best of all, best first; equal scores by key. */
   search(query: Float32Array, k: number): Scored[] {
     const top = new TopK<number>(k);
-    this.forEachScore(
-      query,
-      () => true,
-      (key, score) => {
-        if (score > top.floor) top.offer(score, key);
-      },
-    );
+    this.scan(query, 0, (score, key) => {
+      if (score > top.floor) top.offer(score, key);
+    });
     return rank(top);
   }
 
@@ -105,29 +98,42 @@ export class VectorTable {
     return rank(top);
   }
 
-  private row(row: number): Float32Array {
-    const begin = (row % BLOCK) * this.dimensions;
-    return this.blocks[Math.floor(row / BLOCK)].subarray(begin, begin + this.dimensions);
+  /** Cosines of the vector of `key` with all in the rows after it: over all keys, each pair once. */
+  scanAfter(key: number, visit: (score: number, key: number) => void): void {
+    this.scan(this.vector(key), this.rowOf(key) + 1, visit);
+  }
+
+  private scan(query: Float32Array, from: number, visit: (score: number, key: number) => void): void {
+    this.floats.set(query, this.queryAt / 4);
+    const scores = this.floats.subarray(this.scoresAt / 4, this.scoresAt / 4 + BATCH);
+    for (let row = from; row < this.keys.length; row += BATCH) {
+      const n = Math.min(BATCH, this.keys.length - row);
+      this.kernel.dots(this.queryAt, 4 * this.offset(row), n, this.rowBytes, this.scoresAt);
+      for (let i = 0; i < n; i++) visit(scores[i], this.keys[row + i]);
+    }
+  }
+
+  private rowOf(key: number): number {
+    const row = this.rows.get(key);
+    if (row === undefined) throw new Error(`no vector for key ${key}`);
+    return row;
+  }
+
+  /** Where a row begins, in floats. */
+  private offset(row: number): number {
+    return (this.rowsAt + row * this.rowBytes) / 4;
+  }
+
+  private reserve(rows: number): void {
+    const { memory } = this.kernel;
+    const missing = 4 * this.offset(rows) - memory.buffer.byteLength;
+    if (missing <= 0) return;
+    // An eighth more than asked for, so that growing happens a few dozen times and not for every page.
+    memory.grow(Math.ceil((missing + memory.buffer.byteLength / 8) / PAGE_BYTES));
+    this.floats = new Float32Array(memory.buffer);
   }
 }
 
-export function rank(top: TopK<number>): Scored[] {
+function rank(top: TopK<number>): Scored[] {
   return top.sorted((a, b) => a - b).map(({ item, score }) => ({ key: item, score }));
-}
-
-/** Four accumulators, so that an addition need not wait for the one before it. */
-function dot(a: Float32Array, b: Float32Array, begin: number, d: number): number {
-  let s0 = 0;
-  let s1 = 0;
-  let s2 = 0;
-  let s3 = 0;
-  let i = 0;
-  for (; i + 3 < d; i += 4) {
-    s0 += a[i] * b[begin + i];
-    s1 += a[i + 1] * b[begin + i + 1];
-    s2 += a[i + 2] * b[begin + i + 2];
-    s3 += a[i + 3] * b[begin + i + 3];
-  }
-  for (; i < d; i++) s0 += a[i] * b[begin + i];
-  return s0 + s1 + (s2 + s3);
 }

@@ -1,0 +1,291 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+import { UserError } from '../../base/errors.js';
+import type { Inference, InferenceOptions, InferenceStats, Token } from './inference.js';
+import { BatchQueue, type Priority, type QueuedText } from './queue.js';
+
+/** What a worker says of the model it has loaded. */
+export interface WorkerModel {
+  name: string;
+  dimensions: number;
+  maxTokens: number;
+  fingerprint: string;
+  /** Whether vectors are scaled to length 1 unless a request says otherwise. */
+  normalizes: boolean;
+}
+
+/** One thread with the model loaded. */
+export interface ModelWorker {
+  readonly model: WorkerModel;
+  /** Resolves when the thread is gone, whatever the cause. */
+  readonly ended: Promise<UserError>;
+  /** @returns pooled vectors as the model gives them, n x d, and how many tokens were read */
+  run(texts: readonly string[]): Promise<{ vectors: Float32Array; tokens: number }>;
+  tokenize(texts: readonly string[]): Promise<Token[][]>;
+  countTokens(texts: readonly string[]): Promise<number[]>;
+  close(): Promise<void>;
+}
+
+export interface PoolOptions {
+  workers: number;
+  threadsPerWorker: number;
+  /** Estimated tokens in a batch: how long an interactive text may wait behind a bulk one. */
+  batchTokens: number;
+  /** More texts than this waiting, and a request is refused: they would only pile up in memory. */
+  maxQueuedTexts: number;
+}
+
+/** Characters of English a WordPiece token covers, about; only the size of a batch depends on it. */
+const CHARACTERS_PER_TOKEN = 4;
+
+interface Request {
+  readonly priority: Priority;
+  readonly costs: Uint32Array;
+  readonly texts: readonly string[];
+  readonly normalize: boolean;
+  /** n x d, filled as batches come back. */
+  readonly vectors: Float32Array;
+  left: number;
+  /** Answered, failed or given up: what still comes back for it is dropped. */
+  settled: boolean;
+  settle(error?: unknown): void;
+  onProgress: InferenceOptions['onProgress'];
+}
+
+type Batch = { texts: QueuedText<Request>[]; isRetry: boolean };
+
+/**
+ * Workers that take a batch whenever they are free. A batch that fails, or whose worker dies, is tried
+ * once more, each request's texts apart from the others': one request can't take others down with it.
+ */
+export class InferencePool implements Inference {
+  private readonly queue: BatchQueue<Request>;
+  private readonly retries: Batch[] = [];
+  private readonly workers = new Set<ModelWorker>();
+  private readonly idle: ModelWorker[] = [];
+  private readonly requests = new Set<Request>();
+  private readonly totals = { texts: 0, tokens: 0, batches: 0 };
+  private readonly model: WorkerModel;
+  /** Why there is no worker left and no more will come. */
+  private broken: UserError | undefined;
+  private closing = false;
+  private drained: (() => void) | undefined;
+  private turn = 0;
+
+  private constructor(
+    workers: readonly ModelWorker[],
+    private readonly startWorker: () => Promise<ModelWorker>,
+    private readonly options: PoolOptions,
+  ) {
+    this.model = workers[0].model;
+    this.queue = new BatchQueue(options.batchTokens);
+    for (const worker of workers) this.employ(worker);
+  }
+
+  /** @throws what the first worker that can't start throws; the others are closed */
+  static async start(startWorker: () => Promise<ModelWorker>, options: PoolOptions): Promise<InferencePool> {
+    const started = await Promise.allSettled(Array.from({ length: options.workers }, startWorker));
+    const workers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+    const failed = started.find((each) => each.status === 'rejected');
+    if (failed) {
+      await Promise.all(workers.map((worker) => worker.close()));
+      throw failed.reason;
+    }
+    return new InferencePool(workers, startWorker, options);
+  }
+
+  get name(): string {
+    return this.model.name;
+  }
+
+  get dimensions(): number {
+    return this.model.dimensions;
+  }
+
+  get maxTokens(): number {
+    return this.model.maxTokens;
+  }
+
+  get fingerprint(): string {
+    return this.model.fingerprint;
+  }
+
+  async encode(texts: readonly string[], options: InferenceOptions = {}): Promise<Float32Array> {
+    const { priority = 'interactive', normalize = this.model.normalizes, signal, onProgress } = options;
+    signal?.throwIfAborted();
+    this.checkOpen();
+    // A request larger than the limit still gets in when nothing waits: its size is the caller's to limit.
+    if (this.queue.size > 0 && this.queue.size + texts.length > this.options.maxQueuedTexts)
+      throw new UserError(
+        'overloaded',
+        `${this.queue.size} texts are waiting and ${texts.length} more would pass the limit of ${this.options.maxQueuedTexts}; send them again in a second`,
+      );
+    const vectors = new Float32Array(texts.length * this.dimensions);
+    if (texts.length === 0) return vectors;
+
+    let abort: (() => void) | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const request: Request = {
+          priority,
+          costs: Uint32Array.from(texts, (text) => this.estimateTokens(text)),
+          texts,
+          normalize,
+          vectors,
+          left: texts.length,
+          settled: false,
+          settle: (error) => {
+            if (request.settled) return;
+            request.settled = true;
+            this.queue.remove(request);
+            this.requests.delete(request);
+            if (error === undefined) resolve();
+            else reject(error);
+            if (this.requests.size === 0) this.drained?.();
+          },
+          onProgress,
+        };
+        abort = (): void => request.settle(signal?.reason);
+        signal?.addEventListener('abort', abort, { once: true });
+        this.requests.add(request);
+        this.queue.add(request);
+        this.dispatch();
+      });
+    } finally {
+      if (abort) signal?.removeEventListener('abort', abort);
+    }
+    return vectors;
+  }
+
+  async tokenize(texts: readonly string[]): Promise<Token[][]> {
+    return this.anyWorker().tokenize(texts);
+  }
+
+  async countTokens(texts: readonly string[]): Promise<number[]> {
+    return this.anyWorker().countTokens(texts);
+  }
+
+  stats(): InferenceStats {
+    return {
+      workers: this.workers.size,
+      threadsPerWorker: this.options.threadsPerWorker,
+      queuedTexts: this.queue.size,
+      ...this.totals,
+    };
+  }
+
+  /** Refuses what comes, answers what is there, then ends the threads. */
+  async close(): Promise<void> {
+    this.closing = true;
+    if (this.requests.size > 0) await new Promise<void>((resolve) => (this.drained = resolve));
+    await Promise.all([...this.workers].map((worker) => worker.close()));
+  }
+
+  private estimateTokens(text: string): number {
+    return Math.min(this.maxTokens, 2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN));
+  }
+
+  private dispatch(): void {
+    while (this.idle.length > 0) {
+      const batch = this.nextBatch();
+      if (!batch) return;
+      void this.runBatch(this.idle.pop()!, batch);
+    }
+  }
+
+  private nextBatch(): Batch | undefined {
+    for (let batch; (batch = this.retries.shift());)
+      if (batch.texts.some(({ request }) => !request.settled)) return batch;
+    const texts = this.queue.next();
+    return texts.length > 0 ? { texts, isRetry: false } : undefined;
+  }
+
+  private async runBatch(worker: ModelWorker, batch: Batch): Promise<void> {
+    try {
+      const { vectors, tokens } = await worker.run(
+        batch.texts.map(({ request, index }) => request.texts[index]),
+      );
+      this.totals.batches++;
+      this.totals.texts += batch.texts.length;
+      this.totals.tokens += tokens;
+      this.hand(batch.texts, vectors);
+    } catch (error) {
+      // A thread that died rejects its calls and says so on `ended` in the same turn: that goes first.
+      await nextTurn();
+      this.recover(batch, error);
+    }
+    if (this.workers.has(worker)) this.idle.push(worker);
+    this.dispatch();
+  }
+
+  /** Gives each row to its request. */
+  private hand(texts: readonly QueuedText<Request>[], vectors: Float32Array): void {
+    const d = this.dimensions;
+    const touched = new Set<Request>();
+    texts.forEach(({ request, index }, i) => {
+      if (request.settled) return;
+      const row = vectors.subarray(i * d, (i + 1) * d);
+      const norm = Math.sqrt(row.reduce((sum, x) => sum + x * x, 0));
+      if (!Number.isFinite(norm)) {
+        request.settle(new UserError('backend', `the model returned a vector of length ${norm}`));
+        return;
+      }
+      const scale = request.normalize && norm > 0 ? 1 / norm : 1;
+      for (let j = 0; j < d; j++) request.vectors[index * d + j] = row[j] * scale;
+      request.left--;
+      touched.add(request);
+    });
+    for (const request of touched) {
+      if (request.settled) continue;
+      request.onProgress?.(request.texts.length - request.left, request.texts.length);
+      if (request.left === 0) request.settle();
+    }
+  }
+
+  private recover(batch: Batch, error: unknown): void {
+    const byRequest = new Map<Request, QueuedText<Request>[]>();
+    for (const text of batch.texts) {
+      const texts = byRequest.get(text.request);
+      if (texts) texts.push(text);
+      else byRequest.set(text.request, [text]);
+    }
+    for (const [request, texts] of byRequest)
+      if (batch.isRetry) request.settle(error);
+      else this.retries.push({ texts, isRetry: true });
+  }
+
+  private employ(worker: ModelWorker): void {
+    this.workers.add(worker);
+    this.idle.push(worker);
+    void worker.ended.then(() => this.replace(worker));
+    this.dispatch();
+  }
+
+  private async replace(worker: ModelWorker): Promise<void> {
+    this.workers.delete(worker);
+    const at = this.idle.indexOf(worker);
+    if (at >= 0) this.idle.splice(at, 1);
+    if (this.closing && this.requests.size === 0) return;
+    try {
+      this.employ(await this.startWorker());
+    } catch (error) {
+      if (this.workers.size > 0) return;
+      this.broken =
+        error instanceof UserError ? error : new UserError('backend', String(error), { cause: error });
+      for (const request of [...this.requests]) request.settle(this.broken);
+    }
+  }
+
+  private anyWorker(): ModelWorker {
+    this.checkOpen();
+    const workers = [...this.workers];
+    if (workers.length === 0)
+      throw new UserError('not-ready', 'the inference thread is starting again; send it again in a second');
+    return workers[this.turn++ % workers.length];
+  }
+
+  private checkOpen(): void {
+    if (this.closing) throw new UserError('not-ready', 'the server is shutting down');
+    if (this.broken) throw this.broken;
+  }
+}

@@ -1,0 +1,62 @@
+import { UserError } from '../base/errors.js';
+
+/** What one request may ask for. */
+export interface Limits {
+  /** Texts or documents of one request. */
+  texts: number;
+  /** Characters (UTF-16 units) of one text. */
+  characters: number;
+  /** Bytes of a request's body, or of one line of NDJSON. */
+  bytes: number;
+  /** Seconds for a body to arrive; for NDJSON, between two parts of it. */
+  bodySeconds: number;
+}
+
+export interface ServerConfig {
+  /** A model folder or a name; undefined for the default encoder. */
+  model?: string;
+  dataDir: string;
+  host: string;
+  /** 0 for any free port. */
+  port: number;
+  /** Empty: everybody may. */
+  apiKeys: readonly string[];
+  /** Lets a server without keys listen on an address that other machines reach. */
+  insecure: boolean;
+  /** Embed the collection again when it was embedded by another model. */
+  reembed: boolean;
+  precision?: 'fp32' | 'int8';
+  /** Inference threads; undefined: from the number of cores. */
+  workers?: number;
+  threads?: number;
+  limits: Limits;
+  /** How long requests in flight may take once the server is told to stop. */
+  drainSeconds: number;
+  logLevel: string;
+}
+
+export const defaults = Object.freeze({
+  dataDir: './data',
+  host: '127.0.0.1',
+  port: 3000,
+  maxTexts: 1024,
+  maxCharacters: 131_072,
+  maxBodyMib: 16,
+  bodySeconds: 60,
+  drainSeconds: 30,
+  logLevel: 'info',
+});
+
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/** @throws UserError `usage` when the server would be open to other machines by accident */
+export function checkExposure(config: Pick<ServerConfig, 'host' | 'apiKeys' | 'insecure'>): void {
+  if (isLoopback(config.host) || config.apiKeys.length > 0 || config.insecure) return;
+  throw new UserError(
+    'usage',
+    `--host ${config.host} is reachable from other machines: expected an API key (--api-key KEY, --api-key-file FILE or ` +
+      'SENTENCE_JEPA_API_KEYS), came none. Add one, or --insecure to serve everybody who can reach it',
+  );
+}

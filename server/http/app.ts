@@ -1,0 +1,210 @@
+import { randomUUID } from 'node:crypto';
+
+import express from 'express';
+import helmet from 'helmet';
+import type { Logger } from 'pino';
+import { pinoHttp } from 'pino-http';
+
+import type { ServerConfig } from '../config.js';
+import type { Metrics } from '../metrics.js';
+import type { Services } from '../services.js';
+import { json, mediaType, ndjson, readJsonBody } from './body.js';
+import { docsAssets } from './docs.js';
+import { asHttpError, errorBody, HttpError, sendError } from './errors.js';
+import type { Call, Handler } from './handler.js';
+import { documentHandlers } from './handlers/documents.js';
+import { embeddingHandlers } from './handlers/embeddings.js';
+import { operationHandlers } from './handlers/operations.js';
+import { searchHandlers } from './handlers/search.js';
+import { keyCheck } from './keys.js';
+import type { operations } from './openapi.js';
+import { allOperations, type Operation } from './spec.js';
+
+/** What the routes ask of the server around them. */
+export interface Surroundings {
+  config: Pick<ServerConfig, 'apiKeys' | 'limits'>;
+  log: Logger;
+  metrics: Metrics;
+  /** @throws UserError `not-ready` while starting or draining */
+  services(): Services;
+  draining: AbortSignal;
+}
+
+type AnyHandler = Handler<keyof operations>;
+
+/** The routes of openapi.yaml, each with what it takes to get there. */
+export function createApp(around: Surroundings): express.Express {
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.set('query parser', parseQuery);
+  app.use(logRequests(around.log));
+  app.use(observeRequests(around.metrics));
+  app.use(
+    helmet({
+      contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"] } },
+      // The server speaks HTTP; whether the name is reached by HTTPS is for what stands in front of it.
+      strictTransportSecurity: false,
+    }),
+  );
+
+  const handlers = {
+    ...embeddingHandlers,
+    ...searchHandlers,
+    ...documentHandlers,
+    ...operationHandlers(around),
+  } as unknown as Record<keyof operations, AnyHandler>;
+  const checkKey = keyCheck(around.config.apiKeys);
+  app.use('/docs', docsAssets());
+  for (const operation of allOperations) {
+    const route = operation.path.replace(/\{(\w+)\}/g, ':$1');
+    app[operation.method](route, (request, response) =>
+      serve(operation, handlers[operation.id], checkKey, around, request, response),
+    );
+  }
+  for (const [path, methods] of allowedMethods()) {
+    app.all(path.replace(/\{(\w+)\}/g, ':$1'), (request) => {
+      throw new HttpError(
+        'method-not-allowed',
+        `${path}: expected ${methods.join(' or ')}, came ${request.method}`,
+        {
+          headers: { Allow: methods.join(', ') },
+        },
+      );
+    });
+  }
+  app.use((request) => {
+    throw new HttpError('not-found', `no such route: ${request.method} ${request.path}; /docs lists them`);
+  });
+  app.use(answerError);
+  return app;
+}
+
+async function serve(
+  operation: Operation,
+  handler: AnyHandler,
+  checkKey: (authorization: string | undefined) => void,
+  { config: { limits }, services, draining }: Surroundings,
+  request: express.Request,
+  response: express.Response,
+): Promise<void> {
+  response.locals.route = operation.path;
+  if (!operation.open) checkKey(request.headers.authorization);
+  const ready = operation.needsServices ? services() : undefined;
+
+  const path = { ...request.params };
+  const query = { ...request.query };
+  operation.checkPath(path);
+  operation.checkQuery(query);
+  let body: unknown;
+  if (operation.checkBody) {
+    const accepted = operation.takesNdjson ? [json, ndjson] : [json];
+    if (mediaType(request, accepted) === json) {
+      body = await readJsonBody(request, response, { bytes: limits.bytes, seconds: limits.bodySeconds });
+      operation.checkBody(body);
+    }
+  }
+
+  const gone = new AbortController();
+  response.once('close', () => {
+    if (!response.writableFinished) gone.abort();
+  });
+  const call = {
+    body,
+    query,
+    path,
+    services: ready,
+    limits,
+    signal: gone.signal,
+    draining,
+    request,
+    response,
+  };
+  const answer = await handler(call as unknown as Call<keyof operations>);
+  if (answer !== undefined) response.json(answer);
+}
+
+function allowedMethods(): Map<string, string[]> {
+  const methods = new Map<string, string[]>();
+  for (const { path, method } of allOperations) {
+    const names = method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()];
+    methods.set(path, [...(methods.get(path) ?? []), ...names]);
+  }
+  return methods;
+}
+
+/** Like `querystring`, but what is not UTF-8 is refused instead of replaced. */
+function parseQuery(text: string): Record<string, string | string[]> {
+  const query: Record<string, string | string[]> = {};
+  for (const part of (text ?? '').split('&')) {
+    if (part === '') continue;
+    const [name, value = ''] = part
+      .replaceAll('+', ' ')
+      .split(/=(.*)/s, 2)
+      .map((word) => decodeURIComponent(word));
+    const earlier = query[name];
+    query[name] = earlier === undefined ? value : [earlier, value].flat();
+  }
+  return query;
+}
+
+const requestIdForm = /^[\w.:-]{1,64}$/;
+
+function logRequests(log: Logger): express.RequestHandler {
+  return pinoHttp({
+    logger: log,
+    genReqId(request, response) {
+      const given = request.headers['x-request-id'];
+      const id = typeof given === 'string' && requestIdForm.test(given) ? given : randomUUID();
+      response.setHeader('X-Request-Id', id);
+      return id;
+    },
+    // Not the headers: they hold the API key.
+    serializers: {
+      req: ({ id, method, url, remoteAddress }) => ({ id, method, url, remoteAddress }),
+      res: ({ statusCode }) => ({ statusCode }),
+    },
+    customLogLevel(_request, response, error) {
+      if (response.statusCode >= 500) return response.statusCode === 503 ? 'warn' : 'error';
+      return error ? 'warn' : 'info';
+    },
+    autoLogging: { ignore: ({ url }) => url === '/health' || url === '/ready' || url === '/metrics' },
+  }) as express.RequestHandler;
+}
+
+function observeRequests(metrics: Metrics): express.RequestHandler {
+  return (request, response, next) => {
+    const start = performance.now();
+    response.once('close', () => {
+      const route = (response.locals.route as string | undefined) ?? 'other';
+      // 499, nginx's number for it: the client was gone before the answer.
+      const status = response.writableFinished ? response.statusCode : 499;
+      metrics.observe(request.method, route, status, (performance.now() - start) / 1000);
+    });
+    next();
+  };
+}
+
+/** How long a client may go on sending after an error was answered, before the connection is cut. */
+const LINGER_MS = 10_000;
+
+function answerError(
+  thrown: unknown,
+  request: express.Request,
+  response: express.Response,
+  _next: express.NextFunction,
+): void {
+  const error = asHttpError(thrown, request.id);
+  if (response.destroyed) return;
+  if (error.status >= 500) request.log.error({ err: error.cause ?? error }, error.message);
+  if (!request.complete) {
+    const cut = setTimeout(() => request.destroy(), LINGER_MS).unref();
+    request.once('close', () => clearTimeout(cut));
+  }
+  if (response.headersSent) {
+    // A stream of NDJSON: the status is sent, the error is its last line.
+    response.end(JSON.stringify(errorBody(error)) + '\n');
+    return;
+  }
+  sendError(request, response, error);
+}

@@ -1,0 +1,79 @@
+import type express from 'express';
+
+import type { Limits } from '../config.js';
+import type { Services } from '../services.js';
+import { HttpError } from './errors.js';
+import type { operations } from './openapi.js';
+
+type JsonOf<T> = T extends { content: { 'application/json': infer Body } } ? Body : undefined;
+type Answers<Op extends keyof operations> = operations[Op]['responses'];
+
+/** A request that has been read and checked against openapi.yaml. */
+export interface Call<Op extends keyof operations> {
+  body: JsonOf<NonNullable<operations[Op]['requestBody']>>;
+  query: NonNullable<operations[Op]['parameters']['query']>;
+  path: NonNullable<operations[Op]['parameters']['path']>;
+  /** There when the operation may answer 503, which it does when they are not. */
+  services: Services;
+  limits: Limits;
+  /** Aborted when the client is gone. */
+  signal: AbortSignal;
+  /** Aborted when the server is told to stop. */
+  draining: AbortSignal;
+  request: express.Request;
+  response: express.Response;
+}
+
+/** What it returns is sent as JSON; undefined means that it has answered itself. */
+export type Handler<Op extends keyof operations> = (
+  call: Call<Op>,
+) => Promise<Answer<Op> | undefined> | Answer<Op> | undefined;
+
+type Answer<Op extends keyof operations> = Answers<Op> extends { 200: infer Ok } ? JsonOf<Ok> : undefined;
+
+export type Handlers<Ops extends keyof operations> = { [Op in Ops]: Handler<Op> };
+
+/**
+ * The limits that openapi.yaml can't state, because they are the server's own.
+ * @param field the list's name, for the message
+ * @throws HttpError `too-large`
+ */
+export function checkTexts(
+  texts: readonly string[],
+  field: string,
+  limits: Limits,
+  wayOut = 'send several requests',
+): void {
+  if (texts.length > limits.texts)
+    throw new HttpError(
+      'too-large',
+      `${field}: expected at most ${limits.texts} in one request, came ${texts.length}; ${wayOut}`,
+      { param: field },
+    );
+  texts.forEach((text, i) => checkText(text, texts.length === 1 ? field : `${field}[${i}]`, limits));
+}
+
+/** @throws HttpError `too-large` */
+export function checkText(text: string, field: string, limits: Limits): void {
+  if (text.length > limits.characters)
+    throw new HttpError(
+      'too-large',
+      `${field}: expected at most ${limits.characters} characters, came ${text.length}; split the text`,
+      { param: field },
+    );
+}
+
+/** @throws HttpError `not-found` when another model is asked for than the one that is served */
+export function checkModel(model: string | undefined, served: string): void {
+  if (model === undefined || lastSegment(model) === lastSegment(served)) return;
+  throw new HttpError(
+    'not-found',
+    `model: expected ${JSON.stringify(served)}, the model that is served, came ${JSON.stringify(model)}`,
+    { param: 'model' },
+  );
+}
+
+/** "sentence-transformers/all-MiniLM-L6-v2" and "all-MiniLM-L6-v2" are the same model. */
+function lastSegment(name: string): string {
+  return name.slice(name.lastIndexOf('/') + 1);
+}

@@ -1,0 +1,100 @@
+import type { Inference } from '../../batching/inference.js';
+import { HttpError } from '../errors.js';
+import { checkModel, checkText, checkTexts, type Handlers } from '../handler.js';
+import { normalizeRow, rowOf, rowToBase64, rowToJson } from '../vectors.js';
+
+/** A request of more texts than this does not hurry: it must not delay the short ones. */
+const INTERACTIVE_TEXTS = 32;
+
+function priorityOf(texts: readonly string[]): 'interactive' | 'bulk' {
+  return texts.length > INTERACTIVE_TEXTS ? 'bulk' : 'interactive';
+}
+
+/** @throws HttpError `invalid` when more numbers are asked for than a vector has */
+function checkDimensions(dimensions: number | undefined, inference: Inference): number {
+  if (dimensions !== undefined && dimensions > inference.dimensions)
+    throw new HttpError(
+      'invalid',
+      `dimensions: expected at most ${inference.dimensions}, the model's own, came ${dimensions}`,
+      { param: 'dimensions' },
+    );
+  return dimensions ?? inference.dimensions;
+}
+
+/** Rows of n x d, each cut to its first `dimensions` numbers and then, if asked, of length 1 again. */
+function* rows(
+  vectors: Float32Array,
+  inference: Inference,
+  dimensions: number,
+  normalize: boolean,
+): Generator<Float32Array> {
+  for (let start = 0; start < vectors.length; start += inference.dimensions) {
+    const row = vectors.subarray(start, start + dimensions);
+    yield normalize && dimensions < inference.dimensions ? normalizeRow(row) : row;
+  }
+}
+
+/** @throws HttpError `too-large` for the first text that would be cut off */
+async function refuseLongTexts(texts: readonly string[], inference: Inference, field: string): Promise<void> {
+  const counts = await inference.countTokens(texts);
+  const i = counts.findIndex((tokens) => tokens > inference.maxTokens);
+  if (i < 0) return;
+  const param = texts.length === 1 ? field : `${field}[${i}]`;
+  throw new HttpError(
+    'too-large',
+    `${param}: expected at most ${inference.maxTokens} tokens, came ${counts[i]}; send "truncate": true to have the rest cut off`,
+    { param },
+  );
+}
+
+export const embeddingHandlers: Handlers<'embed' | 'createEmbeddings' | 'similarity' | 'tokenize'> = {
+  async embed({ body, services: { inference }, limits, signal, response }) {
+    const texts = [body.inputs].flat();
+    checkTexts(texts, 'inputs', limits);
+    const dimensions = checkDimensions(body.dimensions, inference);
+    if (!body.truncate) await refuseLongTexts(texts, inference, 'inputs');
+    const { normalize } = body;
+    const vectors = await inference.encode(texts, { signal, normalize, priority: priorityOf(texts) });
+    const lists = Array.from(rows(vectors, inference, dimensions, normalize), rowToJson);
+    response.type('json').send(`[${lists.join()}]`);
+    return undefined;
+  },
+
+  async createEmbeddings({ body, services: { inference }, limits, signal, response }) {
+    checkModel(body.model, inference.name);
+    const texts = [body.input].flat();
+    checkTexts(texts, 'input', limits);
+    const dimensions = checkDimensions(body.dimensions, inference);
+    const [vectors, counts] = await Promise.all([
+      inference.encode(texts, { signal, normalize: true, priority: priorityOf(texts) }),
+      inference.countTokens(texts),
+    ]);
+    const tokens = counts.reduce((sum, count) => sum + Math.min(count, inference.maxTokens), 0);
+    const data = Array.from(rows(vectors, inference, dimensions, true), (row, index) => {
+      const embedding = body.encoding_format === 'base64' ? `"${rowToBase64(row)}"` : rowToJson(row);
+      return `{"object":"embedding","index":${index},"embedding":${embedding}}`;
+    });
+    const rest = { model: inference.name, usage: { prompt_tokens: tokens, total_tokens: tokens } };
+    response.type('json').send(`{"object":"list","data":[${data.join()}],${JSON.stringify(rest).slice(1)}`);
+    return undefined;
+  },
+
+  async similarity({ body: { inputs }, services: { inference }, limits, signal }) {
+    checkText(inputs.source_sentence, 'inputs.source_sentence', limits);
+    checkTexts(inputs.sentences, 'inputs.sentences', limits);
+    const texts = [inputs.source_sentence, ...inputs.sentences];
+    const vectors = await inference.encode(texts, { signal, normalize: true, priority: priorityOf(texts) });
+    const source = rowOf(vectors, inference.dimensions, 0);
+    return inputs.sentences.map((_, i) => {
+      const sentence = rowOf(vectors, inference.dimensions, i + 1);
+      return source.reduce((sum, x, j) => sum + x * sentence[j], 0);
+    });
+  },
+
+  async tokenize({ body, services: { inference }, limits }) {
+    const texts = [body.inputs].flat();
+    checkTexts(texts, 'inputs', limits);
+    const tokens = await inference.tokenize(texts);
+    return body.add_special_tokens ? tokens : tokens.map((text) => text.filter(({ special }) => !special));
+  },
+};

@@ -1,0 +1,59 @@
+import { version } from '../../../base/paths.js';
+import type { Metrics } from '../../metrics.js';
+import { docsHtml } from '../docs.js';
+import type { Handlers } from '../handler.js';
+import { specText } from '../spec.js';
+
+export function operationHandlers(around: {
+  metrics: Metrics;
+}): Handlers<'info' | 'health' | 'ready' | 'metrics' | 'openapi' | 'docs' | 'home'> {
+  return {
+    info({ services: { inference, collection, precision }, limits }) {
+      const { documents, index } = collection.info();
+      const { workers, threadsPerWorker } = inference.stats();
+      return {
+        model_id: inference.name,
+        model_dtype: precision,
+        fingerprint: inference.fingerprint,
+        dimensions: inference.dimensions,
+        max_input_length: inference.maxTokens,
+        max_client_batch_size: limits.texts,
+        auto_truncate: true,
+        documents,
+        index,
+        inference: { workers, threads_per_worker: threadsPerWorker },
+        limits: {
+          max_texts: limits.texts,
+          max_text_characters: limits.characters,
+          max_body_bytes: limits.bytes,
+        },
+        version,
+      };
+    },
+
+    health: () => ({ status: 'ok' }),
+
+    // Where it is not, the request has not come this far.
+    ready: () => ({ status: 'ready' }),
+
+    async metrics({ response }) {
+      response.set('Content-Type', around.metrics.contentType).send(await around.metrics.text());
+      return undefined;
+    },
+
+    openapi({ response }) {
+      response.type('application/yaml').send(specText);
+      return undefined;
+    },
+
+    docs({ response }) {
+      response.type('html').send(docsHtml);
+      return undefined;
+    },
+
+    home({ response }) {
+      response.redirect('/docs/');
+      return undefined;
+    },
+  };
+}

@@ -1,0 +1,124 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { parse } from 'yaml';
+
+import { projectRoot } from '../../base/paths.js';
+import type { components, operations } from './openapi.js';
+import { validationError, type Schema } from './validate.js';
+
+/** Checks a value and fills in defaults. @throws HttpError `invalid` or `empty`, naming the field */
+export type Check = (value: unknown) => void;
+
+/** A path and method of openapi.yaml, ready to be served. */
+export interface Operation {
+  id: keyof operations;
+  method: 'get' | 'put' | 'post' | 'delete';
+  /** In OpenAPI's form: /documents/{id}. */
+  path: string;
+  /** Answered without an API key. */
+  open: boolean;
+  /** May answer 503: it needs the model and the collection. */
+  needsServices: boolean;
+  checkQuery: Check;
+  checkPath: Check;
+  /** Undefined where no body is taken. */
+  checkBody?: Check;
+  takesNdjson: boolean;
+}
+
+interface ParameterObject {
+  name: string;
+  in: 'query' | 'path';
+  required?: boolean;
+  schema: Schema;
+}
+
+interface OperationObject {
+  operationId: keyof operations;
+  security?: unknown[];
+  responses: Record<string, unknown>;
+  parameters?: ParameterObject[];
+  requestBody?: { content: Record<string, { schema: Schema }> };
+}
+
+/** Replaces every {$ref: '#/a/b'} by what it points to. The schemas are not recursive. */
+function resolveRefs(node: unknown, root: unknown): unknown {
+  if (Array.isArray(node)) return node.map((item) => resolveRefs(item, root));
+  if (node === null || typeof node !== 'object') return node;
+  const { $ref } = node as { $ref?: string };
+  if ($ref === undefined)
+    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, resolveRefs(value, root)]));
+  const target = $ref
+    .slice(2)
+    .split('/')
+    .reduce((at, key) => (at as Record<string, unknown>)[key], root);
+  return resolveRefs(target, root);
+}
+
+const bodyAjv = new Ajv2020({ strict: false, verbose: true, useDefaults: true, validateFormats: false });
+/** What comes in a URL is text: "10" is taken for an integer there, and a single value for a list. */
+const urlAjv = new Ajv2020({
+  strict: false,
+  verbose: true,
+  useDefaults: true,
+  validateFormats: false,
+  coerceTypes: 'array',
+});
+
+function compile(ajv: Ajv2020, schema: Schema, whole: string): Check {
+  const validate = ajv.compile(schema);
+  return (value) => {
+    if (!validate(value)) throw validationError(validate.errors!, whole);
+  };
+}
+
+function parametersSchema(parameters: readonly ParameterObject[], place: ParameterObject['in']): Schema {
+  const here = parameters.filter((parameter) => parameter.in === place);
+  return {
+    type: 'object',
+    additionalProperties: false,
+    required: here.filter(({ required }) => required).map(({ name }) => name),
+    properties: Object.fromEntries(here.map(({ name, schema }) => [name, schema])),
+  };
+}
+
+export const specFile: string = path.join(projectRoot, 'openapi.yaml');
+/** openapi.yaml as it is served. */
+export const specText: string = readFileSync(specFile, 'utf8');
+const written = parse(specText) as unknown;
+const spec = resolveRefs(written, written) as {
+  paths: Record<string, { parameters?: ParameterObject[] } & Record<string, OperationObject>>;
+  components: { schemas: Record<string, Schema> };
+};
+
+const methods = ['get', 'put', 'post', 'delete'] as const;
+
+/** Everything that openapi.yaml promises. */
+export const allOperations: readonly Operation[] = Object.entries(spec.paths).flatMap(([path, item]) =>
+  methods.flatMap((method): Operation[] => {
+    const operation = item[method] as OperationObject | undefined;
+    if (!operation) return [];
+    const parameters = [...(item.parameters ?? []), ...(operation.parameters ?? [])];
+    const content = operation.requestBody?.content;
+    return [
+      {
+        id: operation.operationId,
+        method,
+        path,
+        open: operation.security?.length === 0,
+        needsServices: '503' in operation.responses,
+        checkQuery: compile(urlAjv, parametersSchema(parameters, 'query'), 'the query'),
+        checkPath: compile(urlAjv, parametersSchema(parameters, 'path'), 'the path'),
+        checkBody: content && compile(bodyAjv, content['application/json'].schema, 'the body'),
+        takesNdjson: content?.['application/x-ndjson'] !== undefined,
+      },
+    ];
+  }),
+);
+
+/** A check for one of openapi.yaml's schemas, for what is neither a body nor a parameter. */
+export function checkSchema(name: keyof components['schemas'], whole: string): Check {
+  return compile(bodyAjv, spec.components.schemas[name], whole);
+}

@@ -1,0 +1,129 @@
+import type { Document, Metadata } from '../search/collection.js';
+import { parseJson, readLines, type Line } from './body.js';
+import { asHttpError, HttpError } from './errors.js';
+import { checkText, type Call } from './handler.js';
+import { checkSchema } from './spec.js';
+
+/** Documents that are embedded and committed together. */
+const CHUNK = 256;
+/** Chunks under way at a time: one is embedded while another is stored. */
+const CHUNKS_IN_FLIGHT = 2;
+
+/** How much of the stream is durable, counted from its start. */
+export interface Stored {
+  stored: number;
+  inserted: number;
+  replaced: number;
+}
+
+interface BeirDocument {
+  _id: string;
+  title?: string;
+  text: string;
+  metadata?: Metadata;
+}
+
+const checkDocument = checkSchema('Document', 'the document');
+const checkBeirDocument = checkSchema('BeirDocument', 'the document');
+
+/** A line as a document, ours or BEIR's. @throws HttpError naming the line */
+function documentOf({ number, bytes }: Line, limits: Call<'upsertDocuments'>['limits']): Document {
+  try {
+    const value = parseJson(bytes, 'the line');
+    if (value !== null && typeof value === 'object' && '_id' in value) {
+      checkBeirDocument(value);
+      const { _id, title = '', text, metadata } = value as BeirDocument;
+      const document = { id: _id, text: `${title} ${text}`.trim(), ...(metadata && { metadata }) };
+      if (document.text === '')
+        throw new HttpError('empty', 'text: expected a title or a text that is not blank, came neither');
+      checkText(document.text, 'text', limits);
+      return document;
+    }
+    checkDocument(value);
+    checkText((value as Document).text, 'text', limits);
+    return value as Document;
+  } catch (error) {
+    if (!(error instanceof HttpError)) throw error;
+    throw new HttpError(error.kind, `line ${number}: ${error.message}`, {
+      ...error.details,
+      fields: { line: number },
+    });
+  }
+}
+
+/**
+ * Reads documents line by line and stores them a chunk at a time, in order, reading no faster than
+ * they are stored.
+ *
+ * @param onStored called whenever more is durable
+ * @throws HttpError with `stored`, `inserted` and `replaced` in its body: every line before the one at
+ *   fault is durable by then
+ */
+export async function upsertLines(
+  call: Call<'upsertDocuments'>,
+  onStored?: (stored: Stored) => void,
+): Promise<Stored> {
+  const { request, limits, signal, draining } = call;
+  const { collection } = call.services;
+  const stored: Stored = { stored: 0, inserted: 0, replaced: 0 };
+  const inFlight: { ids: Set<string>; committed: ReturnType<typeof collection.upsert> }[] = [];
+  let chunk: Document[] = [];
+  let ids = new Set<string>();
+
+  const send = (): void => {
+    if (chunk.length === 0) return;
+    const committed = collection.upsert(chunk, signal);
+    // Awaited in order; a later chunk may fail while an earlier one is waited for.
+    committed.catch(() => undefined);
+    inFlight.push({ ids, committed });
+    chunk = [];
+    ids = new Set();
+  };
+  const settle = async (leave: number): Promise<void> => {
+    while (inFlight.length > leave) {
+      const { ids, committed } = inFlight[0];
+      const { inserted, replaced } = await committed;
+      inFlight.shift();
+      stored.stored += ids.size;
+      stored.inserted += inserted;
+      stored.replaced += replaced;
+      onStored?.({ ...stored });
+    }
+  };
+
+  try {
+    try {
+      for await (const line of readLines(request, { bytes: limits.bytes, seconds: limits.bodySeconds })) {
+        if (draining.aborted)
+          throw new HttpError(
+            'not-ready',
+            'the server is shutting down; send the lines that are not stored again',
+          );
+        const document = documentOf(line, limits);
+        // The later of two lines with one id must win, and chunks in flight may overtake each other.
+        if (ids.has(document.id) || inFlight.some((other) => other.ids.has(document.id))) {
+          send();
+          await settle(0);
+        }
+        chunk.push(document);
+        ids.add(document.id);
+        if (chunk.length === CHUNK) {
+          send();
+          await settle(CHUNKS_IN_FLIGHT - 1);
+        }
+      }
+    } finally {
+      send();
+      await settle(0);
+    }
+  } catch (error) {
+    const { kind, message, details } = asHttpError(error, request.id);
+    throw new HttpError(
+      kind,
+      `${message} (${stored.stored} documents before it are stored)`,
+      { ...details, fields: { ...details.fields, ...stored } },
+      { cause: error },
+    );
+  }
+  return stored;
+}

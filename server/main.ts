@@ -1,0 +1,113 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import type { Logger } from 'pino';
+
+import { messageOf, UserError } from '../base/errors.js';
+import { checkExposure, type ServerConfig } from './config.js';
+import { createApp } from './http/app.js';
+import { createMetrics } from './metrics.js';
+import type { Services } from './services.js';
+
+export interface RunningServer {
+  /** Where it listens, already while it is getting ready. */
+  url: string;
+  /** Resolves when requests are served. Rejects when the model or the collection can't be opened. */
+  ready: Promise<Services>;
+  /** Stops listening, finishes the requests in flight, closes the collection. May be called again. */
+  close(): Promise<void>;
+}
+
+/**
+ * Listens at once, so that /health answers while the model loads; every other request is answered
+ * with 503 until it has.
+ *
+ * @param openServices loads the model and opens the collection
+ * @throws UserError `usage` when the server would be open to other machines by accident, `unavailable`
+ *   when it can't listen
+ */
+export async function startServer(
+  config: ServerConfig,
+  log: Logger,
+  openServices: () => Promise<Services>,
+): Promise<RunningServer> {
+  checkExposure(config);
+  let services: Services | undefined;
+  const draining = new AbortController();
+  const metrics = createMetrics(() => services);
+  const app = createApp({
+    config,
+    log,
+    metrics,
+    draining: draining.signal,
+    services() {
+      if (draining.signal.aborted)
+        throw new UserError('not-ready', 'the server is shutting down; send the request to another one');
+      if (!services) throw new UserError('not-ready', 'the model is loading; try again in a few seconds');
+      return services;
+    },
+  });
+
+  const server = createServer((request, response) => {
+    if (draining.signal.aborted) response.setHeader('Connection', 'close');
+    app(request, response);
+  });
+  server.headersTimeout = 15_000;
+  // A stream of documents takes as long as it takes: http/body.ts limits how long a body may stall.
+  server.requestTimeout = 0;
+  // Longer than load balancers keep theirs, so that it is they who close.
+  server.keepAliveTimeout = 65_000;
+  await listen(server, config);
+
+  const ready = openServices().then((opened) => (services = opened));
+  ready.catch(() => undefined);
+
+  let closing: Promise<void> | undefined;
+  return {
+    url: urlOf(server, config.host),
+    ready,
+    close() {
+      closing ??= (async () => {
+        draining.abort();
+        await drain(server, config.drainSeconds * 1000);
+        const opened = await ready.catch(() => undefined);
+        await opened?.collection.close();
+        await opened?.inference.close();
+      })();
+      return closing;
+    },
+  };
+}
+
+function listen(server: Server, { host, port }: ServerConfig): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const reason =
+        error.code === 'EADDRINUSE'
+          ? 'the port is in use; stop the other program, or choose another port with --port'
+          : error.code === 'EACCES'
+            ? 'no permission to use the port; choose one from 1024 up with --port'
+            : error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND'
+              ? 'not an address of this machine; choose another with --host'
+              : messageOf(error);
+      reject(new UserError('unavailable', `${host} port ${port}: ${reason}`, { cause: error }));
+    });
+    server.listen(port, host, resolve);
+  });
+}
+
+function urlOf(server: Server, host: string): string {
+  const { port } = server.address() as AddressInfo;
+  const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host;
+  return `http://${name.includes(':') ? `[${name}]` : name}:${port}`;
+}
+
+/** Lets connections end with the request they are serving, and cuts those that take longer. */
+async function drain(server: Server, milliseconds: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  const sweep = setInterval(() => server.closeIdleConnections(), 50);
+  const cut = setTimeout(() => server.closeAllConnections(), milliseconds);
+  await closed;
+  clearInterval(sweep);
+  clearTimeout(cut);
+}

@@ -88,13 +88,19 @@ export class VectorTable {
     return rank(top);
   }
 
-  /** The k best of some keys. */
-  searchAmong(query: Float32Array, k: number, keys: Iterable<number>): Scored[] {
+  /** The k best of some keys that are there. */
+  searchAmong(query: Float32Array, k: number, keys: ReadonlySet<number>): Scored[] {
     const top = new TopK<number>(k);
-    for (const key of keys) {
-      const score = this.score(query, key);
-      if (score > top.floor) top.offer(score, key);
-    }
+    // The kernel scores some ten rows in the time of one alone, but it scores all.
+    if (keys.size * 10 > this.size)
+      this.scan(query, 0, (score, key) => {
+        if (score > top.floor && keys.has(key)) top.offer(score, key);
+      });
+    else
+      for (const key of keys) {
+        const score = this.score(query, key);
+        if (score > top.floor) top.offer(score, key);
+      }
     return rank(top);
   }
 

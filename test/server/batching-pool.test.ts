@@ -1,0 +1,269 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+import { UserError } from '../../base/errors.js';
+import { InferencePool, type ModelWorker, type PoolOptions } from '../../server/batching/pool.js';
+
+/** A worker that answers when the test says so. The vector of "3 4" is (3, 4). */
+class ManualWorker implements ModelWorker {
+  readonly model = { name: 'manual', dimensions: 2, maxTokens: 8, fingerprint: 'f', normalizes: true };
+  readonly batches: string[][] = [];
+  closed = false;
+  readonly ended: Promise<UserError>;
+  private endNow!: (reason: UserError) => void;
+  private current:
+    | { resolve: (r: { vectors: Float32Array; tokens: number }) => void; reject: (e: unknown) => void }
+    | undefined;
+
+  constructor() {
+    this.ended = new Promise((resolve) => (this.endNow = resolve));
+  }
+
+  run(texts: readonly string[]): Promise<{ vectors: Float32Array; tokens: number }> {
+    assert.equal(this.current, undefined, 'a worker has one batch at a time');
+    this.batches.push([...texts]);
+    return new Promise((resolve, reject) => (this.current = { resolve, reject }));
+  }
+
+  get busy(): boolean {
+    return this.current !== undefined;
+  }
+
+  async finish(): Promise<void> {
+    const texts = this.batches.at(-1)!;
+    const { resolve } = this.current!;
+    this.current = undefined;
+    resolve({
+      vectors: Float32Array.from(texts.flatMap((text) => text.split(' ').map(Number))),
+      tokens: texts.length * 4,
+    });
+    await nextTurn();
+  }
+
+  async fail(error: unknown): Promise<void> {
+    const { reject } = this.current!;
+    this.current = undefined;
+    reject(error);
+    await nextTurn();
+    await nextTurn();
+  }
+
+  async crash(): Promise<void> {
+    const reason = new UserError('backend', 'the inference thread stopped: exit code 9');
+    this.current?.reject(reason);
+    this.current = undefined;
+    this.endNow(reason);
+    await nextTurn();
+    await nextTurn();
+  }
+
+  async tokenize(): Promise<[]> {
+    return [];
+  }
+
+  async countTokens(texts: readonly string[]): Promise<number[]> {
+    return texts.map(() => 4);
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+  }
+}
+
+async function pool(
+  options: Partial<PoolOptions> = {},
+): Promise<{ pool: InferencePool; workers: ManualWorker[] }> {
+  const workers: ManualWorker[] = [];
+  const started = await InferencePool.start(
+    async () => {
+      const worker = new ManualWorker();
+      workers.push(worker);
+      return worker;
+    },
+    { workers: 1, threadsPerWorker: 1, batchTokens: 6, maxQueuedTexts: 100, ...options },
+  );
+  return { pool: started, workers };
+}
+
+function isUserError(kind: string, words: RegExp) {
+  return (error: unknown): boolean =>
+    error instanceof UserError && error.kind === kind && words.test(error.message);
+}
+
+describe('inference pool', () => {
+  it('gives every text its row, in order, across batches', async () => {
+    const { pool: inference, workers } = await pool();
+    const progress: number[] = [];
+    const result = inference.encode(['3 4', '0 2', '5 12'], {
+      normalize: false,
+      onProgress: (done) => progress.push(done),
+    });
+    await workers[0].finish();
+    await workers[0].finish();
+    assert.deepEqual([...(await result)], [3, 4, 0, 2, 5, 12]);
+    assert.deepEqual(progress, [2, 3]);
+    assert.deepEqual(
+      { ...inference.stats() },
+      { workers: 1, threadsPerWorker: 1, queuedTexts: 0, texts: 3, tokens: 12, batches: 2 },
+    );
+  });
+
+  it('scales to length 1 as the model says, unless asked not to', async () => {
+    const { pool: inference, workers } = await pool();
+    const scaled = inference.encode(['3 4']);
+    await workers[0].finish();
+    const [x, y] = await scaled;
+    assert.ok(Math.abs(x - 0.6) < 1e-7 && Math.abs(y - 0.8) < 1e-7);
+    const raw = inference.encode(['3 4'], { normalize: false });
+    await workers[0].finish();
+    assert.deepEqual([...(await raw)], [3, 4]);
+  });
+
+  it('merges requests that wait together into one batch', async () => {
+    const { pool: inference, workers } = await pool({ batchTokens: 100 });
+    const first = inference.encode(['1 0']);
+    const others = [inference.encode(['0 1']), inference.encode(['0 2'])];
+    await workers[0].finish();
+    await workers[0].finish();
+    await Promise.all([first, ...others]);
+    assert.deepEqual(workers[0].batches, [['1 0'], ['0 1', '0 2']]);
+  });
+
+  it('never lets bulk work delay an interactive text by more than the batch under way', async () => {
+    const { pool: inference, workers } = await pool();
+    const bulk = inference.encode(['1 1', '1 2', '1 3', '1 4'], { priority: 'bulk' });
+    const interactive = inference.encode(['9 9']);
+    await workers[0].finish();
+    assert.deepEqual(workers[0].batches.at(-1), ['9 9']);
+    await workers[0].finish();
+    await interactive;
+    await workers[0].finish();
+    await bulk;
+  });
+
+  it('uses every free worker', async () => {
+    const { pool: inference, workers } = await pool({ workers: 2 });
+    const result = inference.encode(['1 1', '1 2', '1 3'], { normalize: false });
+    assert.deepEqual(
+      workers.map(({ busy }) => busy),
+      [true, true],
+    );
+    await workers[1].finish();
+    await workers[0].finish();
+    assert.deepEqual([...(await result)], [1, 1, 1, 2, 1, 3]);
+  });
+
+  it('takes an aborted request out of the queue and drops what comes back for it', async () => {
+    const { pool: inference, workers } = await pool();
+    const controller = new AbortController();
+    const aborted = inference.encode(['1 1', '1 2', '1 3', '1 4'], { signal: controller.signal });
+    controller.abort(new Error('the client left'));
+    await assert.rejects(aborted, /the client left/);
+    assert.equal(inference.stats().queuedTexts, 0);
+    await workers[0].finish();
+    assert.equal(workers[0].busy, false);
+    await assert.rejects(inference.encode(['1 1'], { signal: controller.signal }), /the client left/);
+  });
+
+  it('tries a failed batch once more, each request apart', async () => {
+    const { pool: inference, workers } = await pool({ batchTokens: 100 });
+    const first = inference.encode(['1 0']);
+    const good = inference.encode(['2 0'], { normalize: false });
+    const bad = inference.encode(['0 2']);
+    const badFails = assert.rejects(bad, isUserError('backend', /out of memory/));
+    await workers[0].finish();
+    await workers[0].fail(new UserError('backend', 'out of memory'));
+    assert.deepEqual(workers[0].batches.at(-1), ['2 0']);
+    await workers[0].finish();
+    assert.deepEqual(workers[0].batches.at(-1), ['0 2']);
+    await workers[0].fail(new UserError('backend', 'out of memory'));
+    await badFails;
+    assert.deepEqual([...(await good)], [2, 0]);
+    await first;
+  });
+
+  it('starts a worker again after a crash and loses no request by it', async () => {
+    const { pool: inference, workers } = await pool();
+    const result = inference.encode(['3 0', '4 0'], { normalize: false });
+    await workers[0].crash();
+    assert.equal(workers.length, 2);
+    assert.deepEqual(workers[1].batches, [['3 0', '4 0']]);
+    await workers[1].finish();
+    assert.deepEqual([...(await result)], [3, 0, 4, 0]);
+  });
+
+  it('fails the request whose text crashes a worker twice', async () => {
+    const { pool: inference, workers } = await pool();
+    const result = inference.encode(['3 0']);
+    const fails = assert.rejects(result, isUserError('backend', /exit code 9/));
+    await workers[0].crash();
+    await workers[1].crash();
+    await fails;
+    const next = inference.encode(['3 0'], { normalize: false });
+    await workers[2].finish();
+    assert.deepEqual([...(await next)], [3, 0]);
+  });
+
+  it('reports why when no worker can be started any more', async () => {
+    let starts = 0;
+    const worker = new ManualWorker();
+    const inference = await InferencePool.start(
+      async () => {
+        if (starts++ > 0) throw new UserError('corrupt', 'model.safetensors: truncated');
+        return worker;
+      },
+      { workers: 1, threadsPerWorker: 1, batchTokens: 6, maxQueuedTexts: 100 },
+    );
+    const fails = assert.rejects(inference.encode(['1 1']), isUserError('corrupt', /truncated/));
+    await worker.crash();
+    await fails;
+    await assert.rejects(inference.encode(['1 1']), isUserError('corrupt', /truncated/));
+  });
+
+  it('passes on what the first worker could not start for, and closes the others', async () => {
+    const workers: ManualWorker[] = [];
+    await assert.rejects(
+      InferencePool.start(
+        async () => {
+          if (workers.length === 1) throw new UserError('not-found', 'no such model');
+          const worker = new ManualWorker();
+          workers.push(worker);
+          return worker;
+        },
+        { workers: 2, threadsPerWorker: 1, batchTokens: 6, maxQueuedTexts: 100 },
+      ),
+      isUserError('not-found', /no such model/),
+    );
+    assert.equal(workers[0].closed, true);
+  });
+
+  it('refuses a request that would pass the limit of waiting texts', async () => {
+    const { pool: inference, workers } = await pool({ maxQueuedTexts: 3 });
+    const first = inference.encode(['1 1', '1 2', '1 3', '1 4']);
+    await assert.rejects(inference.encode(['1 5', '1 6']), isUserError('overloaded', /2 texts are waiting/));
+    const fits = inference.encode(['1 5']);
+    for (let i = 0; i < 3; i++) await workers[0].finish();
+    await Promise.all([first, fits]);
+  });
+
+  it('refuses a vector that is not finite', async () => {
+    const { pool: inference, workers } = await pool();
+    const result = inference.encode(['NaN 1']);
+    const fails = assert.rejects(result, isUserError('backend', /NaN/));
+    await workers[0].finish();
+    await fails;
+  });
+
+  it('answers what is there before it closes, and refuses what comes after', async () => {
+    const { pool: inference, workers } = await pool();
+    const result = inference.encode(['1 1']);
+    const closed = inference.close();
+    await assert.rejects(inference.encode(['1 1']), isUserError('not-ready', /shutting down/));
+    assert.equal(workers[0].closed, false);
+    await workers[0].finish();
+    await result;
+    await closed;
+    assert.equal(workers[0].closed, true);
+  });
+});

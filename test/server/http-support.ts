@@ -1,0 +1,197 @@
+import { createHash } from 'node:crypto';
+
+import { pino } from 'pino';
+
+import type { Inference } from '../../server/batching/inference.js';
+import { defaults, type ServerConfig } from '../../server/config.js';
+import { startServer, type RunningServer } from '../../server/main.js';
+import type { Collection, Document } from '../../server/search/collection.js';
+import type { Services } from '../../server/services.js';
+
+const DIMENSIONS = 8;
+export const FAKE_MODEL = 'fake-encoder';
+/** Tokens that the fake encoder reads at most; a word is a token, [CLS] and [SEP] are two. */
+export const FAKE_MAX_TOKENS = 16;
+
+/** Vectors that depend on the text alone and have length 2 before normalization. */
+function fakeVector(text: string, normalize: boolean): number[] {
+  const bytes = createHash('sha256').update(text).digest();
+  const raw = Array.from({ length: DIMENSIONS }, (_, j) => bytes[j] - 127.5);
+  const length = Math.hypot(...raw) / (normalize ? 1 : 2);
+  return raw.map((x) => x / length);
+}
+
+export interface FakeInference extends Inference {
+  /** What `encode` was called with. */
+  calls: { texts: readonly string[]; priority?: string; signal?: AbortSignal }[];
+  /** While set, `encode` waits for it. */
+  gate?: Promise<void>;
+  failure?: unknown;
+}
+
+export function fakeInference(): FakeInference {
+  const words = (text: string): string[] => ['[CLS]', ...text.trim().split(/\s+/), '[SEP]'];
+  const fake: FakeInference = {
+    name: FAKE_MODEL,
+    dimensions: DIMENSIONS,
+    maxTokens: FAKE_MAX_TOKENS,
+    fingerprint: 'f'.repeat(64),
+    calls: [],
+    async encode(texts, { priority, signal, normalize = true } = {}) {
+      fake.calls.push({ texts, priority, signal });
+      await fake.gate;
+      signal?.throwIfAborted();
+      if (fake.failure !== undefined) throw fake.failure;
+      return Float32Array.from(texts.flatMap((text) => fakeVector(text, normalize)));
+    },
+    async tokenize(texts) {
+      return texts.map((text) =>
+        words(text).map((word, id) => ({ id, text: word, special: word.startsWith('[') })),
+      );
+    },
+    async countTokens(texts) {
+      return texts.map((text) => words(text).length);
+    },
+    stats: () => ({ workers: 1, threadsPerWorker: 1, queuedTexts: 0, texts: 0, tokens: 0, batches: 0 }),
+    async close() {},
+  };
+  return fake;
+}
+
+export interface FakeCollection extends Collection {
+  stored: Map<string, Document>;
+  /** Sizes of the upserts, in order. */
+  upserts: number[];
+  /** While set, `upsert` waits for it. */
+  gate?: Promise<void>;
+  closed: boolean;
+}
+
+/** In memory; the score of a document is the share of the query's letters that it has. */
+export function fakeCollection(): FakeCollection {
+  const stored = new Map<string, Document>();
+  const sorted = (): Document[] => [...stored.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+  const score = (query: string, text: string): number =>
+    query === text ? 1 : [...query].filter((letter) => text.includes(letter)).length / (query.length + 1);
+  const fake: FakeCollection = {
+    stored,
+    upserts: [],
+    closed: false,
+    async upsert(documents, signal) {
+      fake.upserts.push(documents.length);
+      await fake.gate;
+      signal?.throwIfAborted();
+      let inserted = 0;
+      for (const document of documents) {
+        if (!stored.has(document.id)) inserted++;
+        stored.set(document.id, document);
+      }
+      return { inserted, replaced: documents.length - inserted };
+    },
+    get: (id) => stored.get(id),
+    delete: async (id) => stored.delete(id),
+    list: ({ after = '', limit }) =>
+      sorted()
+        .filter(({ id }) => id > after)
+        .slice(0, limit),
+    async search({ query, k, filter, exclude = [] }) {
+      return sorted()
+        .filter(({ id }) => !exclude.includes(id))
+        .filter(({ metadata }) =>
+          Object.entries(filter ?? {}).every(([key, value]) => metadata?.[key] === value),
+        )
+        .map((document) => ({ ...document, score: score(query, document.text) }))
+        .sort((a, b) => b.score - a.score)
+        .slice(0, k);
+    },
+    async duplicatesOf(text, { threshold, k }) {
+      const hits = await fake.search({ query: text, k, mode: 'dense' });
+      return hits.filter((hit) => hit.score >= threshold);
+    },
+    async duplicatePairs({ threshold, limit }) {
+      const all = sorted();
+      return all
+        .flatMap((a, i) => all.slice(i + 1).map((b) => ({ a, b, score: score(a.text, b.text) })))
+        .filter((pair) => pair.score >= threshold)
+        .slice(0, limit);
+    },
+    info: () => ({
+      documents: stored.size,
+      generation: { model: FAKE_MODEL, fingerprint: 'f'.repeat(64), dimensions: DIMENSIONS },
+      index: { kind: 'exact', vectors: stored.size, building: false },
+    }),
+    async close() {
+      fake.closed = true;
+    },
+  };
+  return fake;
+}
+
+export const testConfig: ServerConfig = {
+  dataDir: '/nowhere',
+  host: '127.0.0.1',
+  port: 0,
+  apiKeys: [],
+  insecure: false,
+  reembed: false,
+  limits: {
+    texts: defaults.maxTexts,
+    characters: defaults.maxCharacters,
+    bytes: defaults.maxBodyMib * 2 ** 20,
+    bodySeconds: defaults.bodySeconds,
+  },
+  drainSeconds: 5,
+  logLevel: 'silent',
+};
+
+export interface TestServer {
+  server: RunningServer;
+  url: string;
+  inference: FakeInference;
+  collection: FakeCollection;
+}
+
+/** A real server on a free port, with the two parts behind the routes made up. */
+export async function startTestServer(
+  config: Partial<ServerConfig> = {},
+  opened?: Promise<unknown>,
+): Promise<TestServer> {
+  const inference = fakeInference();
+  const collection = fakeCollection();
+  const open = async (): Promise<Services> => {
+    await opened;
+    return { inference, collection, precision: 'fp32' };
+  };
+  const server = await startServer({ ...testConfig, ...config }, pino({ level: 'silent' }), open);
+  if (!opened) await server.ready;
+  return { server, url: server.url, inference, collection };
+}
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  text: string;
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  body: any;
+}
+
+export async function call(url: string, init?: RequestInit): Promise<Answer> {
+  const response = await fetch(url, init);
+  const text = await response.text();
+  const isJson = response.headers.get('content-type')?.includes('application/json');
+  return { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : text };
+}
+
+/** `body` as it is when it is text or bytes, else as JSON. */
+export function send(
+  method: string,
+  url: string,
+  body: unknown,
+  headers: Record<string, string> = { 'Content-Type': 'application/json' },
+): Promise<Answer> {
+  const raw = typeof body === 'string' || body instanceof Uint8Array;
+  return call(url, { method, headers, body: raw ? (body as RequestInit['body']) : JSON.stringify(body) });
+}
+
+export const post = (url: string, body: unknown, headers?: Record<string, string>): Promise<Answer> =>
+  send('POST', url, body, headers);

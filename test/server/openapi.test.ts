@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+
+import openapiTS, { astToString } from 'openapi-typescript';
+import { format, resolveConfig } from 'prettier';
+import { pino } from 'pino';
+import { parse } from 'yaml';
+
+import { projectRoot } from '../../base/paths.js';
+import { createApp } from '../../server/http/app.js';
+import { statusOf } from '../../server/http/errors.js';
+import { allOperations, specText } from '../../server/http/spec.js';
+import { call, startTestServer, testConfig, type TestServer } from './http-support.js';
+
+const spec = parse(specText) as {
+  paths: Record<string, Record<string, { responses: Record<string, unknown>; requestBody?: unknown }>>;
+};
+
+describe('openapi.yaml', () => {
+  let test: TestServer;
+  before(async () => {
+    test = await startTestServer();
+  });
+  after(() => test.server.close());
+
+  it('has types that are up to date (npm run types)', async () => {
+    const file = path.join(projectRoot, 'server/http/openapi.ts');
+    const made = astToString(await openapiTS(new URL(`file://${path.join(projectRoot, 'openapi.yaml')}`)));
+    const config = await resolveConfig(file);
+    const formatted = (text: string): Promise<string> => format(text, { ...config, parser: 'typescript' });
+    const withoutHeader = (text: string): string => text.slice(text.indexOf('export interface paths'));
+    assert.equal(
+      withoutHeader(await formatted(readFileSync(file, 'utf8'))),
+      withoutHeader(await formatted(made)),
+    );
+  });
+
+  it('names every route that the server has', () => {
+    const app = createApp({
+      config: testConfig,
+      log: pino({ level: 'silent' }),
+      metrics: {} as never,
+      services: () => assert.fail(),
+      draining: new AbortController().signal,
+    });
+    const layers = (app as unknown as { router: { stack: { route?: { path: string } }[] } }).router.stack;
+    const registered = new Set(layers.flatMap(({ route }) => (route ? [route.path] : [])));
+    const described = new Set(Object.keys(spec.paths).map((path) => path.replace(/\{(\w+)\}/g, ':$1')));
+    assert.deepEqual(registered, described);
+  });
+
+  it('describes only routes that answer', async () => {
+    assert.ok(allOperations.length >= 20);
+    for (const { method, path } of allOperations) {
+      const answer = await call(test.url + path.replace('{id}', 'x'), { method, redirect: 'manual' });
+      assert.doesNotMatch(answer.text, /no such route/, `${method} ${path}`);
+      assert.notEqual(answer.status, 405, `${method} ${path}`);
+      assert.ok(
+        String(answer.status) in spec.paths[path][method].responses || answer.status === 301,
+        `${method} ${path} answers ${answer.status}, which is not described`,
+      );
+    }
+  });
+
+  it('lists for each operation the errors that it can end with', () => {
+    for (const { method, path, open, needsServices, checkBody } of allOperations) {
+      const has = Object.keys(spec.paths[path][method].responses);
+      const wanted = [
+        ...(open ? [] : ['401', '500']),
+        ...(needsServices ? ['503'] : []),
+        ...(checkBody ? ['400', '408', '413', '415', '422'] : []),
+      ];
+      for (const status of wanted) assert.ok(has.includes(status), `${method} ${path} lacks ${status}`);
+    }
+  });
+
+  it('answers with no status that no operation lists', () => {
+    const listed = new Set(
+      Object.values(spec.paths).flatMap((item) =>
+        Object.values(item).flatMap((operation) => Object.keys(operation.responses ?? {})),
+      ),
+    );
+    // 403: keys have no scopes. 405: by definition not an operation's.
+    const elsewhere = ['403', '405'];
+    for (const status of Object.values(statusOf))
+      assert.ok(listed.has(String(status)) || elsewhere.includes(String(status)), String(status));
+  });
+
+  it('is served as it is', async () => {
+    const { text, headers } = await call(`${test.url}/openapi.yaml`);
+    assert.equal(text, specText);
+    assert.match(headers.get('content-type') ?? '', /yaml/);
+  });
+
+  it('is shown at /docs, under a policy that allows no inline script', async () => {
+    const page = await call(`${test.url}/docs`);
+    assert.equal(page.status, 200);
+    assert.match(page.text, /swagger-ui-bundle\.js/);
+    const policy = page.headers.get('content-security-policy') ?? '';
+    assert.match(policy, /script-src 'self'(;|$)/);
+    for (const [, tag] of page.text.matchAll(/<script([^>]*)>/g)) assert.match(tag, /src=/);
+    for (const asset of ['swagger-ui-bundle.js', 'swagger-ui.css', 'swagger-ui-init.js'])
+      assert.equal((await call(`${test.url}/docs/${asset}`)).status, 200, asset);
+    assert.match((await call(`${test.url}/docs/swagger-ui-init.js`)).text, /"\/openapi\.yaml"/);
+  });
+});

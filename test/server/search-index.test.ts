@@ -1,0 +1,308 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+
+import { Random } from '../../base/random.js';
+import { createDotKernel, ROW_ALIGNMENT } from '../../server/search/dot-kernel.js';
+import { fuse } from '../../server/search/hybrid.js';
+import { TopK } from '../../server/search/top-k.js';
+import { VectorIndex, type VectorIndexOptions } from '../../server/search/vector-index.js';
+import { VectorTable } from '../../server/search/vectors.js';
+
+type Keyed = { key: number; vector: Float32Array };
+
+function unit(vector: Float32Array): Float32Array {
+  const norm = Math.hypot(...vector);
+  return vector.map((x) => x / norm);
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
+  return a.reduce((sum, x, i) => sum + x * b[i], 0);
+}
+
+/** Points around random centres, as texts gather around topics: neighbours at a cosine of about 0.5. */
+function clusters(n: number, d: number, seed: number): Keyed[] {
+  const random = new Random(seed);
+  const normal = (): Float32Array => Float32Array.from({ length: d }, () => random.normal());
+  const centres = Array.from({ length: Math.ceil(n / 20) }, () => unit(normal()));
+  return Array.from({ length: n }, (_, i) => {
+    const centre = centres[random.below(centres.length)];
+    const noise = normal();
+    return { key: i + 1, vector: unit(centre.map((x, j) => x + noise[j] / Math.sqrt(d))) };
+  });
+}
+
+/** The k nearest by a plain loop and a sort. */
+function nearest(points: readonly Keyed[], query: Float32Array, k: number): number[] {
+  return points
+    .map(({ key, vector }) => ({ key, score: dot(query, vector) }))
+    .sort((a, b) => b.score - a.score)
+    .slice(0, k)
+    .map(({ key }) => key);
+}
+
+describe('dot kernel', () => {
+  it('multiplies as a plain loop does', () => {
+    const { memory, dots } = createDotKernel();
+    const floats = new Float32Array(memory.buffer);
+    const random = new Random(3);
+    const row = (3 * ROW_ALIGNMENT) / 4;
+    for (let i = 0; i < 8 * row; i++) floats[i] = random.normal();
+    dots(0, 4 * row, 7, 4 * row, 4 * 8 * row);
+    for (let r = 0; r < 7; r++) {
+      const expected = dot(floats.slice(0, row), floats.slice((r + 1) * row, (r + 2) * row));
+      assert.ok(Math.abs(floats[8 * row + r] - expected) < 1e-4);
+    }
+    assert.equal(floats[8 * row + 7], 0, 'writes n results and no more');
+  });
+});
+
+describe('vector table', () => {
+  for (const d of [1, 15, 16, 17, 384])
+    it(`ranks ${d}-dimensional vectors exactly, through adding and removing`, () => {
+      const table = new VectorTable(d);
+      const random = new Random(d);
+      let points = clusters(2500, d, d);
+      for (const { key, vector } of points) table.add(key, vector);
+      points = points.filter(({ key }) => random.below(3) > 0 || !table.remove(key));
+      assert.equal(table.size, points.length);
+      assert.equal(table.remove(99_999), false);
+      const query = clusters(1, d, 99)[0].vector;
+      const few = new Set(points.filter(({ key }) => key % 50 === 0).map(({ key }) => key));
+      const many = new Set(points.filter(({ key }) => key % 2 === 0).map(({ key }) => key));
+      const all = new Set(points.map(({ key }) => key));
+      for (const among of [few, many, all]) {
+        const found = among === all ? table.search(query, 10) : table.searchAmong(query, 10, among);
+        const vectors = new Map(points.map(({ key, vector }) => [key, vector]));
+        const expected = points.filter(({ key }) => among.has(key));
+        const best = nearest(expected, query, 10).map((key) => dot(query, vectors.get(key)!));
+        found.forEach(({ key, score }, i) => {
+          assert.ok(among.has(key));
+          assert.ok(Math.abs(score - best[i]) < 1e-5);
+          assert.ok(Math.abs(score - dot(query, vectors.get(key)!)) < 1e-5);
+        });
+        assert.equal(found.length, 10);
+      }
+    });
+});
+
+describe('top k', () => {
+  it('keeps the best, best first, equal ones by the order given', () => {
+    const random = new Random(5);
+    const scores = Array.from({ length: 500 }, () => random.below(100));
+    const top = new TopK<number>(40);
+    scores.forEach((score, i) => top.offer(score, i));
+    const found = top.sorted((a, b) => a - b);
+    assert.deepEqual(
+      found.map(({ score }) => score),
+      [...scores].sort((a, b) => b - a).slice(0, 40),
+    );
+    found.slice(1).forEach(({ item, score }, i) => {
+      assert.equal(scores[item], score);
+      assert.ok(score < found[i].score || item > found[i].item);
+    });
+  });
+});
+
+describe('hybrid ranking', () => {
+  it('adds BM25, scaled to 0..1 and weighted by 0.05, to the cosine', () => {
+    const dense = [
+      { key: 1, score: 0.8 },
+      { key: 2, score: 0.78 },
+    ];
+    const lexical = [
+      { key: 2, score: 6 },
+      { key: 3, score: 4 },
+      { key: 4, score: 2 },
+    ];
+    const cosines = new Map([
+      [3, 0.5],
+      [4, 0.1],
+    ]);
+    const fused = fuse(dense, lexical, (key) => cosines.get(key)!);
+    assert.deepEqual(
+      fused.map(({ key }) => key),
+      [2, 1, 3, 4],
+    );
+    const expected = [0.83, 0.8, 0.525, 0.1];
+    fused.forEach(({ score }, i) => assert.ok(Math.abs(score - expected[i]) < 1e-12));
+  });
+
+  it('is the dense ranking when no word matches', () => {
+    const dense = [{ key: 1, score: 0.8 }];
+    assert.deepEqual(
+      fuse(dense, [], () => 0),
+      dense,
+    );
+  });
+});
+
+describe('vector index', () => {
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'sentence-jepa-index-'));
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  const d = 48;
+  let count = 0;
+  const freshFolder = async (): Promise<string> => mkdtemp(path.join(folder, String(count++)));
+
+  async function load(
+    points: readonly Keyed[],
+    options: Partial<VectorIndexOptions> & { folder: string },
+  ): Promise<{ index: VectorIndex; log: string[] }> {
+    const log: string[] = [];
+    const index = new VectorIndex({
+      identity: { fingerprint: 'f', dimensions: d },
+      exactUpTo: 500,
+      log: (line) => log.push(line),
+      ...options,
+    });
+    await index.load(points);
+    return { index, log };
+  }
+
+  function recall(index: VectorIndex, points: readonly Keyed[], k = 10): number {
+    const queries = clusters(100, d, 1).map(({ vector }) => vector);
+    let found = 0;
+    for (const query of queries) {
+      const hits = new Set(index.search(query, k).map(({ key }) => key));
+      found += nearest(points, query, k).filter((key) => hits.has(key)).length;
+    }
+    return found / (k * queries.length);
+  }
+
+  it('finds at least 99 of 100 nearest neighbours through the graph', async () => {
+    const points = clusters(5000, d, 1);
+    const { index } = await load(points, { folder: await freshFolder() });
+    await index.settled();
+    assert.equal(index.kind, 'hnsw');
+    assert.equal(index.building, false);
+    assert.ok(recall(index, points) >= 0.99);
+    assert.ok(recall(index, points, 100) >= 0.99);
+  });
+
+  it('finds a vector at once, and never a removed one, while the graph is being built', async () => {
+    const points = clusters(2000, d, 2);
+    const { index } = await load([], { folder: await freshFolder() });
+    for (const { key, vector } of points) index.add(key, vector);
+    assert.equal(index.building, true);
+    assert.equal(index.search(points[1999].vector, 1)[0].key, 2000);
+    index.remove(2000);
+    assert.notEqual(index.search(points[1999].vector, 1)[0].key, 2000);
+    await index.settled();
+    index.remove(1999);
+    index.add(2001, points[1999].vector);
+    assert.notEqual(index.search(points[1998].vector, 1)[0].key, 1999);
+    assert.equal(index.search(points[1999].vector, 1)[0].key, 2001);
+  });
+
+  it('builds the graph again when much of it is deleted', async () => {
+    const points = clusters(3000, d, 3);
+    const { index } = await load(points, { folder: await freshFolder() });
+    await index.settled();
+    for (const { key } of points.slice(0, 2000)) index.remove(key);
+    await index.settled();
+    assert.equal(index.building, false);
+    assert.ok(recall(index, points.slice(2000)) >= 0.99);
+  });
+
+  it('searches few survivors exactly and many through the graph', async () => {
+    const points = clusters(3000, d, 4);
+    const { index } = await load(points, { folder: await freshFolder() });
+    await index.settled();
+    for (const modulus of [100, 2]) {
+      const among = new Set(points.map(({ key }) => key).filter((key) => key % modulus === 0));
+      const allowed = points.filter(({ key }) => among.has(key));
+      let found = 0;
+      for (const { vector } of points.slice(0, 100)) {
+        const hits = index.search(vector, 10, among).map(({ key }) => key);
+        assert.equal(hits.length, 10);
+        assert.ok(hits.every((key) => among.has(key)));
+        found += nearest(allowed, vector, 10).filter((key) => hits.includes(key)).length;
+      }
+      assert.ok(found >= (modulus === 100 ? 1000 : 990), `${found} of 1000 for every ${modulus}th`);
+    }
+  });
+
+  it('opens again without building, and catches up with what was written since', async () => {
+    const points = clusters(3000, d, 5);
+    const dir = await freshFolder();
+    const first = await load(points.slice(0, 2500), { folder: dir });
+    await first.index.settled();
+    await first.index.close();
+
+    const again = await load(points.slice(0, 2500), { folder: dir });
+    assert.deepEqual(again.log, []);
+    assert.equal(again.index.building, false);
+    assert.ok(recall(again.index, points.slice(0, 2500)) >= 0.99);
+    await again.index.close();
+
+    const later = await load(points.slice(100), { folder: dir });
+    assert.deepEqual(later.log, []);
+    assert.ok(recall(later.index, points.slice(100)) >= 0.99);
+    await later.index.settled();
+    assert.ok(recall(later.index, points.slice(100)) >= 0.99);
+    await later.index.close();
+
+    const files = (await readdir(dir)).filter((name) => name.startsWith('hnsw'));
+    assert.equal(files.length, 1, 'earlier files are removed');
+  });
+
+  const graphFile = async (dir: string): Promise<string> =>
+    path.join(
+      dir,
+      (await readdir(dir)).find((name) => name.endsWith('.bin'))!,
+    );
+  const damages: [string, RegExp, (dir: string) => Promise<void>][] = [
+    ['missing', /missing/, async (dir) => rm(await graphFile(dir))],
+    ['cut off', /damaged/, async (dir) => truncate(await graphFile(dir), 1000)],
+    [
+      'changed in one byte',
+      /damaged/,
+      async (dir) => {
+        const bytes = await readFile(await graphFile(dir));
+        bytes[bytes.length >> 1] ^= 1;
+        await writeFile(await graphFile(dir), bytes);
+      },
+    ],
+    ['named by no manifest', /no index file/, async (dir) => rm(path.join(dir, 'index.json'))],
+    [
+      'named by a broken manifest',
+      /expected JSON/,
+      async (dir) => writeFile(path.join(dir, 'index.json'), '{'),
+    ],
+    [
+      'of another encoder',
+      /fingerprint/,
+      async (dir) => {
+        const manifest = path.join(dir, 'index.json');
+        await writeFile(manifest, (await readFile(manifest, 'utf8')).replace('"f"', '"g"'));
+      },
+    ],
+  ];
+  for (const [name, reason, damage] of damages)
+    it(`builds the graph again when its file is ${name}`, async () => {
+      const points = clusters(1500, d, 6);
+      const dir = await freshFolder();
+      const first = await load(points, { folder: dir });
+      await first.index.settled();
+      await first.index.close();
+      await damage(dir);
+
+      const second = await load(points, { folder: dir });
+      assert.equal(second.log.length, 1);
+      assert.match(second.log[0], reason);
+      assert.ok(recall(second.index, points) >= 0.99);
+      await second.index.settled();
+      assert.ok(recall(second.index, points) >= 0.99);
+      await second.index.close();
+
+      const third = await load(points, { folder: dir });
+      assert.deepEqual(third.log, []);
+      await third.index.close();
+    });
+});

@@ -47,7 +47,7 @@ function unpackError(packed: ThreadError): Error {
 /** A worker thread that answers calls. `H` is the type of the object that it passes to `answerCalls`. */
 export class Thread<H extends Handlers> {
   private readonly worker: Worker;
-  private readonly waiting = new Map<number, PromiseWithin>();
+  private readonly waiting = new Map<number, Waiting>();
   private lastCall = 0;
   private stopped: UserError | undefined;
   /** Resolves when the thread is gone, with the reason; every open call has been rejected with it. */
@@ -63,7 +63,6 @@ export class Thread<H extends Handlers> {
     this.worker.on('message', (message: FromThread) => {
       if ('event' in message) return options.onEvent?.(message.event);
       const waiting = this.waiting.get(message.call);
-      this.waiting.delete(message.call);
       if ('error' in message) waiting?.reject(unpackError(message.error));
       else waiting?.resolve(message.output);
     });
@@ -74,7 +73,6 @@ export class Thread<H extends Handlers> {
         const reason = cause === undefined ? `exit code ${code}` : messageOf(cause);
         this.stopped = new UserError('backend', `the ${this.what} thread stopped: ${reason}`, { cause });
         for (const waiting of this.waiting.values()) waiting.reject(this.stopped);
-        this.waiting.clear();
         resolve(this.stopped);
       });
     });
@@ -98,7 +96,6 @@ export class Thread<H extends Handlers> {
       return await new Promise<Output<H, K>>((resolve, reject) => {
         this.waiting.set(call, { resolve: resolve as (output: unknown) => void, reject });
         cancel = (): void => {
-          this.waiting.delete(call);
           this.worker.postMessage({ cancel: call } satisfies ToThread);
           reject(signal?.reason);
         };
@@ -106,6 +103,7 @@ export class Thread<H extends Handlers> {
         this.worker.postMessage({ call, name, input } satisfies ToThread, transfer);
       });
     } finally {
+      this.waiting.delete(call);
       if (cancel) signal?.removeEventListener('abort', cancel);
     }
   }
@@ -116,7 +114,7 @@ export class Thread<H extends Handlers> {
   }
 }
 
-interface PromiseWithin {
+interface Waiting {
   resolve(output: unknown): void;
   reject(error: unknown): void;
 }

@@ -185,9 +185,10 @@ export class Store {
     const query = ftsQuery(text);
     if (!query) return [];
     const hits: Scored[] = [];
+    // With a LIMIT SQLite keeps a heap of k instead of sorting every match; a filter needs them all.
     const rows = this.sql(
-      'SELECT rowid AS key, -rank AS score FROM lexicon WHERE lexicon MATCH ? ORDER BY rank, rowid',
-    ).iterate(query) as Iterable<Scored>;
+      'SELECT rowid AS key, -bm25(lexicon) AS score FROM lexicon WHERE lexicon MATCH ? ORDER BY score DESC, rowid LIMIT ?',
+    ).iterate(query, accept ? -1 : k) as Iterable<Scored>;
     for (const hit of rows) {
       if (accept && !accept(hit.key)) continue;
       hits.push(hit);

@@ -346,7 +346,8 @@ export interface components {
         };
         Vectors: number[][];
         CreateEmbeddingsRequest: {
-            input: components["schemas"]["Texts"];
+            /** @description One text or a list of texts. */
+            input: components["schemas"]["Text"] | string[];
             model?: components["schemas"]["ModelName"];
             /**
              * @description As JSON numbers, or as base64 of little-endian float32, which is smaller and quicker to read.

@@ -57,15 +57,14 @@ function resolveRefs(node: unknown, root: unknown): unknown {
   return resolveRefs(target, root);
 }
 
-const bodyAjv = new Ajv2020({ strict: false, verbose: true, useDefaults: true, validateFormats: false });
-/** What comes in a URL is text: "10" is taken for an integer there, and a single value for a list. */
-const urlAjv = new Ajv2020({
-  strict: false,
-  verbose: true,
-  useDefaults: true,
-  validateFormats: false,
-  coerceTypes: 'array',
-});
+const options = { strict: false, verbose: true, useDefaults: true, validateFormats: false };
+/** 1e999 is valid JSON and reads as Infinity, which is no number here. */
+const bodyAjv = new Ajv2020({ ...options, strictNumbers: true });
+/**
+ * What comes in a URL is text: "10" is taken for an integer there, and a single value for a list. The
+ * numbers there all have a range, which refuses Infinity; strictNumbers would skip that check.
+ */
+const urlAjv = new Ajv2020({ ...options, coerceTypes: 'array' });
 
 function compile(ajv: Ajv2020, schema: Schema, whole: string): Check {
   const validate = ajv.compile(schema);

@@ -4,8 +4,9 @@ import { asHttpError, HttpError } from './errors.js';
 import { checkText, type Call } from './handler.js';
 import { checkSchema } from './spec.js';
 
-/** Documents that are embedded and committed together. */
+/** Documents, and characters of their texts, that are embedded and committed together. */
 const CHUNK = 256;
+const CHUNK_CHARACTERS = 1 << 20;
 /** Chunks under way at a time: one is embedded while another is stored. */
 const CHUNKS_IN_FLIGHT = 2;
 
@@ -69,6 +70,7 @@ export async function upsertLines(
   const inFlight: { ids: Set<string>; committed: ReturnType<typeof collection.upsert> }[] = [];
   let chunk: Document[] = [];
   let ids = new Set<string>();
+  let characters = 0;
 
   const send = (): void => {
     if (chunk.length === 0) return;
@@ -78,6 +80,7 @@ export async function upsertLines(
     inFlight.push({ ids, committed });
     chunk = [];
     ids = new Set();
+    characters = 0;
   };
   const settle = async (leave: number): Promise<void> => {
     while (inFlight.length > leave) {
@@ -107,7 +110,8 @@ export async function upsertLines(
         }
         chunk.push(document);
         ids.add(document.id);
-        if (chunk.length === CHUNK) {
+        characters += document.text.length;
+        if (chunk.length === CHUNK || characters >= CHUNK_CHARACTERS) {
           send();
           await settle(CHUNKS_IN_FLIGHT - 1);
         }

@@ -29,6 +29,8 @@ const ids = (): string[] => [...test.collection.stored.keys()];
 const documents = (...names: string[]): { id: string; text: string }[] =>
   names.map((id) => ({ id, text: `text of ${id}` }));
 
+const numbers = (n: number): string[] => Array.from({ length: n }, (_, i) => String(i));
+
 function assertRefused(answer: Answer, status: number, message: RegExp): void {
   assert.equal(answer.status, status, answer.text);
   assert.match(answer.body.error, message);
@@ -158,11 +160,7 @@ describe('POST /documents with NDJSON', () => {
   });
 
   it('lets the later of two lines with the same id win', async () => {
-    const many = [
-      ...documents(...Array.from({ length: 300 }, String)),
-      { id: '7', text: 'later' },
-      { id: '7', text: 'last' },
-    ];
+    const many = [...documents(...numbers(300)), { id: '7', text: 'later' }, { id: '7', text: 'last' }];
     const answer = await post(`${test.url}/documents`, lines(...many), ndjson);
     assert.deepEqual(answer.body, { stored: 302, inserted: 300, replaced: 2 });
     assert.equal(test.collection.stored.get('7')?.text, 'last');
@@ -181,7 +179,7 @@ describe('POST /documents with NDJSON', () => {
       'neither title nor text',
       '{"_id":"x","title":"","text":" "}',
       400,
-      /line 301: text: expected a text that is not blank/,
+      /line 301: text: expected a title or a text that is not blank, came neither/,
     ],
     ['a list', '[1]', 422, /line 301: the document: expected an object, came a list of 1/],
     [
@@ -208,7 +206,7 @@ describe('POST /documents with NDJSON', () => {
   }
 
   it('says as it goes what is durable, when asked for progress', async () => {
-    const body = lines(...documents(...Array.from({ length: 600 }, String)));
+    const body = lines(...documents(...numbers(600)));
     const answer = await post(`${test.url}/documents`, body, { ...ndjson, Accept: 'application/x-ndjson' });
     assert.equal(answer.status, 200);
     const progress = answer.text
@@ -223,7 +221,7 @@ describe('POST /documents with NDJSON', () => {
   });
 
   it('ends the progress with the error, when lines were stored before it', async () => {
-    const body = lines(...documents(...Array.from({ length: 300 }, String)), '{');
+    const body = lines(...documents(...numbers(300)), '{');
     const answer = await post(`${test.url}/documents`, body, { ...ndjson, Accept: 'application/x-ndjson' });
     const last = JSON.parse(answer.text.trim().split('\n').at(-1)!);
     assert.deepEqual([last.error_type, last.line, last.stored], ['malformed', 301, 300]);
@@ -257,7 +255,7 @@ describe('POST /documents with NDJSON', () => {
     test.collection.gate = new Promise((resolve) => (open = resolve));
     const request = http.request(`${test.url}/documents`, { method: 'POST', headers: ndjson });
     request.on('error', () => undefined);
-    request.write(lines(...documents(...Array.from({ length: 257 }, String))));
+    request.write(lines(...documents(...numbers(257))));
     while (test.collection.upserts.length === 0) await pause(5);
     request.destroy();
     await pause(50);

@@ -30,6 +30,11 @@ export function checkDocuments(documents: readonly Document[]): void {
     const { id, text, metadata } = document;
     if (typeof id !== 'string' || id === '')
       throw new UserError('invalid', `document ${i + 1} of ${documents.length}: expected an id`);
+    if (Buffer.from(id).toString() !== id)
+      throw new UserError(
+        'invalid',
+        `document ${i + 1} of ${documents.length}: expected an id that UTF-8 can hold, found ${JSON.stringify(id)}`,
+      );
     if (ids.has(id))
       throw new UserError('invalid', `document ${JSON.stringify(id)} occurs twice: an id names one document`);
     ids.add(id);

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 
 import { UserError } from '../../base/errors.js';
+import { fileError } from '../../base/files.js';
 import type { Document, DuplicatePair, Filter, Hit, Metadata, SearchMode } from './collection.js';
 import { compileFilter } from './filter.js';
 import { fuse, HYBRID_CANDIDATES } from './hybrid.js';
@@ -58,7 +59,11 @@ export class SearchEngine {
    */
   static open(options: EngineOptions): SearchEngine {
     const { dataDir, model, reembed } = options;
-    mkdirSync(dataDir, { recursive: true });
+    try {
+      mkdirSync(dataDir, { recursive: true });
+    } catch (error) {
+      throw fileError(error, dataDir, 'write');
+    }
     const unlock = lockFolder(dataDir);
     try {
       const store = new Store(databaseFile(dataDir));

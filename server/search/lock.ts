@@ -3,6 +3,7 @@ import path from 'node:path';
 import Database from 'better-sqlite3';
 
 import { UserError } from '../../base/errors.js';
+import { translated } from './schema.js';
 
 /**
  * Keeps a second server off a data folder. The lock is SQLite's own on an empty database, that is, the
@@ -12,7 +13,8 @@ import { UserError } from '../../base/errors.js';
  * @throws UserError `unavailable` when another process has it
  */
 export function lockFolder(folder: string): () => void {
-  const db = new Database(path.join(folder, 'lock'), { timeout: 0 });
+  const file = path.join(folder, 'lock');
+  const db = translated(file, () => new Database(file, { timeout: 0 }));
   try {
     db.exec('BEGIN EXCLUSIVE');
   } catch (error) {

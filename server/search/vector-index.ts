@@ -7,6 +7,8 @@ import { VectorTable, type Scored } from './vectors.js';
 
 /** Up to this many vectors exact search is as fast as the graph and needs no building (bench/search.ts). */
 export const EXACT_UP_TO = 20_000;
+/** More neighbours than this are found faster by exact search. */
+const GRAPH_UP_TO_K = 500;
 /** A graph with more deleted nodes than this is built again. */
 const REBUILD_AT_DELETED_SHARE = 0.3;
 /** How long building holds the thread before a search gets its turn. */
@@ -118,7 +120,7 @@ export class VectorIndex {
     if (wanted < 1) return [];
     if (among && (among.size <= this.exactUpTo || !this.usesGraph))
       return this.table.searchAmong(query, wanted, among);
-    if (!this.usesGraph || !this.graph) return this.table.search(query, wanted);
+    if (!this.usesGraph || !this.graph || wanted > GRAPH_UP_TO_K) return this.table.search(query, wanted);
     const found = this.graph.search(query, wanted, among && ((key) => among.has(key)));
     const candidates = new Set<number>();
     for (const { key } of found) if (this.table.has(key)) candidates.add(key);

@@ -10,6 +10,7 @@ import { UserError } from '../../base/errors.js';
 import type { Inference } from '../../server/batching/inference.js';
 import type { Collection, Filter, SearchRequest } from '../../server/search/collection.js';
 import { openCollection, type CollectionOptions } from '../../server/search/open-collection.js';
+import { Store, type EmbeddedDocument } from '../../server/search/store.js';
 import { fakeInference, wordVector } from './fake-inference.js';
 
 let folder: string;
@@ -124,6 +125,7 @@ describe('documents', () => {
     const collection = await open();
     const upsert = (...documents: unknown[]): Promise<unknown> => collection.upsert(documents as never);
     await assert.rejects(upsert({ id: '', text: 'a' }), isUserError('invalid', 'expected an id'));
+    await assert.rejects(upsert({ id: '\ud800', text: 'a' }), isUserError('invalid', 'UTF-8'));
     await assert.rejects(upsert({ id: 'a', text: '  ' }), isUserError('empty', '"a"'));
     await assert.rejects(upsert({ id: 'a', text: 7 }), isUserError('invalid', '"a"', 'number'));
     await assert.rejects(
@@ -354,6 +356,32 @@ describe('duplicates', () => {
     });
 });
 
+describe('a full disk', () => {
+  it('refuses the write as a whole, and goes on when there is room again', async () => {
+    const store = new Store(path.join(folder, 'full.sqlite'));
+    const generation = store.createGeneration({ name: 'm', fingerprint: 'f', dimensions: 64 });
+    const document = (i: number): EmbeddedDocument => ({
+      id: String(i),
+      text: `text ${i}`,
+      vector: new Float32Array(64),
+    });
+    store.write(generation.id, [{ put: [document(0)] }]);
+    // A limit on the file's pages gives the error that a full disk gives.
+    const { db } = store as unknown as { db: Database.Database };
+    db.pragma(`max_page_count = ${(db.pragma('page_count', { simple: true }) as number) + 1}`);
+    const many = Array.from({ length: 1000 }, (_, i) => document(i + 1));
+    assert.throws(
+      () => store.write(generation.id, [{ put: many }]),
+      isUserError('unavailable', 'disk is full'),
+    );
+    assert.equal(store.keyOf('1'), undefined);
+    db.pragma('max_page_count = 1000000');
+    store.write(generation.id, [{ put: many }]);
+    assert.notEqual(store.keyOf('1000'), undefined);
+    store.close();
+  });
+});
+
 describe('opening', () => {
   it('refuses a folder that another server has open', async () => {
     const dataDir = freshFolder();
@@ -406,6 +434,13 @@ describe('opening', () => {
     await assert.rejects(open({ dataDir }), isUserError('invalid', 'schema 99'));
     await writeFile(file, 'no database, but long enough to be looked at\n'.repeat(100));
     await assert.rejects(open({ dataDir }), isUserError('corrupt', 'collection.sqlite'));
+  });
+
+  it('says what is wrong with a folder that can not be one', async () => {
+    const file = path.join(folder, 'a-file');
+    await writeFile(file, '');
+    await assert.rejects(open({ dataDir: file }), UserError);
+    await assert.rejects(open({ dataDir: path.join(file, 'below') }), isUserError('invalid', 'a-file'));
   });
 
   it('answers nothing after it is closed', async () => {

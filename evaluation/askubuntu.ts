@@ -104,6 +104,7 @@ function judge(
   const counts: Record<string, number> = {};
   const judged = new Map(lists.all.map((list) => [list, judgeRanking(list.similar, score(list))]));
   for (const { suffix, lists: chosen } of protocols) {
+    if (chosen.length === 0) continue;
     counts[`queries${suffix}`] = chosen.length;
     for (const name of ['map', 'mrr', 'p@1', 'p@5'] as const)
       metrics[name + suffix] = mean(chosen.map((list) => judged.get(list)![name]));

@@ -16,7 +16,12 @@ export interface Comparison {
   p: number;
 }
 
-export const bootstrapDefaults = Object.freeze({ resamples: 10_000, seed: 1 });
+export interface BootstrapOptions {
+  resamples: number;
+  seed: number;
+}
+
+export const bootstrapDefaults: Readonly<BootstrapOptions> = Object.freeze({ resamples: 10_000, seed: 1 });
 
 /**
  * Paired bootstrap (Efron and Tibshirani 1993; for rankings Sakai 2006): queries, or sentence pairs, are

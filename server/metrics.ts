@@ -21,7 +21,7 @@ export function createMetrics(services: () => Services | undefined): Metrics {
     registers,
   });
 
-  const inference = (name: string, help: string, value: (s: Services) => number): void => {
+  const gauge = (name: string, help: string, value: (s: Services) => number): void => {
     new Gauge({
       name: `sentence_jepa_${name}`,
       help,
@@ -32,14 +32,12 @@ export function createMetrics(services: () => Services | undefined): Metrics {
       },
     });
   };
-  inference('queued_texts', 'Texts that wait for inference.', (s) => s.inference.stats().queuedTexts);
-  inference('inference_workers', 'Inference threads.', (s) => s.inference.stats().workers);
-  inference('documents', 'Documents in the collection.', (s) => s.collection.info().documents);
-  inference('index_vectors', 'Vectors in the index.', (s) => s.collection.info().index.vectors);
-  inference('index_building', '1 while the index is built.', (s) =>
-    Number(s.collection.info().index.building),
-  );
-  inference('ready', '1 when requests are served.', () => 1);
+  gauge('queued_texts', 'Texts that wait for inference.', (s) => s.inference.stats().queuedTexts);
+  gauge('inference_workers', 'Inference threads.', (s) => s.inference.stats().workers);
+  gauge('documents', 'Documents in the collection.', (s) => s.collection.info().documents);
+  gauge('index_vectors', 'Vectors in the index.', (s) => s.collection.info().index.vectors);
+  gauge('index_building', '1 while the index is built.', (s) => Number(s.collection.info().index.building));
+  gauge('ready', '1 when requests are served.', () => 1);
   new Gauge({
     name: 'sentence_jepa_index_kind',
     help: '1 for the kind of index that answers searches.',
@@ -52,7 +50,7 @@ export function createMetrics(services: () => Services | undefined): Metrics {
     },
   });
 
-  const total = (name: string, help: string, value: (s: Services) => number): void => {
+  const counter = (name: string, help: string, value: (s: Services) => number): void => {
     new Counter({
       name: `sentence_jepa_${name}_total`,
       help,
@@ -64,9 +62,9 @@ export function createMetrics(services: () => Services | undefined): Metrics {
       },
     });
   };
-  total('texts', 'Texts embedded.', (s) => s.inference.stats().texts);
-  total('tokens', 'Tokens embedded.', (s) => s.inference.stats().tokens);
-  total('batches', 'Batches run.', (s) => s.inference.stats().batches);
+  counter('texts', 'Texts embedded.', (s) => s.inference.stats().texts);
+  counter('tokens', 'Tokens embedded.', (s) => s.inference.stats().tokens);
+  counter('batches', 'Batches run.', (s) => s.inference.stats().batches);
 
   return {
     observe: (method, route, status, seconds) => duration.observe({ method, route, status }, seconds),

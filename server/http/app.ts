@@ -37,6 +37,8 @@ export function createApp(around: Surroundings): express.Express {
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
+  // Anything else, and express shows a stack trace for what fails beyond `answerError`.
+  app.set('env', 'production');
   app.set('query parser', parseQuery);
   app.use(logRequests(around.log));
   app.use(observeRequests(around.metrics));
@@ -134,8 +136,8 @@ function allowedMethods(): Map<string, string[]> {
 }
 
 /** Like `querystring`, but what is not UTF-8 is refused instead of replaced. */
-function parseQuery(text: string): Record<string, string | string[]> {
-  const query: Record<string, string | string[]> = {};
+function parseQuery(text: string | null): Record<string, string | string[]> {
+  const query = Object.create(null) as Record<string, string | string[]>;
   for (const part of (text ?? '').split('&')) {
     if (part === '') continue;
     const [name, value = ''] = part
@@ -160,9 +162,15 @@ function logRequests(log: Logger): express.RequestHandler {
       return id;
     },
     // Not the headers: they hold the API key.
+    wrapSerializers: false,
     serializers: {
-      req: ({ id, method, url, remoteAddress }) => ({ id, method, url, remoteAddress }),
-      res: ({ statusCode }) => ({ statusCode }),
+      req: ({ id, method, url, socket }: express.Request) => ({
+        id,
+        method,
+        url,
+        from: socket.remoteAddress,
+      }),
+      res: ({ statusCode }: express.Response) => ({ statusCode }),
     },
     customLogLevel(_request, response, error) {
       if (response.statusCode >= 500) return response.statusCode === 503 ? 'warn' : 'error';
@@ -196,7 +204,9 @@ function answerError(
 ): void {
   const error = asHttpError(thrown, request.id);
   if (response.destroyed) return;
-  if (error.status >= 500) request.log.error({ err: error.cause ?? error }, error.message);
+  // Where pino-http looks for what to log with the request.
+  if (error.status >= 500 && error.status !== 503)
+    response.err = error.cause instanceof Error ? error.cause : error;
   if (!request.complete) {
     const cut = setTimeout(() => request.destroy(), LINGER_MS).unref();
     request.once('close', () => clearTimeout(cut));

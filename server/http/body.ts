@@ -110,10 +110,17 @@ function bodyError(error: unknown, bytes: number): unknown {
         'the body: expected as many bytes as Content-Length says, came fewer',
       );
     default:
-      if ((error as { code?: string }).code?.startsWith('Z_'))
-        return new HttpError('malformed', `the body: expected ${messageOf(error)} in no compressed body`);
-      return error;
+      return inflateError(error);
   }
+}
+
+/** What zlib throws, or anything else as it is. */
+function inflateError(error: unknown): unknown {
+  if (!(error as { code?: string }).code?.startsWith('Z_')) return error;
+  return new HttpError(
+    'malformed',
+    `the body: expected to be compressed as Content-Encoding says: ${messageOf(error)}`,
+  );
 }
 
 export interface Line {
@@ -196,6 +203,8 @@ async function* withIdleLimit(stream: Readable, seconds: number): AsyncGenerator
       const { value, done } = await Promise.race([next, idle]);
       if (done) return;
       yield value;
+    } catch (error) {
+      throw inflateError(error);
     } finally {
       clearTimeout(timer);
     }

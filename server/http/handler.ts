@@ -38,18 +38,23 @@ export type Handlers<Ops extends keyof operations> = { [Op in Ops]: Handler<Op> 
  * @param field the list's name, for the message
  * @throws HttpError `too-large`
  */
-export function checkTexts(
-  texts: readonly string[],
+export function checkCount(
+  count: number,
   field: string,
   limits: Limits,
   wayOut = 'send several requests',
 ): void {
-  if (texts.length > limits.texts)
+  if (count > limits.texts)
     throw new HttpError(
       'too-large',
-      `${field}: expected at most ${limits.texts} in one request, came ${texts.length}; ${wayOut}`,
+      `${field}: expected at most ${limits.texts} in one request, came ${count}; ${wayOut}`,
       { param: field },
     );
+}
+
+/** @throws HttpError `too-large` */
+export function checkTexts(texts: readonly string[], field: string, limits: Limits): void {
+  checkCount(texts.length, field, limits);
   texts.forEach((text, i) => checkText(text, texts.length === 1 ? field : `${field}[${i}]`, limits));
 }
 

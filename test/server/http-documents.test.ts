@@ -111,7 +111,7 @@ describe('POST /documents with JSON', () => {
       'a text of 1 MB',
       [{ id: 'a', text: 'x'.repeat(2 ** 20) }],
       413,
-      /documents: expected at most 131072 characters/,
+      /documents\[0\]\.text: expected at most 131072 characters/,
     ],
   ];
   for (const [name, body, status, message] of refusals) {
@@ -150,6 +150,18 @@ describe('POST /documents with NDJSON', () => {
     const body = gzipSync(lines(...documents('a', 'b')));
     const answer = await post(`${test.url}/documents`, body, { ...ndjson, 'Content-Encoding': 'gzip' });
     assert.equal(answer.body.stored, 2);
+    for (const type of ['application/x-ndjson', 'application/json']) {
+      const headers = { 'Content-Type': type, 'Content-Encoding': 'gzip' };
+      assertRefused(
+        await post(`${test.url}/documents`, '{}', headers),
+        400,
+        /compressed as Content-Encoding says/,
+      );
+      const cut = await post(`${test.url}/documents`, body.subarray(0, 30), headers);
+      assertRefused(cut, 400, /compressed as Content-Encoding says: unexpected end of file/);
+      const other = await post(`${test.url}/documents`, body, { ...headers, 'Content-Encoding': 'lzma' });
+      assertRefused(other, 415, /expected Content-Encoding gzip.*, came lzma/);
+    }
   });
 
   it('takes more documents than a JSON request may hold, in groups', async () => {

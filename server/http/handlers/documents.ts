@@ -1,7 +1,7 @@
 import type { Document } from '../../search/collection.js';
 import { mediaType, json, ndjson } from '../body.js';
 import { HttpError } from '../errors.js';
-import { checkText, checkTexts, type Call, type Handlers } from '../handler.js';
+import { checkCount, checkText, type Call, type Handlers } from '../handler.js';
 import { upsertLines } from '../upsert-lines.js';
 
 /** @throws HttpError `invalid` for an id that is given twice: which of the texts is meant, nobody knows */
@@ -53,12 +53,8 @@ export const documentHandlers: Handlers<
     if (mediaType(call.request, [json, ndjson]) === ndjson) return upsertStream(call);
     const documents = Array.isArray(call.body) ? call.body : call.body.documents;
     const wayOut = `send several requests, or a stream of ${ndjson}, which may be of any length`;
-    checkTexts(
-      documents.map(({ text }) => text),
-      'documents',
-      call.limits,
-      wayOut,
-    );
+    checkCount(documents.length, 'documents', call.limits, wayOut);
+    documents.forEach(({ text }, i) => checkText(text, `documents[${i}].text`, call.limits));
     checkUnique(documents);
     const counts = await call.services.collection.upsert(documents, call.signal);
     return { stored: documents.length, ...counts };

@@ -1,0 +1,307 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+
+import { messageOf, UserError } from '../base/errors.js';
+import { exists, fileError, readJson, writeFileAtomic, writeFolderAtomic } from '../base/files.js';
+import { bertConfigJson, parseBertConfig, readBertWeights, type BertConfig } from './bert.js';
+import { bertGraph } from './onnx/bert-graph.js';
+import { writeSafetensors, type Tensor } from './safetensors.js';
+import { Tokenizer, wordPieceFiles, type TokenizerFiles } from './tokenizer.js';
+
+/** How the hidden states of a text's tokens become one vector. */
+export type Pooling = 'mean' | 'cls';
+
+/** What makes a BERT a sentence encoder. */
+export interface EncoderSettings {
+  config: BertConfig;
+  pooling: Pooling;
+  /** Whether vectors are scaled to length 1. */
+  normalize: boolean;
+  /** Longest text, in tokens with [CLS] and [SEP]. */
+  maxTokens: number;
+  /** Lower-case a text before the tokenizer sees it. */
+  lowerCase: boolean;
+}
+
+/** A model folder on disk, its small files read and checked. */
+export interface ModelFolder extends EncoderSettings {
+  dir: string;
+  /** What a person calls it. */
+  name: string;
+  tokenizer: TokenizerFiles;
+  /** What the folder doesn't say and was assumed, a sentence each. */
+  notes: string[];
+  /** model.safetensors, when it is there. */
+  weightsFile?: string;
+  /** The graphs that are there. */
+  graphs: { fp32?: string; quantized?: string };
+}
+
+/** What a model folder is written from. */
+export interface ModelContent extends EncoderSettings {
+  /** Under the names of bertTensors. */
+  weights: ReadonlyMap<string, Tensor>;
+  tokenizer: TokenizerFiles;
+  /** README.md, the model card. */
+  card: string;
+  /** sentence-jepa.json: recipe, seeds, data digests, metrics, versions. */
+  provenance: Record<string, unknown>;
+}
+
+type Json = Record<string, unknown>;
+
+/**
+ * Opens anybody's BERT sentence encoder: sentence-transformers' layout, or a plain BERT folder.
+ *
+ * @param name what to call it; the folder's name when left out
+ * @throws UserError `not-found`; `malformed`, `corrupt` or `unsupported-model`, naming file and field
+ */
+export async function openModelFolder(dir: string, name?: string): Promise<ModelFolder> {
+  const at = (...parts: string[]): string => path.join(dir, ...parts);
+  if (!(await exists(dir))) throw new UserError('not-found', `${dir}: no such model folder`);
+  const config = parseBertConfig(await readJson<Json>(at('config.json')), at('config.json'));
+  const tokenizer = await readTokenizerFiles(dir, config);
+  const sentence = await readJsonIfThere(at('sentence_bert_config.json'));
+  const notes: string[] = [];
+
+  const prompt = (await readJsonIfThere(at('config_sentence_transformers.json')))?.default_prompt_name;
+  if (prompt)
+    throw new UserError(
+      'unsupported-model',
+      `${at('config_sentence_transformers.json')}: default_prompt_name: expected null (a prompt before every text is not supported), found ${JSON.stringify(prompt)}`,
+    );
+
+  const graphs: ModelFolder['graphs'] = {};
+  if (await exists(at('onnx', 'model.onnx'))) graphs.fp32 = at('onnx', 'model.onnx');
+  if (await exists(at('onnx', 'model_quantized.onnx'))) graphs.quantized = at('onnx', 'model_quantized.onnx');
+  const weightsFile = (await exists(at('model.safetensors'))) ? at('model.safetensors') : undefined;
+  if (!weightsFile && !graphs.fp32 && !graphs.quantized)
+    throw new UserError(
+      'unsupported-model',
+      `${dir}: expected model.safetensors or onnx/model.onnx, found neither`,
+    );
+
+  return {
+    dir,
+    name: name ?? path.basename(path.resolve(dir)),
+    config,
+    ...(await readModules(dir, notes)),
+    maxTokens: maxTokensOf(config, sentence, tokenizer, notes),
+    lowerCase: sentence?.do_lower_case === true,
+    tokenizer,
+    notes,
+    weightsFile,
+    graphs,
+  };
+}
+
+/** @throws UserError `unsupported-model` when the vocabulary is larger than the word embeddings */
+export function loadTokenizer(folder: ModelFolder, maxTokens = folder.maxTokens): Tokenizer {
+  const source = path.join(folder.dir, 'tokenizer.json');
+  const tokenizer = new Tokenizer(folder.tokenizer, maxTokens, folder.lowerCase, source);
+  if (tokenizer.vocabSize > folder.config.vocabSize)
+    throw new UserError(
+      'unsupported-model',
+      `${source}: expected ids below vocab_size ${folder.config.vocabSize} of config.json, found ${tokenizer.vocabSize - 1}`,
+    );
+  return tokenizer;
+}
+
+/**
+ * The encoder's tensors, fp32.
+ *
+ * @throws UserError `unsupported-model` when the folder has only ONNX graphs, or as readBertWeights
+ */
+export async function loadWeights(folder: ModelFolder): Promise<Map<string, Tensor>> {
+  if (!folder.weightsFile)
+    throw new UserError(
+      'unsupported-model',
+      `${folder.dir}: expected model.safetensors, found only ONNX graphs; they serve, but cannot be trained or exported`,
+    );
+  return readBertWeights(folder.weightsFile, folder.config);
+}
+
+/**
+ * Writes the whole model folder, so that it appears at once or not at all.
+ *
+ * @throws UserError `exists` when `out` is there already; `unavailable` when the disk is full
+ */
+export async function writeModelFolder(out: string, content: ModelContent): Promise<void> {
+  if (await exists(out))
+    throw new UserError('exists', `${out}: already there; name another folder or remove it first`);
+  const { config, weights, tokenizer, maxTokens } = content;
+  await writeFolderAtomic(out, async (folder) => {
+    const write = (name: string, text: string | Iterable<Uint8Array>): Promise<void> =>
+      writeFileAtomic(path.join(folder, name), text);
+    const json = (name: string, value: unknown): Promise<void> =>
+      write(name, JSON.stringify(value, null, 2) + '\n');
+    await json('config.json', bertConfigJson(config));
+    await write('tokenizer.json', tokenizer.tokenizerJson);
+    // transformers.js truncates to model_max_length, sentence-transformers to max_seq_length.
+    await json('tokenizer_config.json', { ...tokenizer.tokenizerConfig, model_max_length: maxTokens });
+    const vocabulary = vocabularyOf(tokenizer);
+    if (vocabulary) await write('vocab.txt', vocabulary.join('\n') + '\n');
+    await json('special_tokens_map.json', specialTokens(tokenizer));
+    await json('modules.json', modulesJson(content.normalize));
+    await json('1_Pooling/config.json', poolingJson(content));
+    if (content.normalize) await json('2_Normalize/config.json', {});
+    await json('sentence_bert_config.json', {
+      max_seq_length: maxTokens,
+      do_lower_case: content.lowerCase,
+    });
+    await json('config_sentence_transformers.json', {
+      __version__: { sentence_transformers: '2.0.0' },
+      prompts: {},
+      default_prompt_name: null,
+      similarity_fn_name: 'cosine',
+    });
+    await writeSafetensors(path.join(folder, 'model.safetensors'), weights);
+    await write('onnx/model.onnx', bertGraph(config, weights, 'fp32'));
+    await write('onnx/model_quantized.onnx', bertGraph(config, weights, 'quantized'));
+    await write('README.md', content.card);
+    await json('sentence-jepa.json', content.provenance);
+  });
+}
+
+async function readJsonIfThere(file: string): Promise<Json | undefined> {
+  return (await exists(file)) ? readJson<Json>(file) : undefined;
+}
+
+/** Pooling and normalization, as modules.json and the folders that it names say. */
+async function readModules(dir: string, notes: string[]): Promise<{ pooling: Pooling; normalize: boolean }> {
+  const file = path.join(dir, 'modules.json');
+  const pooled = path.join(dir, '1_Pooling', 'config.json');
+  if (!(await exists(file))) {
+    notes.push('no modules.json: vectors are scaled to length 1');
+    if (await exists(pooled)) return { pooling: await readPooling(pooled), normalize: true };
+    notes.push('no 1_Pooling: the mean over the tokens is taken');
+    return { pooling: 'mean', normalize: true };
+  }
+  const modules = await readJson<{ type?: string; path?: string }[]>(file);
+  if (!Array.isArray(modules)) throw new UserError('malformed', `${file}: expected a list of modules`);
+  // sentence_transformers.models.Pooling, or sentence_transformers.sentence_transformer.modules.pooling.Pooling.
+  const kinds = modules.map(({ type }) => type?.split('.').at(-1));
+  const expected = ['Transformer', 'Pooling', 'Normalize'];
+  if (kinds.length < 2 || kinds.length > 3 || kinds.some((kind, i) => kind !== expected[i]))
+    throw new UserError(
+      'unsupported-model',
+      `${file}: expected the modules Transformer, Pooling and perhaps Normalize, found ${kinds.join(', ')}`,
+    );
+  return {
+    pooling: await readPooling(path.join(dir, modules[1].path ?? '1_Pooling', 'config.json')),
+    normalize: kinds.length === 3,
+  };
+}
+
+async function readPooling(file: string): Promise<Pooling> {
+  const json = await readJson<Json>(file);
+  const prefix = 'pooling_mode_';
+  const modes =
+    json.pooling_mode === undefined
+      ? Object.keys(json).filter((key) => key.startsWith(prefix) && json[key] === true)
+      : [json.pooling_mode].flat();
+  const [mode] = modes.map((name) =>
+    String(name)
+      .replace(prefix, '')
+      .replace(/_tokens?$/, ''),
+  );
+  if (modes.length !== 1 || (mode !== 'mean' && mode !== 'cls'))
+    throw new UserError(
+      'unsupported-model',
+      `${file}: expected pooling by the mean of the tokens or by [CLS], found ${modes.join(' and ') || 'none'}`,
+    );
+  return mode;
+}
+
+function maxTokensOf(
+  config: BertConfig,
+  sentence: Json | undefined,
+  tokenizer: TokenizerFiles,
+  notes: string[],
+): number {
+  const stated = sentence?.max_seq_length;
+  if (typeof stated === 'number' && stated >= 3) return Math.min(stated, config.maxPositions);
+  const { model_max_length: limit } = tokenizer.tokenizerConfig;
+  // "No limit" is written as a number with 30 digits.
+  const maxTokens = Math.min(512, config.maxPositions, typeof limit === 'number' ? limit : 512);
+  notes.push(`no max_seq_length in sentence_bert_config.json: texts are cut off at ${maxTokens} tokens`);
+  return maxTokens;
+}
+
+async function readTokenizerFiles(dir: string, config: BertConfig): Promise<TokenizerFiles> {
+  const file = path.join(dir, 'tokenizer.json');
+  const vocabFile = path.join(dir, 'vocab.txt');
+  const tokenizerConfig = await readJsonIfThere(path.join(dir, 'tokenizer_config.json'));
+  if (await exists(file)) {
+    const tokenizerJson = await readText(file);
+    try {
+      JSON.parse(tokenizerJson);
+    } catch (error) {
+      throw new UserError('malformed', `${file}: expected JSON: ${messageOf(error)}`, { cause: error });
+    }
+    return { tokenizerJson, tokenizerConfig: { ...BERT_TOKENS, ...tokenizerConfig } };
+  }
+  if (!(await exists(vocabFile)))
+    throw new UserError('unsupported-model', `${dir}: expected tokenizer.json or vocab.txt, found neither`);
+  const vocabulary = (await readText(vocabFile)).replace(/\r?\n$/, '').split(/\r?\n/);
+  const lowerCase = tokenizerConfig?.do_lower_case !== false;
+  const files = wordPieceFiles(vocabulary, { lowerCase, maxTokens: config.maxPositions }, vocabFile);
+  return { ...files, tokenizerConfig: { ...files.tokenizerConfig, ...tokenizerConfig } };
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw fileError(error, file, 'read');
+  }
+}
+
+const BERT_TOKENS = {
+  unk_token: '[UNK]',
+  sep_token: '[SEP]',
+  pad_token: '[PAD]',
+  cls_token: '[CLS]',
+  mask_token: '[MASK]',
+};
+
+function specialTokens({ tokenizerConfig }: TokenizerFiles): Json {
+  const entries = Object.keys(BERT_TOKENS).map((key) => {
+    const token = tokenizerConfig[key] as string | { content: string };
+    return [key, typeof token === 'string' ? token : token.content];
+  });
+  return Object.fromEntries(entries) as Json;
+}
+
+/** The WordPiece tokens in the order of their ids; nothing for another kind of tokenizer. */
+function vocabularyOf({ tokenizerJson }: TokenizerFiles): string[] | undefined {
+  const { model } = JSON.parse(tokenizerJson) as {
+    model?: { type?: string; vocab?: Record<string, number> };
+  };
+  if (!model?.vocab || (model.type ?? 'WordPiece') !== 'WordPiece') return undefined;
+  return Object.entries(model.vocab)
+    .sort(([, a], [, b]) => a - b)
+    .map(([token]) => token);
+}
+
+/** Spelled as sentence-transformers 2 wrote it; 6 still reads it. */
+function modulesJson(normalize: boolean): object[] {
+  const modules = [
+    { path: '', type: 'sentence_transformers.models.Transformer' },
+    { path: '1_Pooling', type: 'sentence_transformers.models.Pooling' },
+    { path: '2_Normalize', type: 'sentence_transformers.models.Normalize' },
+  ];
+  return modules
+    .slice(0, normalize ? 3 : 2)
+    .map(({ path, type }, idx) => ({ idx, name: String(idx), path, type }));
+}
+
+function poolingJson({ config, pooling }: EncoderSettings): object {
+  return {
+    word_embedding_dimension: config.hiddenSize,
+    pooling_mode_cls_token: pooling === 'cls',
+    pooling_mode_mean_tokens: pooling === 'mean',
+    pooling_mode_max_tokens: false,
+    pooling_mode_mean_sqrt_len_tokens: false,
+  };
+}

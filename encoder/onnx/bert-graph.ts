@@ -1,0 +1,216 @@
+import { version } from '../../base/paths.js';
+import type { BertConfig } from '../bert.js';
+import { bytesOf, type Tensor } from '../safetensors.js';
+import { Graph } from './graph.js';
+import { quantizeColumns, quantizeRows } from './quantize.js';
+
+export type Precision = 'fp32' | 'quantized';
+
+/** Counts up with every change of the graphs below: graphs kept in the cache are told apart by it. */
+export const GRAPH_VERSION = 1;
+
+/**
+ * BERT as an ONNX graph of standard operators (operator set 17):
+ * input_ids, attention_mask, token_type_ids, int64 [batch, sequence] -> last_hidden_state, float
+ * [batch, sequence, hidden].
+ *
+ * `quantized` has 8-bit word embeddings and weights; activations are quantized when it runs, with one scale
+ * for the whole batch (DynamicQuantizeLinear), so a text's vector then moves a little with its batch-mates.
+ *
+ * @param weights under the names of bertTensors
+ * @returns the file's bytes in chunks
+ */
+export function bertGraph(
+  config: BertConfig,
+  weights: ReadonlyMap<string, Tensor>,
+  precision: Precision,
+): Uint8Array[] {
+  const { hiddenSize, heads } = config;
+  const graph = new Graph('bert');
+  const weight = (name: string): Tensor => {
+    const tensor = weights.get(name);
+    if (!tensor) throw new Error(`${name}: no such tensor`);
+    return tensor;
+  };
+  const float = (name: string): string => {
+    const { shape, data } = weight(name);
+    return graph.tensor(name, 'float', shape, bytesOf(data));
+  };
+  const norm = (name: string, input: string): string =>
+    graph.node('LayerNormalization', name, [input, float(`${name}.weight`), float(`${name}.bias`)], {
+      axis: { int: -1 },
+      epsilon: { float: config.layerNormEps },
+    });
+
+  /** Dense layers that read the same input, laid side by side in one product: [.., in] -> [.., sum of out]. */
+  const dense = (name: string, parts: string[], input: string): string => {
+    const { columns, bias } = sideBySide(
+      parts.map((part) => [weight(`${part}.weight`), weight(`${part}.bias`)]),
+    );
+    const biasName = graph.tensor(`${name}.bias`, 'float', bias.shape, bytesOf(bias.data));
+    let product: string;
+    if (precision === 'fp32') {
+      const matrix = graph.tensor(`${name}.weight`, 'float', columns.shape, bytesOf(columns.data));
+      product = graph.node('MatMul', `${name}.product`, [input, matrix]);
+    } else {
+      const { values, scales } = quantizeColumns(columns);
+      const matrix = graph.tensor(`${name}.weight`, 'int8', columns.shape, bytesOf(values));
+      const matrixScale = graph.tensor(`${name}.scale`, 'float', [scales.length], bytesOf(scales));
+      const [integers, scale, zero] = graph.nodeWith(
+        'DynamicQuantizeLinear',
+        `${name}.input`,
+        [input],
+        ['values', 'scale', 'zero'].map((part) => `${name}.input.${part}`),
+      );
+      const sums = graph.node('MatMulInteger', `${name}.sums`, [integers, matrix, zero]);
+      product = graph.node('Mul', `${name}.product`, [
+        graph.node('Cast', `${name}.cast`, [sums], { to: { int: 1 } }),
+        graph.node('Mul', `${name}.scales`, [scale, matrixScale]),
+      ]);
+    }
+    return graph.node('Add', name, [product, biasName]);
+  };
+
+  const ids = graph.input('input_ids', 'int64', ['batch', 'sequence']);
+  const mask = graph.input('attention_mask', 'int64', ['batch', 'sequence']);
+  const types = graph.input('token_type_ids', 'int64', ['batch', 'sequence']);
+
+  const words = ((): string => {
+    const name = 'embeddings.word_embeddings';
+    if (precision === 'fp32') return graph.node('Gather', `${name}.rows`, [float(`${name}.weight`), ids]);
+    const table = weight(`${name}.weight`);
+    const { values, scales } = quantizeRows(table);
+    const matrix = graph.tensor(`${name}.weight`, 'int8', table.shape, bytesOf(values));
+    const scale = graph.tensor(`${name}.scale`, 'float', [scales.length, 1], bytesOf(scales));
+    const rows = graph.node('Gather', `${name}.integers`, [matrix, ids]);
+    return graph.node('Mul', `${name}.rows`, [
+      graph.node('Cast', `${name}.cast`, [rows], { to: { int: 1 } }),
+      graph.node('Gather', `${name}.scales`, [scale, ids]),
+    ]);
+  })();
+  const length = graph.node('Gather', 'length', [graph.node('Shape', 'shape', [ids]), graph.ints([1])]);
+  const positions = graph.node('Slice', 'embeddings.position_embeddings.rows', [
+    float('embeddings.position_embeddings.weight'),
+    graph.ints([0]),
+    length,
+    graph.ints([0]),
+  ]);
+  const typeRows = graph.node('Gather', 'embeddings.token_type_embeddings.rows', [
+    float('embeddings.token_type_embeddings.weight'),
+    types,
+  ]);
+  let hidden = norm(
+    'embeddings.LayerNorm',
+    graph.node('Add', 'embeddings.sum', [
+      graph.node('Add', 'embeddings.words', [words, typeRows]),
+      positions,
+    ]),
+  );
+
+  // 0 for a token, the lowest float for padding: [batch, 1, 1, sequence], added to every row of scores.
+  const present = graph.node(
+    'Cast',
+    'mask.float',
+    [graph.node('Unsqueeze', 'mask.wide', [mask, graph.ints([1, 2])])],
+    { to: { int: 1 } },
+  );
+  const bias = graph.node('Mul', 'mask.bias', [
+    graph.node('Sub', 'mask.padding', [graph.floats(1), present]),
+    graph.floats(-3.4028234663852886e38),
+  ]);
+
+  for (let layer = 0; layer < config.layers; layer++) {
+    const at = `encoder.layer.${layer}`;
+    const self = `${at}.attention.self`;
+    const projected = dense(
+      `${self}.qkv`,
+      ['query', 'key', 'value'].map((part) => `${self}.${part}`),
+      hidden,
+    );
+    const split = graph.nodeWith(
+      'Split',
+      `${self}.split`,
+      [projected, graph.ints([hiddenSize, hiddenSize, hiddenSize])],
+      ['query', 'key', 'value'].map((part) => `${self}.${part}.flat`),
+      { axis: { int: -1 } },
+    );
+    const [query, key, value] = ['query', 'key', 'value'].map((part, i) =>
+      graph.node(
+        'Transpose',
+        `${self}.${part}`,
+        [
+          graph.node('Reshape', `${self}.${part}.heads`, [
+            split[i],
+            graph.ints([0, 0, heads, hiddenSize / heads]),
+          ]),
+        ],
+        { perm: { ints: part === 'key' ? [0, 2, 3, 1] : [0, 2, 1, 3] } },
+      ),
+    );
+    const scores = graph.node('Div', `${self}.scores`, [
+      graph.node('MatMul', `${self}.dots`, [query, key]),
+      graph.floats(Math.sqrt(hiddenSize / heads)),
+    ]);
+    const attention = graph.node(
+      'Softmax',
+      `${self}.probabilities`,
+      [graph.node('Add', `${self}.masked`, [scores, bias])],
+      { axis: { int: -1 } },
+    );
+    const context = graph.node('Reshape', `${self}.context`, [
+      graph.node(
+        'Transpose',
+        `${self}.context.heads`,
+        [graph.node('MatMul', `${self}.mix`, [attention, value])],
+        {
+          perm: { ints: [0, 2, 1, 3] },
+        },
+      ),
+      graph.ints([0, 0, hiddenSize]),
+    ]);
+    const residual = (name: string, output: string): string =>
+      norm(`${name}.LayerNorm`, graph.node('Add', `${name}.residual`, [output, hidden]));
+    hidden = residual(
+      `${at}.attention.output`,
+      dense(`${at}.attention.output.dense`, [`${at}.attention.output.dense`], context),
+    );
+    const inner = gelu(
+      graph,
+      `${at}.intermediate`,
+      dense(`${at}.intermediate.dense`, [`${at}.intermediate.dense`], hidden),
+    );
+    hidden = residual(`${at}.output`, dense(`${at}.output.dense`, [`${at}.output.dense`], inner));
+  }
+  graph.node('Identity', 'last_hidden_state', [hidden]);
+  graph.output('last_hidden_state', 'float', ['batch', 'sequence', hiddenSize]);
+  return graph.encode(version);
+}
+
+/** x (1 + erf(x / sqrt 2)) / 2 (Hendrycks and Gimpel 2016). */
+function gelu(graph: Graph, name: string, input: string): string {
+  const erf = graph.node('Erf', `${name}.erf`, [
+    graph.node('Div', `${name}.scaled`, [input, graph.floats(Math.SQRT2)]),
+  ]);
+  const gate = graph.node('Add', `${name}.gate`, [erf, graph.floats(1)]);
+  return graph.node('Mul', `${name}.gelu`, [
+    graph.node('Mul', `${name}.gated`, [input, gate]),
+    graph.floats(0.5),
+  ]);
+}
+
+/** Weights [out, in] -> one matrix [in, sum of out], as MatMul reads it, and the biases end to end. */
+function sideBySide(parts: [weight: Tensor, bias: Tensor][]): { columns: Tensor; bias: Tensor } {
+  const inner = parts[0][0].shape[1];
+  const outer = parts.reduce((sum, [weight]) => sum + weight.shape[0], 0);
+  const columns = new Float32Array(inner * outer);
+  const bias = new Float32Array(outer);
+  let first = 0;
+  for (const [weight, partBias] of parts) {
+    const out = weight.shape[0];
+    for (let i = 0; i < inner; i++)
+      for (let o = 0; o < out; o++) columns[i * outer + first + o] = weight.data[o * inner + i];
+    bias.set(partBias.data, first);
+    first += out;
+  }
+  return { columns: { shape: [inner, outer], data: columns }, bias: { shape: [outer], data: bias } };
+}

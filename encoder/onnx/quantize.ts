@@ -1,0 +1,36 @@
+import type { Tensor } from '../safetensors.js';
+
+export interface Quantized {
+  /** value = integer x scale */
+  values: Int8Array;
+  scales: Float32Array;
+}
+
+const LARGEST = 127;
+
+/** Symmetric 8-bit integers of a matrix [rows, columns], a scale for each column. */
+export function quantizeColumns({ shape: [rows, columns], data }: Tensor): Quantized {
+  const scales = new Float32Array(columns);
+  for (let i = 0; i < data.length; i++) {
+    const column = i % columns;
+    scales[column] = Math.max(scales[column], Math.abs(data[i]));
+  }
+  for (let column = 0; column < columns; column++) scales[column] = scales[column] / LARGEST || 1;
+  const values = new Int8Array(rows * columns);
+  for (let i = 0; i < values.length; i++) values[i] = Math.round(data[i] / scales[i % columns]);
+  return { values, scales };
+}
+
+/** Symmetric 8-bit integers of a matrix [rows, columns], a scale for each row. */
+export function quantizeRows({ shape: [rows, columns], data }: Tensor): Quantized {
+  const values = new Int8Array(rows * columns);
+  const scales = new Float32Array(rows);
+  for (let row = 0; row < rows; row++) {
+    const from = row * columns;
+    let largest = 0;
+    for (let i = from; i < from + columns; i++) largest = Math.max(largest, Math.abs(data[i]));
+    scales[row] = largest / 127 || 1;
+    for (let i = from; i < from + columns; i++) values[i] = Math.round(data[i] / scales[row]);
+  }
+  return { values, scales };
+}

@@ -1,0 +1,204 @@
+import { open, type FileHandle } from 'node:fs/promises';
+
+import { messageOf, UserError } from '../base/errors.js';
+import { fileError, writeFileAtomic } from '../base/files.js';
+
+/** A named tensor's content, row-major. */
+export interface Tensor {
+  shape: number[];
+  data: Float32Array;
+}
+
+export interface TensorEntry {
+  dtype: string;
+  shape: number[];
+  /** First byte and the one behind the last, counted from the start of the file. */
+  begin: number;
+  end: number;
+}
+
+const BYTES: Record<string, number> = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+};
+const FLOATS = ['F32', 'F16', 'BF16'];
+const LONGEST_HEADER = 100_000_000;
+
+export function countOf(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+/**
+ * The header of a safetensors file, checked against the file's size: what is cut short or overlaps is
+ * found before a byte of data is read.
+ *
+ * @throws UserError `not-found`; `corrupt`, naming file, tensor, expected and found
+ */
+export async function readSafetensorsHeader(file: string): Promise<Map<string, TensorEntry>> {
+  return withFile(file, (handle) => header(file, handle));
+}
+
+/**
+ * The floating-point tensors of a safetensors file as 32-bit floats; F16 and BF16 are converted.
+ *
+ * @param wanted which names to read; all when left out
+ * @throws UserError `corrupt` as {@link readSafetensorsHeader}; `unsupported-model` for another dtype
+ */
+export async function readSafetensors(
+  file: string,
+  wanted: (name: string) => boolean = () => true,
+): Promise<Map<string, Tensor>> {
+  return withFile(file, async (handle) => {
+    const tensors = new Map<string, Tensor>();
+    for (const [name, entry] of await header(file, handle)) {
+      if (!wanted(name)) continue;
+      if (!FLOATS.includes(entry.dtype))
+        throw new UserError(
+          'unsupported-model',
+          `${file}: ${name}: expected dtype ${FLOATS.join(', ')}, found ${entry.dtype}`,
+        );
+      const bytes = await readBytes(file, handle, entry.begin, entry.end - entry.begin);
+      tensors.set(name, { shape: entry.shape, data: toFloat32(bytes, entry.dtype) });
+    }
+    return tensors;
+  });
+}
+
+/** Writes fp32 tensors in the order of the map, atomically. */
+export async function writeSafetensors(
+  file: string,
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: Record<string, string> = { format: 'pt' },
+): Promise<void> {
+  const entries: Record<string, unknown> = { __metadata__: metadata };
+  let at = 0;
+  for (const [name, { shape, data }] of tensors) {
+    if (countOf(shape) !== data.length)
+      throw new Error(
+        `${name}: shape ${shapeText(shape)} holds ${countOf(shape)} numbers, not ${data.length}`,
+      );
+    entries[name] = { dtype: 'F32', shape, data_offsets: [at, at + data.byteLength] };
+    at += data.byteLength;
+  }
+  let json = JSON.stringify(entries);
+  // Data begin at a multiple of 8 bytes, so that a reader may map the file and use it in place.
+  json += ' '.repeat((8 - (Buffer.byteLength(json) % 8)) % 8);
+  const text = Buffer.from(json);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  await writeFileAtomic(file, [length, text, ...[...tensors.values()].map(({ data }) => bytesOf(data))]);
+}
+
+export function shapeText(shape: readonly number[]): string {
+  return `[${shape.join(', ')}]`;
+}
+
+/** The bytes of a typed array, not copied. */
+export function bytesOf(array: Float32Array | Int8Array | BigInt64Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(file, 'r');
+    return await use(handle);
+  } catch (error) {
+    throw error instanceof UserError ? error : fileError(error, file, 'read');
+  } finally {
+    await handle?.close();
+  }
+}
+
+async function readBytes(
+  file: string,
+  handle: FileHandle,
+  position: number,
+  length: number,
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length;) {
+    const { bytesRead } = await handle.read(bytes, done, length - done, position + done);
+    if (bytesRead === 0)
+      throw new UserError('corrupt', `${file}: expected ${length} bytes at ${position}, found ${done}`);
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+async function header(file: string, handle: FileHandle): Promise<Map<string, TensorEntry>> {
+  const { size } = await handle.stat();
+  if (size < 8)
+    throw new UserError('corrupt', `${file}: expected a safetensors file, found only ${size} bytes`);
+  const lengthBytes = await readBytes(file, handle, 0, 8);
+  const length = Number(Buffer.from(lengthBytes.buffer).readBigUInt64LE());
+  if (length < 2 || length > LONGEST_HEADER || 8 + length > size)
+    throw new UserError(
+      'corrupt',
+      `${file}: expected a safetensors header of at most ${size - 8} bytes, found a length of ${length}; the file is truncated or something else`,
+    );
+  let json: Record<string, { dtype?: unknown; shape?: unknown; data_offsets?: unknown }>;
+  try {
+    json = JSON.parse(Buffer.from(await readBytes(file, handle, 8, length)).toString('utf8')) as typeof json;
+  } catch (error) {
+    throw new UserError('corrupt', `${file}: expected a JSON header: ${messageOf(error)}`, { cause: error });
+  }
+  const base = 8 + length;
+  const entries = new Map<string, TensorEntry>();
+  for (const [name, { dtype, shape, data_offsets: offsets }] of Object.entries(json)) {
+    if (name === '__metadata__') continue;
+    if (typeof dtype !== 'string' || !isSizes(shape) || !isSizes(offsets) || offsets.length !== 2)
+      throw new UserError(
+        'corrupt',
+        `${file}: ${name}: expected dtype, shape and data_offsets in the header`,
+      );
+    const [begin, end] = offsets;
+    if (base + end > size)
+      throw new UserError(
+        'corrupt',
+        `${file}: ${name}: expected data up to byte ${base + end}, found a file of ${size} bytes; it is truncated`,
+      );
+    const expected = countOf(shape) * (BYTES[dtype] ?? Number.NaN);
+    if (end - begin !== expected && BYTES[dtype] !== undefined)
+      throw new UserError(
+        'corrupt',
+        `${file}: ${name}: expected ${expected} bytes for ${dtype} ${shapeText(shape)}, found ${end - begin}`,
+      );
+    entries.set(name, { dtype, shape, begin: base + begin, end: base + end });
+  }
+  return entries;
+}
+
+function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}
+
+function toFloat32(bytes: Uint8Array, dtype: string): Float32Array {
+  if (dtype === 'F32') return new Float32Array(bytes.buffer);
+  const half = new Uint16Array(bytes.buffer);
+  const result = new Float32Array(half.length);
+  if (dtype === 'BF16') {
+    // A bfloat16 is the upper half of a float.
+    const bits = new Uint32Array(result.buffer);
+    for (let i = 0; i < half.length; i++) bits[i] = half[i] << 16;
+  } else for (let i = 0; i < half.length; i++) result[i] = float16(half[i]);
+  return result;
+}
+
+/** IEEE 754 binary16. */
+function float16(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}

@@ -1,0 +1,177 @@
+import { PreTrainedTokenizer } from '@xenova/transformers';
+
+import { messageOf, UserError } from '../base/errors.js';
+
+/** What the tokenizer files say, ready to be written again. */
+export interface TokenizerFiles {
+  /** tokenizer.json, the text itself: it decides every id. */
+  tokenizerJson: string;
+  /** tokenizer_config.json. */
+  tokenizerConfig: Record<string, unknown>;
+}
+
+export interface Token {
+  id: number;
+  text: string;
+  special: boolean;
+}
+
+export interface SpecialIds {
+  cls: number;
+  sep: number;
+  pad: number;
+  unknown: number;
+  /** -1 when the vocabulary has no [MASK]. */
+  mask: number;
+}
+
+/** The part of @huggingface/tokenizers that is used; its own types are lost behind the package's. */
+interface Inner {
+  encode(text: string): { ids: number[]; tokens: string[] };
+  token_to_id(token: string): number | undefined;
+  get_vocab(withAdded: boolean): Map<string, number>;
+}
+
+/** Text to token ids, by @xenova/transformers. Pure: no text changes what comes after it. */
+export class Tokenizer {
+  readonly special: SpecialIds;
+  /** One more than the largest id. */
+  readonly vocabSize: number;
+  private readonly inner: Inner;
+  private readonly specialIds: Set<number>;
+
+  /**
+   * @param maxTokens longest sequence that `encode` returns, with [CLS] and [SEP]
+   * @param lowerCase lower-case a text first, beside what the tokenizer does (sentence_bert_config.json)
+   * @throws UserError `unsupported-model` when a text isn't framed as [CLS] ... [SEP]
+   */
+  constructor(
+    files: TokenizerFiles,
+    readonly maxTokens: number,
+    private readonly lowerCase = false,
+    source = 'tokenizer.json',
+  ) {
+    let tokenizer: PreTrainedTokenizer;
+    try {
+      tokenizer = new PreTrainedTokenizer(JSON.parse(files.tokenizerJson) as object, files.tokenizerConfig);
+      this.inner = tokenizer._tokenizer as Inner;
+    } catch (error) {
+      throw new UserError('malformed', `${source}: expected a tokenizer: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    const frame = this.inner.encode('');
+    if (frame.ids.length !== 2)
+      throw new UserError(
+        'unsupported-model',
+        `${source}: expected the empty text to become [CLS] [SEP], found ${JSON.stringify(frame.tokens)}`,
+      );
+    const idOf = (token: string | null): number =>
+      token === null ? -1 : (this.inner.token_to_id(token) ?? -1);
+    const [cls, sep] = frame.ids;
+    const { pad_token: pad, unk_token: unknown, mask_token: mask } = tokenizer;
+    this.special = { cls, sep, pad: Math.max(0, idOf(pad)), unknown: idOf(unknown), mask: idOf(mask) };
+    this.specialIds = new Set([...Object.values(this.special), ...tokenizer.all_special_ids]);
+    let largest = 0;
+    for (const id of this.inner.get_vocab(true).values()) largest = Math.max(largest, id);
+    this.vocabSize = largest + 1;
+  }
+
+  /** [CLS] ... [SEP], cut off in front of [SEP] when it is longer than maxTokens. */
+  encode(text: string): Int32Array {
+    const { ids } = this.inner.encode(this.prepare(text));
+    const result = Int32Array.from(ids.length > this.maxTokens ? ids.slice(0, this.maxTokens) : ids);
+    if (ids.length > this.maxTokens) result[this.maxTokens - 1] = this.special.sep;
+    return result;
+  }
+
+  /** Every token, special ones included, before truncation. */
+  tokens(text: string): Token[] {
+    const { ids, tokens } = this.inner.encode(this.prepare(text));
+    return ids.map((id, i) => ({ id, text: tokens[i], special: this.specialIds.has(id) }));
+  }
+
+  /** How many tokens a text has, special ones included, before truncation. */
+  count(text: string): number {
+    return this.inner.encode(this.prepare(text)).ids.length;
+  }
+
+  private prepare(text: string): string {
+    return this.lowerCase ? text.toLowerCase() : text;
+  }
+}
+
+/**
+ * The tokenizer files of a WordPiece vocabulary, as Hugging Face's BertTokenizerFast writes them.
+ *
+ * @param vocabulary tokens in the order of their ids, with [PAD], [UNK], [CLS], [SEP] and [MASK]
+ * @throws UserError `unsupported-model` when one of these five is missing
+ */
+export function wordPieceFiles(
+  vocabulary: readonly string[],
+  options: { lowerCase: boolean; maxTokens: number },
+  source = 'vocab.txt',
+): TokenizerFiles {
+  const ids = new Map(vocabulary.map((token, id) => [token, id]));
+  const special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'];
+  for (const token of special)
+    if (!ids.has(token))
+      throw new UserError('unsupported-model', `${source}: expected the token ${token}, found none`);
+  const place = (id: string, type: number): object => ({ SpecialToken: { id, type_id: type } });
+  const template = (token: string): object => ({ id: token, ids: [ids.get(token)], tokens: [token] });
+  const tokenizerJson = {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: special.map((content) => ({
+      id: ids.get(content),
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special: true,
+    })),
+    normalizer: {
+      type: 'BertNormalizer',
+      clean_text: true,
+      handle_chinese_chars: true,
+      strip_accents: null,
+      lowercase: options.lowerCase,
+    },
+    pre_tokenizer: { type: 'BertPreTokenizer' },
+    post_processor: {
+      type: 'TemplateProcessing',
+      single: [place('[CLS]', 0), { Sequence: { id: 'A', type_id: 0 } }, place('[SEP]', 0)],
+      pair: [
+        place('[CLS]', 0),
+        { Sequence: { id: 'A', type_id: 0 } },
+        place('[SEP]', 0),
+        { Sequence: { id: 'B', type_id: 1 } },
+        place('[SEP]', 1),
+      ],
+      special_tokens: { '[CLS]': template('[CLS]'), '[SEP]': template('[SEP]') },
+    },
+    decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
+    model: {
+      type: 'WordPiece',
+      unk_token: '[UNK]',
+      continuing_subword_prefix: '##',
+      max_input_chars_per_word: 100,
+      vocab: Object.fromEntries(ids),
+    },
+  };
+  const tokenizerConfig = {
+    tokenizer_class: 'BertTokenizer',
+    do_lower_case: options.lowerCase,
+    tokenize_chinese_chars: true,
+    strip_accents: null,
+    model_max_length: options.maxTokens,
+    pad_token: '[PAD]',
+    unk_token: '[UNK]',
+    cls_token: '[CLS]',
+    sep_token: '[SEP]',
+    mask_token: '[MASK]',
+  };
+  return { tokenizerJson: JSON.stringify(tokenizerJson), tokenizerConfig };
+}

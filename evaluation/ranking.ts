@@ -1,5 +1,6 @@
 import type { Vectors } from './vectors.js';
 
+// Multiples of the two by four products that are made at a time; both blocks together fit a cache.
 const QUERY_BLOCK = 32;
 const DOCUMENT_BLOCK = 256;
 
@@ -27,7 +28,7 @@ export function rankDocuments(
       dotProducts(block, rowsAsDoubles(documents, c0, c1), queries.d, scores);
       for (let q = q0; q < q1; q++) {
         const last = (q + 1) * k - 1;
-        for (let c = c0, at = (q - q0) * (c1 - c0); c < c1; c++, at++)
+        for (let c = c0, at = (q - q0) * DOCUMENT_BLOCK; c < c1; c++, at++)
           if (scores[at] > best[last] && c !== excluded[q]) insert(best, ranked, q * k, last, scores[at], c);
       }
     }
@@ -58,7 +59,10 @@ function rowsAsDoubles({ data, d }: Vectors, from: number, to: number): Float64A
   return Float64Array.from(data.subarray(from * d, to * d));
 }
 
-/** out[i * n + j] = a_i . b_j for the m rows of a and the n rows of b, two by four at a time. */
+/**
+ * out[i * DOCUMENT_BLOCK + j] = a_i . b_j for the rows of a and b, two by four at a time; at the edge the
+ * last row stands in for those that are missing, and what it gives is never read.
+ */
 function dotProducts(a: Float64Array, b: Float64Array, d: number, out: Float64Array): void {
   const m = a.length / d;
   const n = b.length / d;
@@ -94,13 +98,15 @@ function dotProducts(a: Float64Array, b: Float64Array, d: number, out: Float64Ar
         s12 += x1 * y2;
         s13 += x1 * y3;
       }
-      const left = Math.min(4, n - j);
-      const row = [s00, s01, s02, s03];
-      const next = [s10, s11, s12, s13];
-      for (let c = 0; c < left; c++) {
-        out[i * n + j + c] = row[c];
-        if (i + 1 < m) out[(i + 1) * n + j + c] = next[c];
-      }
+      const at = i * DOCUMENT_BLOCK + j;
+      out[at] = s00;
+      out[at + 1] = s01;
+      out[at + 2] = s02;
+      out[at + 3] = s03;
+      out[at + DOCUMENT_BLOCK] = s10;
+      out[at + DOCUMENT_BLOCK + 1] = s11;
+      out[at + DOCUMENT_BLOCK + 2] = s12;
+      out[at + DOCUMENT_BLOCK + 3] = s13;
     }
   }
 }

@@ -6,7 +6,7 @@ import { exists, fileError, readJson, writeFileAtomic, writeFolderAtomic } from 
 import { bertConfigJson, parseBertConfig, readBertWeights, type BertConfig } from './bert.js';
 import { bertGraph } from './onnx/bert-graph.js';
 import { writeSafetensors, type Tensor } from './safetensors.js';
-import { Tokenizer, wordPieceFiles, type TokenizerFiles } from './tokenizer.js';
+import { specialTokens, Tokenizer, wordPieceFiles, type TokenizerFiles } from './tokenizer.js';
 
 /** How the hidden states of a text's tokens become one vector. */
 export type Pooling = 'mean' | 'cls';
@@ -138,7 +138,12 @@ export async function writeModelFolder(out: string, content: ModelContent): Prom
     await json('config.json', bertConfigJson(config));
     await write('tokenizer.json', tokenizer.tokenizerJson);
     // transformers.js truncates to model_max_length, sentence-transformers to max_seq_length.
-    await json('tokenizer_config.json', { ...tokenizer.tokenizerConfig, model_max_length: maxTokens });
+    await json('tokenizer_config.json', {
+      tokenizer_class: 'BertTokenizer',
+      ...specialTokens(tokenizer),
+      ...tokenizer.tokenizerConfig,
+      model_max_length: maxTokens,
+    });
     const vocabulary = vocabularyOf(tokenizer);
     if (vocabulary) await write('vocab.txt', vocabulary.join('\n') + '\n');
     await json('special_tokens_map.json', specialTokens(tokenizer));
@@ -239,7 +244,7 @@ async function readTokenizerFiles(dir: string, config: BertConfig): Promise<Toke
     } catch (error) {
       throw new UserError('malformed', `${file}: expected JSON: ${messageOf(error)}`, { cause: error });
     }
-    return { tokenizerJson, tokenizerConfig: { ...BERT_TOKENS, ...tokenizerConfig } };
+    return { tokenizerJson, tokenizerConfig: tokenizerConfig ?? {} };
   }
   if (!(await exists(vocabFile)))
     throw new UserError('unsupported-model', `${dir}: expected tokenizer.json or vocab.txt, found neither`);
@@ -255,22 +260,6 @@ async function readText(file: string): Promise<string> {
   } catch (error) {
     throw fileError(error, file, 'read');
   }
-}
-
-const BERT_TOKENS = {
-  unk_token: '[UNK]',
-  sep_token: '[SEP]',
-  pad_token: '[PAD]',
-  cls_token: '[CLS]',
-  mask_token: '[MASK]',
-};
-
-function specialTokens({ tokenizerConfig }: TokenizerFiles): Json {
-  const entries = Object.keys(BERT_TOKENS).map((key) => {
-    const token = tokenizerConfig[key] as string | { content: string };
-    return [key, typeof token === 'string' ? token : token.content];
-  });
-  return Object.fromEntries(entries) as Json;
 }
 
 /** The WordPiece tokens in the order of their ids; nothing for another kind of tokenizer. */

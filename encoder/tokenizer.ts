@@ -101,6 +101,22 @@ export class Tokenizer {
   }
 }
 
+/** The special tokens by the names of special_tokens_map.json; BERT's own where the files don't say. */
+export function specialTokens({ tokenizerConfig }: TokenizerFiles): Record<string, string> {
+  const named = {
+    unk_token: '[UNK]',
+    sep_token: '[SEP]',
+    pad_token: '[PAD]',
+    cls_token: '[CLS]',
+    mask_token: '[MASK]',
+  };
+  const entries = Object.entries(named).map(([key, fallback]) => {
+    const token = (tokenizerConfig[key] ?? fallback) as string | { content: string };
+    return [key, typeof token === 'string' ? token : token.content];
+  });
+  return Object.fromEntries(entries) as Record<string, string>;
+}
+
 /**
  * The tokenizer files of a WordPiece vocabulary, as Hugging Face's BertTokenizerFast writes them.
  *

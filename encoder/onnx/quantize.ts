@@ -6,16 +6,20 @@ export interface Quantized {
   scales: Float32Array;
 }
 
-const LARGEST = 127;
+/**
+ * 7 bits of a weight: without VNNI instructions ONNX Runtime adds pairs of 8-bit products in 16 bits, which
+ * overflow with 8-bit weights.
+ */
+const LARGEST_WEIGHT = 63;
 
-/** Symmetric 8-bit integers of a matrix [rows, columns], a scale for each column. */
+/** Symmetric integers of a matrix [rows, columns], a scale for each column. */
 export function quantizeColumns({ shape: [rows, columns], data }: Tensor): Quantized {
   const scales = new Float32Array(columns);
   for (let i = 0; i < data.length; i++) {
     const column = i % columns;
     scales[column] = Math.max(scales[column], Math.abs(data[i]));
   }
-  for (let column = 0; column < columns; column++) scales[column] = scales[column] / LARGEST || 1;
+  for (let column = 0; column < columns; column++) scales[column] = scales[column] / LARGEST_WEIGHT || 1;
   const values = new Int8Array(rows * columns);
   for (let i = 0; i < values.length; i++) values[i] = Math.round(data[i] / scales[i % columns]);
   return { values, scales };

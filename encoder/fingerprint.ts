@@ -1,0 +1,45 @@
+import { createHash } from 'node:crypto';
+
+import type { BertConfig } from './bert.js';
+import type { ModelFolder } from './model-folder.js';
+import type { Precision } from './onnx/bert-graph.js';
+import { bytesOf, type Tensor } from './safetensors.js';
+
+/**
+ * SHA-256 over what the tensors compute, however they are stored: the same for a file with other names,
+ * order or tensors that the encoder doesn't use.
+ *
+ * @param weights as loadWeights gives them
+ */
+export function weightsDigest(config: BertConfig, weights: ReadonlyMap<string, Tensor>): string {
+  const hash = createHash('sha256');
+  hash.update(JSON.stringify([config.heads, config.layerNormEps]));
+  for (const [name, { shape, data }] of weights)
+    hash.update(JSON.stringify([name, shape])).update(bytesOf(data));
+  return hash.digest('hex');
+}
+
+/**
+ * SHA-256 over all that decides a vector. The format's number changes when pooling or tokenizing does.
+ *
+ * @param folder with the maxTokens that is used
+ * @param weights digest of the tensors, or of the ONNX file where that decides
+ */
+export function fingerprintOf(
+  folder: Pick<ModelFolder, 'tokenizer' | 'pooling' | 'normalize' | 'maxTokens' | 'lowerCase'>,
+  weights: string,
+  precision: Precision,
+): string {
+  const { tokenizer, pooling, normalize, maxTokens, lowerCase } = folder;
+  const decides = {
+    format: 1,
+    weights,
+    tokenizer: createHash('sha256').update(tokenizer.tokenizerJson).digest('hex'),
+    pooling,
+    normalize,
+    maxTokens,
+    lowerCase,
+    precision,
+  };
+  return createHash('sha256').update(JSON.stringify(decides)).digest('hex');
+}

@@ -1,0 +1,45 @@
+import type { Pooling } from './model-folder.js';
+
+/**
+ * One vector a text from the hidden states of its tokens.
+ *
+ * @param hidden [n, width, d], padded to `width` tokens
+ * @param lengths how many tokens are real, for each of the n texts
+ * @returns [n, d]: the mean over the real tokens, or the first token's state
+ */
+export function pool(
+  hidden: Float32Array,
+  lengths: readonly number[],
+  width: number,
+  d: number,
+  pooling: Pooling,
+): Float32Array {
+  const vectors = new Float32Array(lengths.length * d);
+  // A mean over 512 tokens would lose digits in 32-bit sums.
+  const sum = new Float64Array(d);
+  for (let text = 0; text < lengths.length; text++) {
+    const first = text * width * d;
+    if (pooling === 'cls') {
+      vectors.set(hidden.subarray(first, first + d), text * d);
+      continue;
+    }
+    sum.fill(0);
+    for (let token = 0; token < lengths[text]; token++) {
+      const at = first + token * d;
+      for (let i = 0; i < d; i++) sum[i] += hidden[at + i];
+    }
+    for (let i = 0; i < d; i++) vectors[text * d + i] = sum[i] / lengths[text];
+  }
+  return vectors;
+}
+
+/** Scales each row of [n, d] to length 1, in place; a row of zeros stays. */
+export function normalizeRows(vectors: Float32Array, d: number): void {
+  for (let at = 0; at < vectors.length; at += d) {
+    let squares = 0;
+    for (let i = at; i < at + d; i++) squares += vectors[i] * vectors[i];
+    // The floor of PyTorch's normalize.
+    const scale = 1 / Math.max(Math.sqrt(squares), 1e-12);
+    for (let i = at; i < at + d; i++) vectors[i] *= scale;
+  }
+}

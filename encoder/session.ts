@@ -1,0 +1,112 @@
+import { InferenceSession, Tensor } from 'onnxruntime-node';
+
+import { messageOf, UserError } from '../base/errors.js';
+import type { Pooling } from './model-folder.js';
+import { normalizeRows, pool } from './pooling.js';
+
+export interface SessionOptions {
+  /** Length of a hidden state (d). */
+  dimensions: number;
+  pooling: Pooling;
+  normalize: boolean;
+  /** Cores for one batch. */
+  threads: number;
+}
+
+/** An ONNX graph in memory, pooling behind it. `encodeTokens` blocks its thread while it computes. */
+export class EncoderSession {
+  private constructor(
+    private readonly session: InferenceSession,
+    private readonly options: SessionOptions,
+    private readonly output: string,
+  ) {}
+
+  /** @throws UserError `corrupt` when it can't be loaded, `unsupported-model` for other inputs or outputs */
+  static async open(graphFile: string, options: SessionOptions): Promise<EncoderSession> {
+    let session: InferenceSession;
+    try {
+      session = await InferenceSession.create(graphFile, {
+        graphOptimizationLevel: 'all',
+        intraOpNumThreads: options.threads,
+        interOpNumThreads: 1,
+        // Errors are thrown; what remains on stderr are warnings about the graph that no user can act on.
+        logSeverityLevel: 3,
+      });
+    } catch (error) {
+      throw new UserError('corrupt', `${graphFile}: ONNX Runtime can't load it: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    const known = ['input_ids', 'attention_mask', 'token_type_ids'];
+    const { inputNames, outputNames } = session;
+    if (!inputNames.includes('input_ids') || inputNames.some((name) => !known.includes(name)))
+      throw new UserError(
+        'unsupported-model',
+        `${graphFile}: expected the inputs ${known.join(', ')}, found ${inputNames.join(', ')}`,
+      );
+    const output = ['last_hidden_state', 'token_embeddings'].find((name) => outputNames.includes(name));
+    if (!output)
+      throw new UserError(
+        'unsupported-model',
+        `${graphFile}: expected the output last_hidden_state, found ${outputNames.join(', ')}`,
+      );
+    return new EncoderSession(session, options, output);
+  }
+
+  /**
+   * One batch, padded to its longest sequence.
+   *
+   * @param sequences n token sequences, [CLS] ... [SEP]
+   * @param normalize scale to length 1; as the model folder says when left out
+   * @returns n x d, row-major
+   * @throws UserError `backend`
+   */
+  async encodeTokens(
+    sequences: readonly Int32Array[],
+    normalize = this.options.normalize,
+  ): Promise<Float32Array> {
+    const { dimensions, pooling } = this.options;
+    const lengths = sequences.map(({ length }) => length);
+    const width = Math.max(...lengths);
+    let vectors: Float32Array;
+    try {
+      const feeds = padded(sequences, width);
+      const inputs = Object.fromEntries(this.session.inputNames.map((name) => [name, feeds[name]]));
+      const hidden = (await this.session.run(inputs, [this.output]))[this.output];
+      if (hidden.data.length !== sequences.length * width * dimensions)
+        throw new Error(
+          `expected hidden states of [${sequences.length}, ${width}, ${dimensions}], found [${hidden.dims.join(', ')}]`,
+        );
+      vectors = pool(hidden.data as Float32Array, lengths, width, dimensions, pooling);
+    } catch (error) {
+      throw new UserError('backend', `inference failed: ${messageOf(error)}`, { cause: error });
+    }
+    if (normalize) normalizeRows(vectors, dimensions);
+    return vectors;
+  }
+
+  async close(): Promise<void> {
+    await this.session.release();
+  }
+}
+
+function padded(sequences: readonly Int32Array[], width: number): Record<string, Tensor> {
+  const shape = [sequences.length, width];
+  const count = sequences.length * width;
+  const [ids, mask, types] = [0, 1, 2].map(() => new BigInt64Array(count));
+  // The lower halves of little-endian 64-bit integers: no BigInt is made for a token.
+  const lowIds = new Int32Array(ids.buffer);
+  const lowMask = new Int32Array(mask.buffer);
+  sequences.forEach((sequence, text) => {
+    for (let token = 0; token < sequence.length; token++) {
+      const at = 2 * (text * width + token);
+      lowIds[at] = sequence[token];
+      lowMask[at] = 1;
+    }
+  });
+  return {
+    input_ids: new Tensor('int64', ids, shape),
+    attention_mask: new Tensor('int64', mask, shape),
+    token_type_ids: new Tensor('int64', types, shape),
+  };
+}

@@ -1,5 +1,200 @@
-import { Command } from 'commander';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+
+import { Command, Option } from 'commander';
+import { pino, type Logger } from 'pino';
+
+import { UserError } from '../../base/errors.js';
+import { fileError } from '../../base/files.js';
+import { defaults, type ServerConfig } from '../../server/config.js';
+import { startServer } from '../../server/main.js';
+import type { Services } from '../../server/services.js';
+import { integerFrom } from '../options.js';
+import { loadExample, openServices } from '../services.js';
+
+interface Options {
+  model?: string;
+  dataDir: string;
+  host: string;
+  port: number;
+  example?: boolean;
+  reembed?: boolean;
+  precision?: 'fp32' | 'int8';
+  workers?: number;
+  threads?: number;
+  apiKey: string[];
+  apiKeyFile?: string;
+  insecure?: boolean;
+  maxTexts: number;
+  maxCharacters: number;
+  maxBodyMib: number;
+  drainSeconds: number;
+  logLevel: string;
+}
+
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 export function serveCommand(): Command {
-  return new Command('serve').description('serve');
+  const option = (flags: string, description: string, variable: string): Option =>
+    new Option(flags, description).env(`SENTENCE_JEPA_${variable}`);
+  const count = (flags: string, description: string, variable: string, most = 1e9): Option =>
+    option(flags, description, variable).argParser(integerFrom(1, most));
+  return new Command('serve')
+    .description('Serve an encoder and a searchable collection over HTTP.')
+    .addOption(option('--model <dir|name>', 'a model folder, or a name (default: all-MiniLM-L6-v2)', 'MODEL'))
+    .addOption(
+      option(
+        '--data-dir <dir>',
+        'where the collection is kept; made when it is not there',
+        'DATA_DIR',
+      ).default(defaults.dataDir),
+    )
+    .addOption(
+      option('--port <n>', '0 for any free one', 'PORT')
+        .default(defaults.port)
+        .argParser(integerFrom(0, 65_535)),
+    )
+    .addOption(option('--host <address>', 'what to listen on', 'HOST').default(defaults.host))
+    .option('--example', 'load the example questions, when the collection is empty')
+    .option('--reembed', 'embed the collection again, when another model embedded it')
+    .addOption(
+      option('--precision <precision>', "the weights' precision", 'PRECISION').choices(['fp32', 'int8']),
+    )
+    .addOption(count('--workers <n>', 'inference threads, each with the model in memory', 'WORKERS', 64))
+    .addOption(
+      count('--threads <n>', 'cores that each of them uses (default: all, shared out)', 'THREADS', 256),
+    )
+    .addOption(
+      option('--api-key <key>', 'a key that requests must carry; may be given several times', 'API_KEYS')
+        .default([], 'none')
+        .argParser((text, earlier: string[] = []) => [
+          ...earlier,
+          ...text
+            .split(',')
+            .map((key) => key.trim())
+            .filter(Boolean),
+        ]),
+    )
+    .addOption(option('--api-key-file <file>', 'a file with a key on each line', 'API_KEY_FILE'))
+    .option('--insecure', 'listen on --host without keys, for everybody who can reach it')
+    .addOption(count('--max-texts <n>', 'texts of one request', 'MAX_TEXTS').default(defaults.maxTexts))
+    .addOption(
+      count('--max-characters <n>', 'characters of one text', 'MAX_CHARACTERS').default(
+        defaults.maxCharacters,
+      ),
+    )
+    .addOption(
+      count('--max-body-mib <n>', 'MiB of one request, of one line for NDJSON', 'MAX_BODY_MIB', 512).default(
+        defaults.maxBodyMib,
+      ),
+    )
+    .addOption(
+      count(
+        '--drain-seconds <n>',
+        'how long requests may take to finish when the server stops',
+        'DRAIN_SECONDS',
+      ).default(defaults.drainSeconds),
+    )
+    .addOption(
+      option('--log-level <level>', 'of the log on stderr, JSON lines', 'LOG_LEVEL')
+        .choices(logLevels)
+        .default(defaults.logLevel),
+    )
+    .addHelpText(
+      'after',
+      `
+Each option with "env" may come from that environment variable; several API keys are separated by commas there.
+
+Examples:
+  sentence-jepa serve --example
+  sentence-jepa serve --model ./my-encoder --data-dir ./questions --port 8080
+  SENTENCE_JEPA_API_KEYS=long-random-text sentence-jepa serve --host 0.0.0.0`,
+    )
+    .action(serve);
+}
+
+async function serve(options: Options): Promise<void> {
+  const config = await configOf(options);
+  const log = pino({ level: options.logLevel }, pino.destination(2));
+  const say = (line: string): void => (process.stderr.isTTY ? console.error(line) : log.info(line));
+
+  const server = await startServer(config, log, () => openServices(config, say));
+  const stopped = new Promise<void>((resolve, reject) => {
+    let stopping = false;
+    let isReady = false;
+    const stop = (): void => {
+      // A second signal is impatience; before there is anything to serve, there is nothing to finish.
+      if (stopping || !isReady) process.exit(stopping ? 1 : 0);
+      stopping = true;
+      say(`stopping: requests in flight may take ${config.drainSeconds} s; once more stops at once`);
+      server.close().then(resolve, reject);
+    };
+    process.on('SIGINT', stop).on('SIGTERM', stop);
+    server.ready.then(
+      () => (isReady = true),
+      (error: unknown) => server.close().finally(() => reject(error)),
+    );
+  });
+  const serving = server.ready.then((services) => welcome(server.url, options, services, log, say));
+  await Promise.all([stopped, serving]);
+}
+
+async function welcome(
+  url: string,
+  options: Options,
+  { inference, collection }: Services,
+  log: Logger,
+  say: (line: string) => void,
+): Promise<void> {
+  let { documents } = collection.info();
+  const dataDir = path.resolve(options.dataDir);
+  if (options.example && documents > 0)
+    say(`--example: left out, ${dataDir} holds ${documents} documents already`);
+  else if (options.example) documents = await loadExample(collection);
+  else if (documents === 0)
+    say('the collection is empty; start with --example to try it with example questions');
+  log.debug({ fingerprint: inference.fingerprint }, 'model');
+  say(`${inference.name} (${inference.dimensions} dimensions) and ${documents} documents in ${dataDir}`);
+  const key = options.apiKey.length > 0 || options.apiKeyFile ? " -H 'Authorization: Bearer KEY'" : '';
+  say(
+    `listening on ${url} - try: curl${key} '${url}/search?q=usb+stick+not+recognised&k=3' or open ${url}/docs`,
+  );
+}
+
+async function configOf(options: Options): Promise<ServerConfig> {
+  const { model, dataDir, host, port, precision, workers, threads, drainSeconds, logLevel } = options;
+  const fileKeys = options.apiKeyFile ? await keysOf(options.apiKeyFile) : [];
+  return {
+    model,
+    dataDir,
+    host,
+    port,
+    precision,
+    workers,
+    threads,
+    drainSeconds,
+    logLevel,
+    apiKeys: [...options.apiKey, ...fileKeys],
+    insecure: options.insecure ?? false,
+    reembed: options.reembed ?? false,
+    limits: {
+      texts: options.maxTexts,
+      characters: options.maxCharacters,
+      bytes: options.maxBodyMib * 2 ** 20,
+      bodySeconds: defaults.bodySeconds,
+    },
+  };
+}
+
+async function keysOf(file: string): Promise<string[]> {
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    throw fileError(error, file, 'read');
+  });
+  const keys = text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean);
+  if (keys.length === 0)
+    throw new UserError('empty', `${file}: expected an API key on each line, found none`);
+  return keys;
 }

@@ -16,7 +16,7 @@ const checkDocument = checkSchema('Document', 'the document');
 const checkBeirDocument = checkSchema('BeirDocument', 'the document');
 
 /** A line as a document, ours or BEIR's. @throws HttpError naming the line */
-export function documentOf({ number, bytes }: Line, limits: Limits): Document {
+export function documentOf({ number, bytes }: Line, limits: Pick<Limits, 'characters'>): Document {
   try {
     const value = parseJson(bytes, 'the line');
     if (value !== null && typeof value === 'object' && '_id' in value) {

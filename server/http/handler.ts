@@ -59,7 +59,7 @@ export function checkTexts(texts: readonly string[], field: string, limits: Limi
 }
 
 /** @throws HttpError `too-large` */
-export function checkText(text: string, field: string, limits: Limits): void {
+export function checkText(text: string, field: string, limits: Pick<Limits, 'characters'>): void {
   if (text.length > limits.characters)
     throw new HttpError(
       'too-large',

@@ -28,8 +28,8 @@ export interface OnnxEncoder extends Encoder {
   readonly session: EncoderSession;
 }
 
-/** Tokens of a batch, padding included: larger ones outgrow a core's cache and gain nothing. */
-const BATCH_TOKENS = 1024;
+/** Tokens of a batch, padding included: larger ones outgrow a core's cache and are slower. */
+const BATCH_TOKENS = 512;
 
 /**
  * Opens a model for inference.

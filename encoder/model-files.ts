@@ -1,0 +1,18 @@
+/** The files of a model folder that are fetched, in the order in which they are asked for. */
+export const SETTINGS_FILES = [
+  'config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'vocab.txt',
+  'special_tokens_map.json',
+  'modules.json',
+  '1_Pooling/config.json',
+  'sentence_bert_config.json',
+  'config_sentence_transformers.json',
+  'README.md',
+];
+
+export const WEIGHTS_FILE = 'model.safetensors';
+
+/** Fetched only where there are no weights to build them from. */
+export const GRAPH_FILES = ['onnx/model.onnx', 'onnx/model_quantized.onnx'];

@@ -18,7 +18,7 @@ const BYTE_ORDER_MARK = '\ufeff';
 
 /**
  * The lines of a text file, streamed; unzipped on the way when its name ends in .gz. LF and CRLF both
- * end a line, and the last one needs neither.
+ * end a line, and the last one needs neither. `-` is the standard input.
  *
  * @throws UserError `not-found`; `malformed`, with file and line, when it is not UTF-8 text; `corrupt`
  *   when the gzip data are broken or cut short
@@ -36,7 +36,7 @@ export async function* readLines(file: string): AsyncGenerator<Line> {
 }
 
 async function* byteLines(file: string): AsyncGenerator<Buffer> {
-  const source = createReadStream(file, { highWaterMark: 1 << 18 });
+  const source = file === '-' ? process.stdin : createReadStream(file, { highWaterMark: 1 << 18 });
   // The loop below sees every error: pipeline destroys the last stream with it.
   const stream = file.endsWith('.gz') ? pipeline(source, createGunzip(), () => undefined) : source;
   let held: Buffer[] = [];

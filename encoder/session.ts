@@ -21,17 +21,26 @@ export class EncoderSession {
     private readonly output: string,
   ) {}
 
-  /** @throws UserError `corrupt` when it can't be loaded, `unsupported-model` for other inputs or outputs */
-  static async open(graphFile: string, options: SessionOptions): Promise<EncoderSession> {
+  /**
+   * @param graph an .onnx file, or its bytes
+   * @throws UserError `corrupt` when it can't be loaded, `unsupported-model` for other inputs or outputs
+   */
+  static async open(graph: string | Uint8Array, options: SessionOptions): Promise<EncoderSession> {
+    const graphFile = typeof graph === 'string' ? graph : 'the graph in memory';
     let session: InferenceSession;
     try {
-      session = await InferenceSession.create(graphFile, {
+      const settings: InferenceSession.SessionOptions = {
         graphOptimizationLevel: 'all',
         intraOpNumThreads: options.threads,
         interOpNumThreads: 1,
-        // Errors are thrown; what remains on stderr are warnings about the graph that no user can act on.
+        // Errors are thrown; what remains for stderr are warnings about the graph that no user can act on.
         logSeverityLevel: 3,
-      });
+      };
+      // Two calls, because the function is overloaded.
+      session =
+        typeof graph === 'string'
+          ? await InferenceSession.create(graph, settings)
+          : await InferenceSession.create(graph, settings);
     } catch (error) {
       throw new UserError('corrupt', `${graphFile}: ONNX Runtime can't load it: ${messageOf(error)}`, {
         cause: error,

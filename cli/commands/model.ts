@@ -1,5 +1,201 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+
 import { Command } from 'commander';
 
+import { UserError } from '../../base/errors.js';
+import { exists, readJson } from '../../base/files.js';
+import { version } from '../../base/paths.js';
+import { fingerprintOf } from '../../encoder/fingerprint.js';
+import { getModel } from '../../encoder/get-model.js';
+import { findGraph } from '../../encoder/graph-file.js';
+import { loadTokenizer, loadWeights, openModelFolder, writeModelFolder } from '../../encoder/model-folder.js';
+import type { ModelFolder } from '../../encoder/model-folder.js';
+import { bertTensors } from '../../encoder/bert.js';
+import { countOf } from '../../encoder/safetensors.js';
+import { resolveModel } from '../../encoder/resolve.js';
+import { verifyModel, type Verification } from '../../encoder/verify.js';
+import { withFetchBars } from '../find-model.js';
+
+interface JsonOption {
+  json?: boolean;
+}
+
 export function modelCommand(): Command {
-  return new Command('model').description('model');
+  return new Command('model')
+    .description('Get, look at, check and export encoders.')
+    .addCommand(getCommand())
+    .addCommand(infoCommand())
+    .addCommand(verifyCommand())
+    .addCommand(exportCommand())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  sentence-jepa model get all-MiniLM-L6-v2
+  sentence-jepa model info all-MiniLM-L6-v2
+  sentence-jepa model verify ./my-encoder
+  sentence-jepa model export all-MiniLM-L6-v2 --out ./minilm`,
+    );
+}
+
+function getCommand(): Command {
+  return new Command('get')
+    .description('Fetch an encoder into the cache folder, unless it is there.')
+    .argument('<name>', 'all-MiniLM-L6-v2, or ORGANIZATION/NAME as on the Hugging Face Hub')
+    .addHelpText(
+      'after',
+      `
+Prints the folder. SENTENCE_JEPA_CACHE names another cache folder.
+
+Examples:
+  sentence-jepa model get all-MiniLM-L6-v2
+  sentence-jepa model get Xenova/bge-small-en-v1.5`,
+    )
+    .action(async (name: string) => {
+      const got = await withFetchBars((onProgress) => getModel(name, { onProgress }));
+      console.error(got.source ? `fetched ${name} from ${got.source}` : `${name} is on this machine`);
+      console.log(got.dir);
+    });
+}
+
+function infoCommand(): Command {
+  return new Command('info')
+    .description('What an encoder is: sizes, pooling, limits, fingerprints.')
+    .argument('<dir|name>', 'a model folder, or the name of one that was fetched')
+    .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  sentence-jepa model info ./my-encoder
+  sentence-jepa model info all-MiniLM-L6-v2 --json`,
+    )
+    .action(async (model: string, { json }: JsonOption) => {
+      const info = await describe(await open(model));
+      console.log(json ? JSON.stringify(info) : infoText(info));
+    });
+}
+
+function verifyCommand(): Command {
+  return new Command('verify')
+    .description('Check an encoder whole: files, tensors, and that its graphs compute what the tensors say.')
+    .argument('<dir|name>', 'a model folder, or the name of one that was fetched')
+    .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      `
+Exit code 1 when something is wrong.
+
+Examples:
+  sentence-jepa model verify ./my-encoder
+  sentence-jepa model verify all-MiniLM-L6-v2 --json`,
+    )
+    .action(async (model: string, { json }: JsonOption) => {
+      const folder = await open(model);
+      const report = await verifyModel(folder);
+      console.log(json ? JSON.stringify({ dir: folder.dir, ...report }) : verifyText(report));
+      if (report.problems.length > 0) throw new UserError('corrupt', report.problems.join('\n'));
+    });
+}
+
+function exportCommand(): Command {
+  return new Command('export')
+    .description(
+      'Write an encoder as a complete model folder, ONNX graphs included, that this server, transformers.js, ' +
+        'sentence-transformers and text-embeddings-inference load.',
+    )
+    .argument('<dir|name>', 'a model folder with model.safetensors, or the name of one that was fetched')
+    .requiredOption('--out <dir>', 'a folder that does not exist yet')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  sentence-jepa model export all-MiniLM-L6-v2 --out ./minilm`,
+    )
+    .action(async (model: string, { out }: { out: string }) => {
+      const folder = await open(model);
+      const { card, provenance } = await origin(folder);
+      await writeModelFolder(out, { ...folder, weights: await loadWeights(folder), card, provenance });
+      console.log(path.resolve(out));
+    });
+}
+
+async function open(model: string): Promise<ModelFolder> {
+  const { dir, name } = await resolveModel(model);
+  return openModelFolder(dir, name);
+}
+
+/** The card and the provenance that the folder came with, or ones that say where it came from. */
+async function origin(folder: ModelFolder): Promise<{ card: string; provenance: Record<string, unknown> }> {
+  const card = path.join(folder.dir, 'README.md');
+  const provenance = path.join(folder.dir, 'sentence-jepa.json');
+  return {
+    card: (await exists(card)) ? await readFile(card, 'utf8') : `# ${folder.name}\n`,
+    provenance: (await exists(provenance))
+      ? await readJson(provenance)
+      : { base: folder.name, exportedBy: `sentence-jepa ${version}` },
+  };
+}
+
+async function describe(folder: ModelFolder): Promise<Record<string, unknown>> {
+  const { name, dir, config, pooling, normalize, maxTokens, lowerCase, notes, graphs } = folder;
+  const fingerprints: Record<string, string> = {};
+  for (const precision of ['fp32', 'quantized'] as const)
+    if (folder.weightsFile || graphs[precision])
+      fingerprints[precision] = fingerprintOf(
+        folder,
+        (await findGraph(folder, precision)).weights,
+        precision,
+      );
+  const shapes = [...bertTensors(config).values()];
+  return {
+    name,
+    dir: path.resolve(dir),
+    architecture: `BERT, ${config.layers} layers x ${config.hiddenSize}, ${config.heads} heads`,
+    dimensions: config.hiddenSize,
+    parameters: shapes.reduce((sum, shape) => sum + countOf(shape), 0),
+    vocabulary: loadTokenizer(folder).vocabSize,
+    maxTokens,
+    pooling,
+    normalize,
+    lowerCase,
+    weights: folder.weightsFile ? 'model.safetensors' : 'ONNX only',
+    graphs: Object.keys(graphs),
+    fingerprints,
+    notes,
+  };
+}
+
+function infoText(info: Record<string, unknown>): string {
+  const { fingerprints, notes, graphs, ...rest } = info as {
+    fingerprints: Record<string, string>;
+    notes: string[];
+    graphs: string[];
+  };
+  const lines = Object.entries(rest).map(([key, value]) => [
+    key,
+    typeof value === 'number' ? value.toLocaleString('en') : String(value),
+  ]);
+  lines.push(['graphs', graphs.join(', ') || 'none: built on first use']);
+  for (const [precision, value] of Object.entries(fingerprints)) lines.push([precision, value]);
+  for (const note of notes) lines.push(['note', note]);
+  return lines.map(([key, value]) => `${key.padEnd(14)}${value}`).join('\n');
+}
+
+function verifyText({ missing, tensors, fp32Cosine, quantizedCosine, problems }: Verification): string {
+  const lines = [
+    missing.length === 0 ? 'files        all there' : `files        not there: ${missing.join(', ')}`,
+    tensors > 0 ? `tensors      ${tensors}, shapes right, all finite` : 'tensors      none: ONNX only',
+  ];
+  if (fp32Cosine !== undefined)
+    lines.push(
+      `model.onnx   cosine ${fp32Cosine.toFixed(7)} to a graph built from model.safetensors (least)`,
+    );
+  if (quantizedCosine)
+    lines.push(
+      `quantized    cosine ${quantizedCosine.mean.toFixed(5)} to fp32 (mean), ${quantizedCosine.least.toFixed(5)} (least)`,
+    );
+  lines.push(problems.length === 0 ? 'ok' : 'NOT ok');
+  return lines.join('\n');
 }

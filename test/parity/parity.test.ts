@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+
+import { readJson } from '../../base/files.js';
+import { projectRoot } from '../../base/paths.js';
+import { openEncoder, type OnnxEncoder } from '../../encoder/open-encoder.js';
+import { DEFAULT_MODEL, resolveModel } from '../../encoder/resolve.js';
+import { makeTinyModel } from '../support/tiny-model.js';
+
+/** What reference.py wrote of titles.json. */
+interface Reference {
+  maxTokens: number;
+  dimensions: number;
+  ids: string[];
+  vectors: string[];
+}
+
+const folder = path.join(projectRoot, 'test', 'parity');
+const titles = await readJson<string[]>(path.join(folder, 'titles.json'));
+
+function specifyParity(referenceFile: string, open: () => Promise<OnnxEncoder>): void {
+  let reference: Reference;
+  let encoder: OnnxEncoder;
+  before(async () => {
+    reference = await readJson<Reference>(path.join(folder, referenceFile));
+    encoder = await open();
+  });
+  after(() => encoder.close());
+
+  it('reads the same limits from the folder', () => {
+    const { maxTokens, dimensions } = encoder;
+    assert.deepEqual(
+      { maxTokens, dimensions },
+      { maxTokens: reference.maxTokens, dimensions: reference.dimensions },
+    );
+  });
+
+  titles.forEach((title, row) => {
+    it(`gives the same ids: ${JSON.stringify(title.slice(0, 60))}`, () => {
+      const ids = encoder.tokenizer.tokens(title).map(({ id }) => id);
+      assert.equal(ids.join(' '), reference.ids[row]);
+    });
+  });
+
+  it('gives the same vectors, cosine above 0.99999 and no component further than 1e-4', async () => {
+    const d = reference.dimensions;
+    const vectors = await encoder.encode(titles);
+    titles.forEach((title, row) => {
+      const bytes = Buffer.from(reference.vectors[row], 'base64');
+      let [dot, ours, theirs] = [0, 0, 0];
+      for (let j = 0; j < d; j++) {
+        const [a, b] = [vectors[row * d + j], bytes.readFloatLE(4 * j)];
+        assert.ok(Math.abs(a - b) < 1e-4, `${title.slice(0, 60)}: component ${j}: ${a}, expected ${b}`);
+        dot += a * b;
+        ours += a * a;
+        theirs += b * b;
+      }
+      const cosine = dot / Math.sqrt(ours * theirs);
+      assert.ok(cosine > 0.99999, `${title.slice(0, 60)}: cosine ${cosine}`);
+    });
+  });
+}
+
+describe('a random BERT, against sentence-transformers', () => {
+  let scratch: string;
+  const cache = process.env.SENTENCE_JEPA_CACHE;
+  specifyParity('tiny.json', async () => {
+    scratch = await mkdtemp(path.join(tmpdir(), 'parity-'));
+    process.env.SENTENCE_JEPA_CACHE = path.join(scratch, 'cache');
+    await makeTinyModel(path.join(scratch, 'tiny'));
+    return openEncoder(path.join(scratch, 'tiny'), { threads: 1 });
+  });
+  after(async () => {
+    if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
+    else process.env.SENTENCE_JEPA_CACHE = cache;
+    await rm(scratch, { recursive: true });
+  });
+});
+
+// 90 MB that only a machine which has served or trained once holds; SENTENCE_JEPA_TEST_MODEL names a folder of it.
+const model = process.env.SENTENCE_JEPA_TEST_MODEL ?? DEFAULT_MODEL;
+const isHere = await resolveModel(model).then(
+  () => true,
+  () => false,
+);
+if (isHere)
+  describe(`${DEFAULT_MODEL}, against sentence-transformers`, () => {
+    specifyParity('minilm.json', () => openEncoder(model, { threads: 1 }));
+  });

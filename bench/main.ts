@@ -1,0 +1,159 @@
+#!/usr/bin/env node
+import path from 'node:path';
+
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+
+import { UserError } from '../base/errors.js';
+import { projectRoot } from '../base/paths.js';
+import { findModelWithProgress } from '../cli/find-model.js';
+import { integerFrom } from '../cli/options.js';
+import { openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
+import { DEFAULT_MODEL } from '../encoder/resolve.js';
+import { machine, machineLine } from './machine.js';
+import { benchParity, parityTable } from './parity.js';
+import { benchSearch, searchBenchTable, type SearchBenchRow } from './search.js';
+import { benchServe, serveBenchTable, type Api, type RunningPeer } from './serve.js';
+import { readTexts } from './texts.js';
+
+interface Options {
+  model: string;
+  data: string;
+  texts: number;
+  seconds: number;
+  rounds: number;
+  python?: string;
+  json?: boolean;
+}
+
+const EXAMPLE = path.join(projectRoot, 'examples/askubuntu-style/corpus.jsonl');
+
+const program = new Command('bench')
+  .description('Measure this machine: serving and search, beside what one would use instead.')
+  .showHelpAfterError('(--help shows the options and examples)');
+
+/** Options that benchmarks share. */
+function benchmark(name: string, description: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .option('--json', 'print one JSON object instead of a Markdown table');
+}
+
+function onTexts(command: Command, texts: number): Command {
+  return command
+    .option('--model <dir|name>', 'a model folder, or the name of a model', DEFAULT_MODEL)
+    .option('--data <file>', 'texts: a text a line, or a BEIR corpus (.jsonl); .gz too', EXAMPLE)
+    .option('--texts <n>', 'take the first n texts of the file', integerFrom(1, 1e6), texts)
+    .option(
+      '--python <path>',
+      'a Python with sentence-transformers, to measure it too (serving: fastapi and uvicorn as well)',
+    );
+}
+
+function inRounds(command: Command): Command {
+  return command
+    .option('--seconds <n>', 'of each measurement', integerFrom(1, 600), 5)
+    .option('--rounds <n>', 'measure n times, taking turns; figures are medians', integerFrom(1, 100), 3);
+}
+
+inRounds(onTexts(benchmark('serve', 'Texts a second and latencies of /embed, by concurrency.'), 3200))
+  .option(
+    '--peer <name=url,api>',
+    'a server that runs already, api tei or openai; may be given several times',
+    peerOf,
+    [],
+  )
+  .addHelpText(
+    'after',
+    `
+Environment variables of "sentence-jepa serve" reach the server: SENTENCE_JEPA_PRECISION=int8 measures that.
+
+Examples:
+  npm run bench -- serve
+  npm run bench -- serve --model ./my-encoder --data titles.txt --python ~/venv/bin/python
+  npm run bench -- serve --peer tei=http://127.0.0.1:8080,tei`,
+  )
+  .action(async (options: Options & { peer: RunningPeer[] }) => {
+    const { texts, model } = await inputs(options);
+    const result = await benchServe({ ...options, texts, model, peers: options.peer, say });
+    print(options, { model: model.name, texts: texts.length, ...result }, () => serveBenchTable(result));
+  });
+
+benchmark('search', 'Exact search against the HNSW graph: milliseconds a query and recall.')
+  .option('--sizes <n,n...>', 'vectors in the collection', sizesOf, [5_000, 20_000, 50_000])
+  .option('--dimensions <n>', 'of a vector', integerFrom(2, 4096), 384)
+  .addHelpText(
+    'after',
+    `
+Examples:
+  npm run bench -- search
+  npm run bench -- search --sizes 10000,100000`,
+  )
+  .action(({ sizes, dimensions, json }: { sizes: number[]; dimensions: number; json?: boolean }) => {
+    const rows: SearchBenchRow[] = [];
+    for (const row of benchSearch(sizes, dimensions)) {
+      say(`${row.vectors} vectors measured`);
+      rows.push(row);
+    }
+    print({ json }, { dimensions, rows }, () => searchBenchTable(rows));
+  });
+
+onTexts(benchmark('parity', 'Whether every runtime makes the same vectors of the same model folder.'), 200)
+  .addHelpText(
+    'after',
+    `
+Examples:
+  npm run bench -- parity
+  npm run bench -- parity --model ./my-encoder --data titles.txt --python ~/venv/bin/python`,
+  )
+  .action(async (options: Options) => {
+    const { texts, model } = await inputs(options);
+    const rows = await benchParity({ ...options, texts, model });
+    print(options, { model: model.name, texts: texts.length, rows }, () => parityTable(rows));
+  });
+
+async function inputs(options: Options): Promise<{ texts: string[]; model: ModelFolder }> {
+  const texts = await readTexts(options.data, options.texts);
+  const { dir, name } = await findModelWithProgress(options.model);
+  return { texts, model: await openModelFolder(dir, name) };
+}
+
+function print({ json }: { json?: boolean }, result: object, table: () => string): void {
+  console.log(
+    json ? JSON.stringify({ machine: startedOn, ...result }) : `${machineLine(startedOn)}\n\n${table()}`,
+  );
+}
+
+function say(line: string): void {
+  console.error(line);
+}
+
+function peerOf(text: string, earlier: RunningPeer[]): RunningPeer[] {
+  const [, name, url, api = 'tei'] = /^([^=]+)=(https?:\/\/[^,]+?)\/*(?:,(tei|openai))?$/.exec(text) ?? [];
+  if (!name) throw new InvalidArgumentError('Expected NAME=URL,tei or NAME=URL,openai.');
+  return [...earlier, { name, url, api: api as Api }];
+}
+
+function sizesOf(text: string): number[] {
+  return text.split(',').map(integerFrom(1, 10_000_000));
+}
+
+function throwInsteadOfExit(command: Command): void {
+  command.exitOverride();
+  command.commands.forEach(throwInsteadOfExit);
+}
+throwInsteadOfExit(program);
+
+const startedOn = machine();
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else if (error instanceof UserError) {
+    console.error(`error: ${error.message}`);
+    process.exitCode = error.kind === 'usage' ? 2 : 1;
+  } else {
+    console.error(error);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,108 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
+import { env, pipeline } from '@xenova/transformers';
+
+import { messageOf } from '../base/errors.js';
+import { projectRoot } from '../base/paths.js';
+import type { ModelFolder } from '../encoder/model-folder.js';
+import { openEncoder } from '../encoder/open-encoder.js';
+import type { Precision } from '../encoder/onnx/bert-graph.js';
+import { completeFolder } from './complete-folder.js';
+import { leastAndMeanCosine } from './cosine.js';
+import { BenchProcess } from './processes.js';
+import { markdownTable } from './report.js';
+
+export interface ParityOptions {
+  model: ModelFolder;
+  texts: readonly string[];
+  /** A Python with sentence-transformers. */
+  python?: string;
+}
+
+/** Cosines to the vectors of our encoder in fp32. */
+export interface ParityRow {
+  runtime: string;
+  cosine?: { least: number; mean: number };
+  /** Why there are none. */
+  skipped?: string;
+}
+
+type Vectors = (texts: readonly string[], folder: string) => Promise<Float32Array>;
+
+/** The same texts through the same model folder in every runtime that reads it. */
+export async function benchParity({ model, texts, python }: ParityOptions): Promise<ParityRow[]> {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'bench-parity-'));
+  try {
+    const folder = await completeFolder(model, scratch);
+    const ours = await withEncoder('fp32')(texts, folder);
+    const runtimes: [string, Vectors][] = [
+      ['our encoder, quantized', withEncoder('quantized')],
+      ['transformers.js, fp32', withTransformersJs(model)],
+      ['sentence-transformers, fp32', withSentenceTransformers(python)],
+    ];
+    const rows: ParityRow[] = [];
+    for (const [runtime, vectorsOf] of runtimes)
+      rows.push({
+        runtime,
+        ...(await vectorsOf(texts, folder).then(
+          (vectors) => ({ cosine: leastAndMeanCosine(ours, vectors, texts.length) }),
+          (error: unknown) => ({ skipped: messageOf(error) }),
+        )),
+      });
+    return rows;
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+export function parityTable(rows: readonly ParityRow[]): string {
+  return markdownTable(
+    ['against our encoder in fp32', 'least cosine', 'mean cosine', ''],
+    rows.map(({ runtime, cosine, skipped = '' }) => [
+      runtime,
+      cosine?.least.toFixed(7) ?? '',
+      cosine?.mean.toFixed(7) ?? '',
+      skipped.split('\n')[0],
+    ]),
+  );
+}
+
+function withEncoder(precision: Precision): Vectors {
+  return async (texts, folder) => {
+    const encoder = await openEncoder(folder, { precision });
+    return encoder.encode(texts).finally(() => encoder.close());
+  };
+}
+
+function withTransformersJs({ pooling, normalize }: ModelFolder): Vectors {
+  return async (texts, folder) => {
+    const allowed = env.allowRemoteModels;
+    env.allowRemoteModels = false;
+    try {
+      const extract = await pipeline('feature-extraction', folder, { dtype: 'fp32', device: 'cpu' });
+      const rows: number[][] = [];
+      for (const text of texts)
+        rows.push(...((await extract(text, { pooling, normalize })).tolist() as number[][]));
+      await extract.dispose();
+      return Float32Array.from(rows.flat());
+    } finally {
+      env.allowRemoteModels = allowed;
+    }
+  };
+}
+
+function withSentenceTransformers(python: string | undefined): Vectors {
+  return async (texts, folder) => {
+    if (!python) throw new Error('not asked for: --python names a Python that has it');
+    const script = path.join(projectRoot, 'bench/peers/st_embed.py');
+    const peer = new BenchProcess('sentence-transformers', python, [script, folder]);
+    try {
+      const { vectors } = JSON.parse(await peer.ask(JSON.stringify(texts))) as { vectors: string };
+      return new Float32Array(new Uint8Array(Buffer.from(vectors, 'base64')).buffer);
+    } finally {
+      await peer.stop();
+    }
+  };
+}

@@ -1,0 +1,44 @@
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import util from 'node:util';
+
+import type { TF } from './binding.js';
+
+/**
+ * Loads the tfjs-node package in a folder into this process. A broken native library can end the process,
+ * so a folder that was not verified (trainer/setup/verify.ts) must not come here.
+ *
+ * @param folder of the package: .../node_modules/@tensorflow/tfjs-node
+ * @param threads for one kernel, and for kernels side by side; the library reads it once, when it loads
+ * @throws Error of Node or of the package when it does not load
+ */
+export function openPackage(folder: string, threads = availableParallelism()): TF {
+  process.env.TF_CPP_MIN_LOG_LEVEL = '3';
+  process.env.TF_NUM_INTRAOP_THREADS = String(threads);
+  process.env.TF_NUM_INTEROP_THREADS = String(threads);
+  process.env.OMP_NUM_THREADS = String(threads);
+  restoreUtil();
+  const require = createRequire(path.join(folder, 'package.json'));
+  // It warns of each kernel that two of its parts register.
+  const { log, warn } = console;
+  console.log = console.warn = () => undefined;
+  try {
+    const tf = require(folder) as TF;
+    // No advice on the console later on either.
+    tf.enableProdMode();
+    return tf;
+  } finally {
+    Object.assign(console, { log, warn });
+  }
+}
+
+/** Node 23 removed two functions of node:util that tfjs-node 4.22 calls. */
+function restoreUtil(): void {
+  const functions = {
+    isNullOrUndefined: (value: unknown): boolean => value === null || value === undefined,
+    isArray: Array.isArray,
+  };
+  for (const [name, value] of Object.entries(functions))
+    if (!(name in util)) Object.assign(util, { [name]: value });
+}

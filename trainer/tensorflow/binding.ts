@@ -10,6 +10,13 @@ export interface TensorFlowBackend extends core.KernelBackend {
   readonly binding: TensorFlowBinding;
   /** Ids for `executeOp`; uploads values that TensorFlow has not seen. */
   getInputTensorIds(tensors: core.Tensor[]): number[];
+  /** The outputs of a kernel as tensors of the tfjs API. */
+  executeMultipleOutputs(
+    op: string,
+    attributes: OpAttribute[],
+    inputs: core.Tensor[],
+    outputs: number,
+  ): core.Tensor[];
   /** Makes a tensor of the tfjs API from an output of `executeOp`; disposing it frees the output. */
   createOutputTensor(metadata: TensorMetadata): core.Tensor;
 }

@@ -1,0 +1,75 @@
+import type { PackedBatch } from './types.js';
+
+/** Lays n token sequences end to end. */
+export function pack(sequences: readonly Int32Array[]): PackedBatch {
+  const offsets = new Int32Array(sequences.length + 1);
+  sequences.forEach((sequence, i) => (offsets[i + 1] = offsets[i] + sequence.length));
+  const ids = new Int32Array(offsets[sequences.length]);
+  sequences.forEach((sequence, i) => ids.set(sequence, offsets[i]));
+  return { ids, offsets };
+}
+
+/** Two batches as one, the first one's sequences first. */
+export function join(a: PackedBatch, b: PackedBatch): PackedBatch {
+  const ids = new Int32Array(a.ids.length + b.ids.length);
+  ids.set(a.ids);
+  ids.set(b.ids, a.ids.length);
+  const offsets = new Int32Array(a.offsets.length + b.offsets.length - 1);
+  offsets.set(a.offsets);
+  for (let i = 1; i < b.offsets.length; i++) offsets[a.offsets.length + i - 1] = a.ids.length + b.offsets[i];
+  return { ids, offsets };
+}
+
+/** Sequences of like length that attention takes together, padded to the longest. */
+export interface AttentionBlock {
+  /** Which sequences, by falling length. */
+  sequences: number[];
+  /** Tokens of the longest. */
+  width: number;
+}
+
+/** A block's longest sequence is at most this much longer than its shortest. */
+const STRETCH = 1.5;
+
+/**
+ * Cuts a batch into blocks for attention, the one part that can't work on packed rows.
+ *
+ * @param offsets as in PackedBatch
+ */
+export function attentionBlocks(offsets: Int32Array): AttentionBlock[] {
+  const lengthOf = (sequence: number): number => offsets[sequence + 1] - offsets[sequence];
+  const order = Array.from({ length: offsets.length - 1 }, (_, i) => i);
+  order.sort((a, b) => lengthOf(b) - lengthOf(a) || a - b);
+  const blocks: AttentionBlock[] = [];
+  for (const sequence of order) {
+    const block = blocks.at(-1);
+    if (block && block.width <= STRETCH * lengthOf(sequence)) block.sequences.push(sequence);
+    else blocks.push({ sequences: [sequence], width: lengthOf(sequence) });
+  }
+  return blocks;
+}
+
+/** Where packed rows lie in the blocks' padded rows, and back. */
+export interface Padding {
+  /** Packed row of each padded row, -1 where there is none: [sum of sequences x width]. */
+  packedRow: Int32Array;
+  /** Padded row of each packed row: [totalTokens]. */
+  paddedRow: Int32Array;
+}
+
+export function paddingOf(offsets: Int32Array, blocks: readonly AttentionBlock[]): Padding {
+  const rows = blocks.reduce((sum, { sequences, width }) => sum + sequences.length * width, 0);
+  const packedRow = new Int32Array(rows).fill(-1);
+  const paddedRow = new Int32Array(offsets[offsets.length - 1]);
+  let start = 0;
+  for (const { sequences, width } of blocks)
+    for (const sequence of sequences) {
+      for (let row = offsets[sequence]; row < offsets[sequence + 1]; row++) {
+        const padded = start + row - offsets[sequence];
+        packedRow[padded] = row;
+        paddedRow[row] = padded;
+      }
+      start += width;
+    }
+  return { packedRow, paddedRow };
+}

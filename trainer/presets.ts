@@ -1,0 +1,69 @@
+import { UserError } from '../base/errors.js';
+import type { Recipe } from './recipe.js';
+
+const base: Recipe = {
+  batch: 64,
+  epochs: 1,
+  maxSteps: 0,
+  seed: 1,
+  precision: 'fp32',
+  maxTokens: 64,
+  pooling: 'model',
+
+  views: ['word-crop', 'word-crop'],
+  minCropWords: 3,
+
+  expander: [1536, 1536, 1536],
+  expanderBias: false,
+  invariance: 'mse',
+  lambda: 25,
+  mu: 25,
+  nu: 1,
+
+  learningRate: 2e-5,
+  schedule: 'linear',
+  warmup: 0.1,
+  weightDecay: 0.01,
+  clip: 1,
+  dropout: 'model',
+
+  evaluateEvery: 100,
+  checkpointEvery: 100,
+  collapseStd: 0.1,
+};
+
+/**
+ * Recipes by name.
+ *
+ * `sketch-2022` is the published sketch that this grew from, to the letter: a full title against one crop,
+ * CLS pooling, the square of the invariance term, a bias in the last layer, and a variance term that is not
+ * halved, so that its mu of 25 is 50 here. What it doesn't say (weight decay, longest text) is PyTorch's AdamW
+ * and BERT's own.
+ */
+export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze({
+  default: Object.freeze(base),
+  'sketch-2022': Object.freeze<Recipe>({
+    ...base,
+    batch: 8,
+    maxSteps: 20_000,
+    maxTokens: 512,
+    pooling: 'cls',
+    views: ['same', 'word-crop'],
+    minCropWords: 1,
+    expanderBias: true,
+    invariance: 'mse-squared',
+    mu: 50,
+    learningRate: 3e-5,
+    schedule: 'constant',
+    warmup: 0,
+    evaluateEvery: 1000,
+    checkpointEvery: 500,
+  }),
+});
+
+/** @throws UserError `usage` for an unknown name */
+export function presetNamed(name: string): Readonly<Recipe> {
+  if (!Object.hasOwn(PRESETS, name))
+    throw new UserError('usage', `--preset: expected ${Object.keys(PRESETS).join(' or ')}, found "${name}"`);
+  return PRESETS[name];
+}

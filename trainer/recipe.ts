@@ -1,0 +1,55 @@
+import type { Pooling } from '../encoder/model-folder.js';
+
+/** Everything that decides what a training run computes, apart from its data and the encoder it starts from. */
+export interface Recipe {
+  /** Texts (or pairs) a step; two views each. */
+  batch: number;
+  /** How often every text is seen. Given up for `maxSteps` when that is set. */
+  epochs: number;
+  /** Optimizer steps; 0 leaves it to `epochs`. */
+  maxSteps: number;
+  /** Decides shuffling, views, the expander's first weights and dropout. */
+  seed: number;
+  /** Of the matrix products; everything else is fp32. */
+  precision: 'fp32' | 'bf16';
+  /** Longest view, in tokens with [CLS] and [SEP]. */
+  maxTokens: number;
+  /** How token states become the vector that is trained, and served; `model` keeps the base encoder's own. */
+  pooling: Pooling | 'model';
+
+  /** The two views of a text, by name (trainer/views.ts). Both sides of a pair are taken as they are. */
+  views: [string, string];
+  /** Fewest words of a word crop; a text with fewer is taken whole. */
+  minCropWords: number;
+
+  /** Widths of the expander's layers, the last one's included. */
+  expander: number[];
+  /** Whether the expander's last layer has a bias. */
+  expanderBias: boolean;
+  /** `mse` as in Bardes et al. 2022 eq. 5; `mse-squared` is the published sketch's, the square of it. */
+  invariance: 'mse' | 'mse-squared';
+  /** Weights of invariance, variance and covariance (Bardes et al. 2022 eq. 6). */
+  lambda: number;
+  mu: number;
+  nu: number;
+
+  /** Highest learning rate. */
+  learningRate: number;
+  /** After the warm-up: `constant`, or `linear` down to 0. */
+  schedule: 'constant' | 'linear' | 'cosine';
+  /** Share of the steps over which the learning rate grows from 0, linearly. */
+  warmup: number;
+  /** Decoupled (Loshchilov and Hutter 2019); biases and layer norms have none. */
+  weightDecay: number;
+  /** Largest norm of the whole gradient; 0 clips nothing. */
+  clip: number;
+  /** Of hidden states and attention; `model` keeps what config.json says. */
+  dropout: number | 'model';
+
+  /** Steps from one evaluation to the next. */
+  evaluateEvery: number;
+  /** Steps from one checkpoint to the next. */
+  checkpointEvery: number;
+  /** The embeddings' std * sqrt(d) below which they count as collapsed; 0 looks away. */
+  collapseStd: number;
+}

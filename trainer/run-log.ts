@@ -1,0 +1,83 @@
+import type { EmbeddingDiagnostics } from '../evaluation/evaluation.js';
+import type { Recipe } from './recipe.js';
+
+/** One line of log.jsonl. */
+export type LogEntry = RunStart | StepEntry | EvaluationEntry | RunEnd;
+
+export interface DataFile {
+  /** As the user named it. */
+  file: string;
+  kind: 'texts' | 'pairs';
+  /** Texts or pairs that are trained on. */
+  count: number;
+  /** Of the file's bytes. */
+  sha256: string;
+}
+
+export interface RunStart {
+  type: 'start';
+  /** ISO 8601. */
+  time: string;
+  /** Of sentence-jepa. */
+  version: string;
+  preset: string;
+  recipe: Recipe;
+  /** Steps that the run will make. */
+  steps: number;
+  data: DataFile[];
+  base: { name: string; fingerprint: string; dimensions: number; layers: number };
+  /** Node, TensorFlow, processor, threads: what a rerun must share to give the same losses. */
+  environment: Record<string, string | number>;
+}
+
+export interface StepEntry {
+  type: 'step';
+  /** From 1. */
+  step: number;
+  loss: number;
+  /** Weighted, as they enter the sum: invariance, variance, covariance. */
+  terms: Record<string, number>;
+  /** Mean over dimensions of the std of the batch's length-1 vectors, times sqrt(d). */
+  std: number;
+  gradientNorm: number;
+  learningRate: number;
+  /** Real tokens of both views. */
+  tokens: number;
+  /** Of the step alone, without evaluation and checkpoints. */
+  seconds: number;
+}
+
+export interface EvaluationEntry {
+  type: 'evaluation';
+  /** Steps made before it: 0 is the base encoder. */
+  step: number;
+  results: {
+    spec: string;
+    /** The metric's name that decides. */
+    primary: string;
+    metrics: Record<string, number>;
+    counts: Record<string, number>;
+    diagnostics: EmbeddingDiagnostics;
+    seconds: number;
+  }[];
+}
+
+export interface RunEnd {
+  type: 'end';
+  time: string;
+  reason: 'finished' | 'collapsed';
+  /** Steps made. */
+  step: number;
+  /** The step whose weights were exported. */
+  bestStep: number;
+  seconds: number;
+}
+
+/** A run as its log tells it. */
+export interface Run {
+  start: RunStart;
+  steps: StepEntry[];
+  /** In the order of their steps. */
+  evaluations: EvaluationEntry[];
+  end?: RunEnd;
+}

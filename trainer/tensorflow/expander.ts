@@ -1,0 +1,122 @@
+import type { Random } from '../../base/random.js';
+import type { HostTensor } from '../types.js';
+import { dense, denseBackward, normalize, normalizeBackward, type Normalized } from './layers.js';
+import type { Ops, Tensor } from './ops.js';
+import type { Gradients } from './parameters.js';
+
+/** PyTorch's BatchNorm1d. */
+const EPS = 1e-5;
+
+export interface ExpanderShape {
+  /** Length of a pooled vector. */
+  input: number;
+  /** Of each layer, the last one's is the embedding's. */
+  widths: readonly number[];
+  /** Whether the last layer has a bias. */
+  bias: boolean;
+}
+
+/**
+ * First parameters: uniform in +- 1 / sqrt(inputs) for the linear layers, as PyTorch's nn.Linear; 1 and 0 for
+ * batch norm. Weights are [out, in].
+ */
+export function expanderParameters(
+  { input, widths, bias }: ExpanderShape,
+  random: Random,
+): Map<string, HostTensor> {
+  const parameters = new Map<string, HostTensor>();
+  widths.forEach((width, i) => {
+    const inputs = i === 0 ? input : widths[i - 1];
+    const last = i === widths.length - 1;
+    const limit = 1 / Math.sqrt(inputs);
+    const uniform = (size: number): Float32Array =>
+      Float32Array.from({ length: size }, () => limit * (2 * random.float() - 1));
+    parameters.set(`expander.${i}.weight`, { shape: [width, inputs], data: uniform(width * inputs) });
+    if (!last || bias) parameters.set(`expander.${i}.bias`, { shape: [width], data: uniform(width) });
+    if (last) return;
+    parameters.set(`expander.${i}.norm.weight`, { shape: [width], data: new Float32Array(width).fill(1) });
+    parameters.set(`expander.${i}.norm.bias`, { shape: [width], data: new Float32Array(width) });
+  });
+  return parameters;
+}
+
+export interface SavedExpander {
+  /** Input of each linear layer. */
+  inputs: Tensor[];
+  norms: Normalized[];
+}
+
+/**
+ * The expander of Bardes et al. 2022 (section 4.2): Linear, batch norm, ReLU; again; Linear. Batch norm sees
+ * one view's batch, and its statistics.
+ *
+ * @param h pooled vectors [n, d]
+ * @returns Z [n, D]
+ */
+export function expand(
+  ops: Ops,
+  { widths, bias }: ExpanderShape,
+  weights: (name: string) => Tensor,
+  h: Tensor,
+): { z: Tensor; saved: SavedExpander } {
+  const { tf } = ops;
+  return ops.tidy(() => {
+    const inputs: Tensor[] = [];
+    const norms: Normalized[] = [];
+    let x = h.clone();
+    widths.forEach((_, i) => {
+      const last = i === widths.length - 1;
+      inputs.push(x);
+      x = dense(
+        ops,
+        x,
+        weights(`expander.${i}.weight`),
+        !last || bias ? weights(`expander.${i}.bias`) : undefined,
+      );
+      if (last) return;
+      const { y, saved } = normalize(ops, 'batch', x, {
+        scale: weights(`expander.${i}.norm.weight`),
+        shift: weights(`expander.${i}.norm.bias`),
+        eps: EPS,
+      });
+      norms.push(saved);
+      x = tf.relu(y);
+    });
+    return { z: x, saved: { inputs, norms } };
+  });
+}
+
+/** Adds every parameter's gradient, and disposes of what was saved. @returns the gradient for h [n, d] */
+export function expandBackward(
+  ops: Ops,
+  { widths, bias }: ExpanderShape,
+  weights: (name: string) => Tensor,
+  saved: SavedExpander,
+  dz: Tensor,
+  gradients: Gradients,
+): Tensor {
+  const { tf } = ops;
+  const dh = ops.tidy(() => {
+    let dy = dz;
+    for (let i = widths.length - 1; i >= 0; i--) {
+      const last = i === widths.length - 1;
+      if (!last) {
+        // The next layer's input is what ReLU let through.
+        const passed = tf.mul(dy, tf.cast(tf.greater(saved.inputs[i + 1], 0), 'float32'));
+        const scale = weights(`expander.${i}.norm.weight`);
+        const { dx, dScale, dShift } = normalizeBackward(ops, 'batch', passed, saved.norms[i], scale);
+        gradients.add(`expander.${i}.norm.weight`, dScale);
+        gradients.add(`expander.${i}.norm.bias`, dShift);
+        dy = dx;
+      }
+      const weight = weights(`expander.${i}.weight`);
+      const { dx, dWeight, dBias } = denseBackward(ops, dy, saved.inputs[i], weight);
+      gradients.add(`expander.${i}.weight`, dWeight);
+      if (!last || bias) gradients.add(`expander.${i}.bias`, dBias);
+      dy = dx;
+    }
+    return dy;
+  });
+  ops.free(saved);
+  return dh;
+}

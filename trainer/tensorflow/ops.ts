@@ -1,0 +1,201 @@
+import type { Tensor, TensorContainer } from '@tensorflow/tfjs-core';
+
+import type { OpAttribute, TensorFlowBackend, TensorMetadata, TF } from './binding.js';
+
+export type { Tensor } from '@tensorflow/tfjs-core';
+
+// TensorFlow's data types (tensorflow/core/framework/types.proto).
+const FLOAT = 1;
+const INT32 = 3;
+const BFLOAT16 = 14;
+
+/**
+ * TensorFlow's kernels that tfjs has no function for, or a slower one. Tensors belong to tfjs: tf.tidy frees
+ * them as any others.
+ */
+export class Ops {
+  private readonly backend: TensorFlowBackend;
+  private readonly type: OpAttribute;
+
+  /** @param precision of the operands of matMul; sums are fp32 in both */
+  constructor(
+    readonly tf: TF,
+    private readonly precision: 'fp32' | 'bf16' = 'fp32',
+  ) {
+    this.backend = tf.backend();
+    this.type = this.dataType('T', FLOAT);
+  }
+
+  /** tf.tidy, whatever the shape of the result: the tensors in it are kept, what else was made inside is freed. */
+  tidy<T>(make: () => T): T {
+    return this.tf.tidy(make as () => TensorContainer) as T;
+  }
+
+  /** tf.dispose, whatever the shape. */
+  free(...held: unknown[]): void {
+    this.tf.dispose(held as TensorContainer);
+  }
+
+  /** [m, k] x [k, n] -> [m, n], either one transposed first. */
+  matMul(a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor {
+    if (this.precision === 'fp32') return this.exactMatMul(a, b, transposeA, transposeB);
+    // tfjs has no bfloat16: what lies between the casts is TensorFlow's alone.
+    const { binding } = this.backend;
+    const [x, y] = this.backend.getInputTensorIds([a, b]).map((id) => this.cast(id, FLOAT, BFLOAT16));
+    const attributes = this.productAttributes(transposeA, transposeB, BFLOAT16);
+    const [product] = binding.executeOp('MatMul', attributes, [x.id, y.id], 1);
+    const result = this.cast(product.id, BFLOAT16, FLOAT);
+    for (const { id } of [x, y, product]) binding.deleteTensor(id);
+    return this.backend.createOutputTensor(result);
+  }
+
+  /** The same in fp32 whatever the precision: for what is compared with 1 or 0 afterwards. */
+  exactMatMul(a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor {
+    return this.run('MatMul', [a, b], ...this.productAttributes(transposeA, transposeB, FLOAT));
+  }
+
+  /** [..., m, k] x [..., k, n] -> [..., m, n]. */
+  batchMatMul(a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor {
+    return this.run(
+      'BatchMatMulV2',
+      [a, b],
+      this.type,
+      this.flag('adj_x', transposeA),
+      this.flag('adj_y', transposeB),
+    );
+  }
+
+  /** [n, d] + [d]. */
+  biasAdd(x: Tensor, bias: Tensor): Tensor {
+    return this.run('BiasAdd', [x, bias], this.type, this.text('data_format', 'NHWC'));
+  }
+
+  /** The sum over all axes but the last: [..., d] -> [d]. */
+  columnSums(x: Tensor): Tensor {
+    return this.run('BiasAddGrad', [x], this.type, this.text('data_format', 'NHWC'));
+  }
+
+  /** Over the last axis. */
+  softmax(x: Tensor): Tensor {
+    return this.run('Softmax', [x], this.type);
+  }
+
+  /** Half the sum of squares, a scalar. */
+  halfSquares(x: Tensor): Tensor {
+    return this.run('L2Loss', [x], this.type);
+  }
+
+  /** Uniform numbers in [0, 1), a function of both seeds and the shape (Philox, Salmon et al. 2011). */
+  uniform(shape: readonly number[], seeds: readonly [number, number]): Tensor {
+    return this.tidy(() =>
+      this.run(
+        'StatelessRandomUniform',
+        [this.tf.tensor1d([...shape], 'int32'), this.tf.tensor1d([...seeds], 'int32')],
+        this.dataType('dtype', FLOAT),
+        this.dataType('T', INT32),
+        this.dataType('Tseed', INT32),
+      ),
+    );
+  }
+
+  /** A variable that TensorFlow keeps and changes in place. @param name unique in this process */
+  variable(name: string, initial: Tensor): Tensor {
+    const [handle] = this.backend.executeMultipleOutputs(
+      'VarHandleOp',
+      [
+        this.dataType('dtype', FLOAT),
+        { name: 'shape', type: this.backend.binding.TF_ATTR_SHAPE, value: initial.shape },
+        this.text('container', ''),
+        this.text('shared_name', name),
+      ],
+      [],
+      1,
+    );
+    this.assign(handle, initial);
+    return handle;
+  }
+
+  /** Its value, without a copy: to be disposed of before the variable changes, or that will have to copy. */
+  read(variable: Tensor): Tensor {
+    return this.run('ReadVariableOp', [variable], this.dataType('dtype', FLOAT));
+  }
+
+  assign(variable: Tensor, value: Tensor): void {
+    this.change('AssignVariableOp', [variable, value], this.dataType('dtype', FLOAT));
+  }
+
+  destroy(variable: Tensor): void {
+    this.change('DestroyResourceOp', [variable], this.flag('ignore_lookup_error', true));
+    variable.dispose();
+  }
+
+  /** variable[indices] = rows. */
+  assignRows(variable: Tensor, indices: Tensor, rows: Tensor): void {
+    this.change(
+      'ResourceScatterUpdate',
+      [variable, indices, rows],
+      this.dataType('dtype', FLOAT),
+      this.dataType('Tindices', INT32),
+    );
+  }
+
+  /** variable /= 1 + l2. @param zeros of its shape */
+  shrink(variable: Tensor, l2: Tensor, zeros: Tensor): void {
+    const [one, none] = [this.tf.scalar(1), this.tf.scalar(0)];
+    const inputs = [variable, one, none, l2, zeros];
+    this.change('ResourceApplyProximalGradientDescent', inputs, this.type, this.flag('use_locking', false));
+    this.free(one, none);
+  }
+
+  /** m, v and variable of Adam, in one pass over memory; the bias corrections are in the last three scalars. */
+  applyAdam(
+    variable: Tensor,
+    m: Tensor,
+    v: Tensor,
+    gradient: Tensor,
+    scalars: { zero: Tensor; learningRate: Tensor; beta1: Tensor; beta2: Tensor; epsilon: Tensor },
+  ): void {
+    const { zero, learningRate, beta1, beta2, epsilon } = scalars;
+    // The kernel's own correction, 1 - beta^t in fp32, is off by 1e-5 at the first step: powers of 0 switch it off.
+    this.change(
+      'ResourceApplyAdam',
+      [variable, m, v, zero, zero, learningRate, beta1, beta2, epsilon, gradient],
+      this.type,
+      this.flag('use_locking', false),
+      this.flag('use_nesterov', false),
+    );
+  }
+
+  private productAttributes(transposeA: boolean, transposeB: boolean, type: number): OpAttribute[] {
+    return [
+      this.flag('transpose_a', transposeA),
+      this.flag('transpose_b', transposeB),
+      this.dataType('T', type),
+    ];
+  }
+
+  private cast(id: number, from: number, to: number): TensorMetadata {
+    const attributes = [this.dataType('SrcT', from), this.dataType('DstT', to), this.flag('Truncate', false)];
+    return this.backend.binding.executeOp('Cast', attributes, [id], 1)[0];
+  }
+
+  private run(kernel: string, inputs: Tensor[], ...attributes: OpAttribute[]): Tensor {
+    return this.backend.executeMultipleOutputs(kernel, attributes, inputs, 1)[0];
+  }
+
+  private change(kernel: string, inputs: Tensor[], ...attributes: OpAttribute[]): void {
+    this.backend.executeMultipleOutputs(kernel, attributes, inputs, 0);
+  }
+
+  private dataType(name: string, value: number): OpAttribute {
+    return { name, type: this.backend.binding.TF_ATTR_TYPE, value };
+  }
+
+  private flag(name: string, value: boolean): OpAttribute {
+    return { name, type: this.backend.binding.TF_ATTR_BOOL, value };
+  }
+
+  private text(name: string, value: string): OpAttribute {
+    return { name, type: this.backend.binding.TF_ATTR_STRING, value };
+  }
+}

@@ -1,0 +1,236 @@
+import { UserError } from '../../base/errors.js';
+import { shapeText } from '../../encoder/safetensors.js';
+import type { HostTensor } from '../types.js';
+import type { Ops, Tensor } from './ops.js';
+
+const BETA1 = 0.9;
+const BETA2 = 0.999;
+const EPSILON = 1e-8;
+
+/**
+ * Weight decay is applied once it amounts to this share of a weight: a factor nearer to 1 would be rounded
+ * away by a fifth or more in fp32.
+ */
+const LEAST_DECAY = 5e-6;
+
+/** Gradients by parameter. Those of an embedding matrix are rows: most of it was not looked at. */
+export class Gradients {
+  readonly whole = new Map<string, Tensor>();
+  readonly rows = new Map<string, { indices: Int32Array; rows: Tensor }>();
+
+  constructor(private readonly ops: Ops) {}
+
+  /** Adds to what is there. */
+  add(name: string, gradient: Tensor): void {
+    const { tf } = this.ops;
+    const before = this.whole.get(name);
+    this.whole.set(name, tf.keep(before ? tf.add(before, gradient) : gradient));
+    before?.dispose();
+  }
+
+  /** @param indices the different rows that have a gradient, each once; once for a name */
+  addRows(name: string, indices: Int32Array, rows: Tensor): void {
+    this.rows.set(name, { indices, rows: this.ops.tf.keep(rows) });
+  }
+
+  /** Square root of the sum of all squares. */
+  norm(): number {
+    const { tf } = this.ops;
+    return this.ops.tidy(() => {
+      const all = [...this.whole.values(), ...[...this.rows.values()].map(({ rows }) => rows)];
+      const halves = all.map((gradient) => this.ops.halfSquares(gradient));
+      return Math.sqrt(2 * tf.addN(halves).dataSync()[0]);
+    });
+  }
+
+  scale(factor: number): void {
+    const { tf } = this.ops;
+    const scaled = (gradient: Tensor): Tensor => {
+      const result = tf.keep(tf.mul(gradient, factor));
+      gradient.dispose();
+      return result;
+    };
+    for (const [name, gradient] of this.whole) this.whole.set(name, scaled(gradient));
+    for (const entry of this.rows.values()) entry.rows = scaled(entry.rows);
+  }
+
+  dispose(): void {
+    for (const gradient of this.whole.values()) gradient.dispose();
+    for (const { rows } of this.rows.values()) rows.dispose();
+    this.whole.clear();
+    this.rows.clear();
+  }
+}
+
+interface Parameter {
+  shape: number[];
+  /** Variables of TensorFlow's. */
+  value: Tensor;
+  m: Tensor;
+  v: Tensor;
+  decays: boolean;
+  /** An embedding's gradient as a whole matrix, zero but for the rows of the step. */
+  wholeGradient?: Tensor;
+  /** Of its shape, for those that decay. */
+  zeros?: Tensor;
+}
+
+let created = 0;
+
+/**
+ * Parameters and AdamW (Kingma and Ba 2015; decoupled weight decay by Loshchilov and Hutter 2019). They are
+ * changed in place: one pass over memory a parameter. Each row of an embedding moves at every step, as in
+ * PyTorch, also without a gradient.
+ */
+export class Parameters {
+  private readonly parameters = new Map<string, Parameter>();
+  private readonly values = new Map<string, Tensor>();
+  private steps = 0;
+  /** Learning rate x weight decay, summed since the weights were last shrunk. */
+  private pendingDecay = 0;
+
+  constructor(private readonly ops: Ops) {}
+
+  /** @param decays whether weight decay is for it: not for biases and norms */
+  add(name: string, { shape, data }: HostTensor, decays: boolean): void {
+    const { tf } = this.ops;
+    const id = `sentence-jepa/${created++}/${name}`;
+    this.ops.tidy(() => {
+      const zeros = tf.zeros(shape);
+      this.parameters.set(name, {
+        shape,
+        value: tf.keep(this.ops.variable(id, tf.tensor(data, shape, 'float32'))),
+        m: tf.keep(this.ops.variable(`${id}/m`, zeros)),
+        v: tf.keep(this.ops.variable(`${id}/v`, zeros)),
+        decays,
+        zeros: decays ? tf.keep(tf.zeros(shape)) : undefined,
+      });
+    });
+  }
+
+  /** Its value, until the next update. @throws Error for another name */
+  value(name: string): Tensor {
+    let value = this.values.get(name);
+    if (!value) {
+      value = this.ops.tf.keep(this.ops.read(this.parameter(name).value));
+      this.values.set(name, value);
+    }
+    return value;
+  }
+
+  /** One step of AdamW, with the gradients as they are; disposes of none. */
+  update(
+    gradients: Gradients,
+    { learningRate, weightDecay }: { learningRate: number; weightDecay: number },
+  ): void {
+    const { tf } = this.ops;
+    this.release();
+    this.steps++;
+    const correction1 = 1 - BETA1 ** this.steps;
+    const correction2 = Math.sqrt(1 - BETA2 ** this.steps);
+    this.pendingDecay = Math.fround(this.pendingDecay + learningRate * weightDecay);
+    const decay = this.pendingDecay >= LEAST_DECAY ? this.pendingDecay : 0;
+    if (decay > 0) this.pendingDecay = 0;
+    this.ops.tidy(() => {
+      // theta -= rate m^ / (sqrt(v^) + epsilon), m^ and v^ corrected, rearranged for the uncorrected m and v.
+      const scalars = {
+        zero: tf.scalar(0),
+        learningRate: tf.scalar((learningRate * correction2) / correction1),
+        beta1: tf.scalar(BETA1),
+        beta2: tf.scalar(BETA2),
+        epsilon: tf.scalar(EPSILON * correction2),
+      };
+      const l2 = tf.scalar(1 / (1 - decay) - 1);
+      const apply = ({ value, m, v, zeros }: Parameter, gradient: Tensor): void => {
+        if (decay > 0 && zeros) this.ops.shrink(value, l2, zeros);
+        this.ops.applyAdam(value, m, v, gradient, scalars);
+      };
+      for (const [name, gradient] of gradients.whole) apply(this.parameter(name), gradient);
+      for (const [name, { indices, rows }] of gradients.rows) {
+        const parameter = this.parameter(name);
+        parameter.wholeGradient ??= this.zeroVariable(name, parameter.shape);
+        const at = tf.tensor1d(indices, 'int32');
+        this.ops.assignRows(parameter.wholeGradient, at, rows);
+        const whole = this.ops.read(parameter.wholeGradient);
+        apply(parameter, whole);
+        whole.dispose();
+        this.ops.assignRows(parameter.wholeGradient, at, tf.zerosLike(rows));
+      }
+    });
+  }
+
+  /** Every parameter's value. */
+  weights(): Map<string, HostTensor> {
+    return new Map([...this.parameters].map(([name, { shape, value }]) => [name, this.host(shape, value)]));
+  }
+
+  /** What a resume needs, under names that `restore` knows. */
+  state(): Map<string, HostTensor> {
+    const state = new Map<string, HostTensor>();
+    for (const [name, { shape, value, m, v }] of this.parameters) {
+      state.set(name, this.host(shape, value));
+      state.set(`adam.m.${name}`, this.host(shape, m));
+      state.set(`adam.v.${name}`, this.host(shape, v));
+    }
+    // A float holds every count up to 2^24 exactly.
+    state.set('adam.steps', { shape: [2], data: Float32Array.of(this.steps, this.pendingDecay) });
+    return state;
+  }
+
+  /** @throws UserError `corrupt` when a tensor is missing or of another shape */
+  restore(state: ReadonlyMap<string, HostTensor>): void {
+    const { tf } = this.ops;
+    const find = (name: string, shape: number[]): HostTensor => {
+      const found = state.get(name);
+      if (!found || shapeText(found.shape) !== shapeText(shape))
+        throw new UserError(
+          'corrupt',
+          `checkpoint: ${name}: expected a tensor of shape ${shapeText(shape)}, found ${found ? shapeText(found.shape) : 'none'}`,
+        );
+      return found;
+    };
+    this.release();
+    for (const [name, { shape, value, m, v }] of this.parameters)
+      for (const [prefix, variable] of [
+        ['', value],
+        ['adam.m.', m],
+        ['adam.v.', v],
+      ] as const)
+        this.ops.tidy(() => {
+          this.ops.assign(variable, tf.tensor(find(prefix + name, shape).data, shape, 'float32'));
+        });
+    const { data } = find('adam.steps', [2]);
+    [this.steps, this.pendingDecay] = data;
+  }
+
+  dispose(): void {
+    this.release();
+    for (const { value, m, v, wholeGradient, zeros } of this.parameters.values()) {
+      for (const variable of [value, m, v, wholeGradient]) if (variable) this.ops.destroy(variable);
+      zeros?.dispose();
+    }
+    this.parameters.clear();
+  }
+
+  private parameter(name: string): Parameter {
+    const parameter = this.parameters.get(name);
+    if (!parameter) throw new Error(`no parameter ${name}`);
+    return parameter;
+  }
+
+  /** A value that is held would make the update copy it. */
+  private release(): void {
+    for (const value of this.values.values()) value.dispose();
+    this.values.clear();
+  }
+
+  private zeroVariable(name: string, shape: number[]): Tensor {
+    const { tf } = this.ops;
+    const id = `sentence-jepa/${created++}/${name}/gradient`;
+    return this.ops.tidy(() => tf.keep(this.ops.variable(id, tf.zeros(shape))));
+  }
+
+  private host(shape: number[], variable: Tensor): HostTensor {
+    return this.ops.tidy(() => ({ shape, data: this.ops.read(variable).dataSync<'float32'>() }));
+  }
+}

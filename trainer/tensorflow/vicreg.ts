@@ -1,0 +1,91 @@
+import type { Ops, Tensor } from './ops.js';
+
+export interface VicregWeights {
+  /** Of invariance, variance and covariance. */
+  lambda: number;
+  mu: number;
+  nu: number;
+  /** `mse-squared`: the invariance term is the square of the mean squared difference. */
+  invariance: 'mse' | 'mse-squared';
+}
+
+export interface Vicreg {
+  /** Weighted; they add up to the loss. */
+  terms: { invariance: number; variance: number; covariance: number };
+  /** Of the loss with respect to Z and Z', [n, D] each; the caller disposes of them. */
+  gradients: [Tensor, Tensor];
+}
+
+/** Keeps the derivative of the square root finite (Bardes et al. 2022 eq. 1). */
+const EPSILON = 1e-4;
+
+/**
+ * VICReg (Bardes, Ponce and LeCun 2022, arXiv 2105.04906): the loss of two views' embeddings, and its gradient
+ * in closed form.
+ *
+ *   L = lambda s(Z, Z') + mu (v(Z) + v(Z')) / 2 + nu (c(Z) + c(Z'))
+ *   s  mean squared difference over all n D numbers
+ *   v  mean over dimensions of relu(1 - std), std = sqrt(unbiased variance + 1e-4)        (eq. 1)
+ *   c  sum of the squares of the covariance matrix off its diagonal, over D               (eq. 4)
+ *
+ * @param z two views' embeddings, [n, D] each, n at least 2
+ */
+export function vicreg(ops: Ops, z: readonly [Tensor, Tensor], weights: VicregWeights): Vicreg {
+  const { tf } = ops;
+  const [n, D] = z[0].shape as [number, number];
+  return ops.tidy<Vicreg>(() => {
+    const difference = tf.sub(z[0], z[1]);
+    const mse = (2 * ops.halfSquares(difference).dataSync()[0]) / (n * D);
+    const squared = weights.invariance === 'mse-squared';
+    const slope = weights.lambda * (squared ? 2 * mse : 1);
+    const pull = tf.mul(difference, (2 * slope) / (n * D));
+    const sides = z.map((view) => regularizers(ops, view, weights));
+    const total = (of: 'variance' | 'covariance'): number => sides[0][of] + sides[1][of];
+    return {
+      terms: {
+        invariance: weights.lambda * (squared ? mse * mse : mse),
+        variance: (weights.mu / 2) * total('variance'),
+        covariance: weights.nu * total('covariance'),
+      },
+      gradients: [tf.add(sides[0].gradient, pull), tf.sub(sides[1].gradient, pull)],
+    };
+  });
+}
+
+/** v and c of one view, unweighted, and the weighted gradient of mu v / 2 + nu c. */
+function regularizers(
+  ops: Ops,
+  z: Tensor,
+  { mu, nu }: VicregWeights,
+): { variance: number; covariance: number; gradient: Tensor } {
+  const { tf } = ops;
+  const [n, D] = z.shape as [number, number];
+  return ops.tidy(() => {
+    const centred = tf.sub(z, tf.div(ops.columnSums(z), n));
+    const variances = tf.div(ops.columnSums(tf.square(centred)), n - 1);
+    const std = tf.sqrt(tf.add(variances, EPSILON));
+    const variance = tf.mean(tf.relu(tf.sub(1, std)));
+    const hinge = tf.div(tf.cast(tf.less(std, 1), 'float32'), std);
+    const spread = tf.mul(centred, tf.mul(hinge, -mu / (2 * D * (n - 1))));
+
+    // The same sum by the smaller of the two products: n x n (Gram) or D x D (covariance).
+    const diagonal = tf.sum(tf.square(variances));
+    let squares: Tensor;
+    let product: Tensor;
+    if (n < D) {
+      const gram = tf.div(ops.exactMatMul(centred, centred, false, true), n - 1);
+      squares = tf.sum(tf.square(gram));
+      product = ops.exactMatMul(gram, centred);
+    } else {
+      const covariance = tf.div(ops.exactMatMul(centred, centred, true), n - 1);
+      squares = tf.sum(tf.square(covariance));
+      product = ops.exactMatMul(centred, covariance);
+    }
+    const offDiagonal = tf.mul(tf.sub(product, tf.mul(centred, variances)), (4 * nu) / (D * (n - 1)));
+    return {
+      variance: variance.dataSync()[0],
+      covariance: tf.sub(squares, diagonal).dataSync()[0] / D,
+      gradient: tf.add(spread, offDiagonal),
+    };
+  });
+}

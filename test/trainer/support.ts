@@ -1,0 +1,99 @@
+import type { EvaluationEntry, Run, RunStart, StepEntry } from '../../trainer/run-log.js';
+
+/** A run's start as the trainer logs it. */
+export function startEntry(changes: Partial<RunStart> = {}): RunStart {
+  return {
+    type: 'start',
+    time: '2026-11-24T12:00:00.000Z',
+    version: '0.1.0',
+    preset: 'default',
+    recipe: {
+      batch: 64,
+      epochs: 1,
+      maxSteps: 0,
+      seed: 1,
+      precision: 'fp32',
+      maxTokens: 64,
+      pooling: 'model',
+      views: ['word-crop', 'word-crop'],
+      minCropWords: 2,
+      expander: [2048, 2048, 2048],
+      expanderBias: false,
+      invariance: 'mse',
+      lambda: 25,
+      mu: 25,
+      nu: 1,
+      learningRate: 2e-5,
+      schedule: 'linear',
+      warmup: 0.1,
+      weightDecay: 0.01,
+      clip: 1,
+      dropout: 'model',
+      evaluateEvery: 100,
+      checkpointEvery: 100,
+      collapseStd: 0.3,
+    },
+    steps: 200,
+    data: [{ file: 'data/titles.txt', kind: 'texts', count: 12_800, sha256: 'ab'.repeat(32) }],
+    base: { name: 'all-MiniLM-L6-v2', fingerprint: 'cd'.repeat(32), dimensions: 384, layers: 6 },
+    environment: { node: '22.1.0', tensorflow: '2.9.1', processor: 'a processor', threads: 2 },
+    ...changes,
+  };
+}
+
+export function stepEntry(step: number, changes: Partial<StepEntry> = {}): StepEntry {
+  return {
+    type: 'step',
+    step,
+    loss: 12.5,
+    terms: { invariance: 2, variance: 10, covariance: 0.5 },
+    std: 0.95,
+    gradientNorm: 3,
+    learningRate: 2e-5,
+    tokens: 1000,
+    seconds: 0.5,
+    ...changes,
+  };
+}
+
+/** One evaluation of map@100, or with a spec a step's results of several. */
+export function evaluationEntry(
+  step: number,
+  results: Record<string, number>,
+  metric = 'map@100',
+): EvaluationEntry {
+  return {
+    type: 'evaluation',
+    step,
+    results: Object.entries(results).map(([spec, value]) => ({
+      spec,
+      primary: metric,
+      metrics: { [metric]: value, 'recall@10': value + 0.1 },
+      counts: { documents: 5054, queries: 1665 },
+      diagnostics: { std: 0.9876, meanCosine: 0.0312, effectiveRank: 211.3 + step },
+      seconds: 4.2,
+    })),
+  };
+}
+
+/** A run of 200 steps whose map@100 goes from 44.04 to 45.2 and down again. */
+export function finishedRun(changes: Partial<Run> = {}): Run {
+  return {
+    start: startEntry(),
+    steps: Array.from({ length: 200 }, (_, i) => stepEntry(i + 1)),
+    evaluations: [
+      evaluationEntry(0, { 'beir:data/dev': 0.4404 }),
+      evaluationEntry(100, { 'beir:data/dev': 0.452 }),
+      evaluationEntry(200, { 'beir:data/dev': 0.447 }),
+    ],
+    end: {
+      type: 'end',
+      time: '2026-11-24T12:02:00.000Z',
+      reason: 'finished',
+      step: 200,
+      bestStep: 100,
+      seconds: 120,
+    },
+    ...changes,
+  };
+}

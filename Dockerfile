@@ -13,7 +13,7 @@ COPY . .
 RUN npm run build
 RUN mkdir -p /cache /data && \
     npm prune --omit=dev --ignore-scripts && \
-    if [ -z "$SENTENCE_JEPA_SKIP_TENSORFLOW" ]; then node dist/cli/main.js setup --install; \
+    if [ -z "$SENTENCE_JEPA_SKIP_TENSORFLOW" ]; then node dist/cli/main.js setup; \
     else npm uninstall --no-save --omit=dev --ignore-scripts @tensorflow/tfjs-node; fi
 # What ONNX Runtime brings for other platforms and for browsers, and what better-sqlite3 was compiled from.
 RUN find node_modules/onnxruntime-node/bin -mindepth 3 -maxdepth 3 -not -path "*/linux/$(node -p process.arch)" -exec rm -r {} + && \

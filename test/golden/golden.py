@@ -27,7 +27,7 @@ def rounded(value):
     if isinstance(value, (list, tuple)):
         return [rounded(item) for item in value]
     if isinstance(value, float):
-        value = 0.0 if abs(value) < 1e-15 else float(f"{value:.{DIGITS}g}")
+        value = 0.0 if abs(value) < 1e-12 else float(f"{value:.{DIGITS}g}")
         return int(value) if value.is_integer() else value
     return value
 

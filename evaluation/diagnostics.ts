@@ -10,19 +10,24 @@ export function embeddingDiagnostics(vectors: Vectors): EmbeddingDiagnostics {
   const { n, d } = vectors;
   if (n < 2) return { std: 0, meanCosine: 1, effectiveRank: 1 };
   const mean = meanRow(vectors);
-  const covariance = covarianceMatrix(vectors, mean);
+  const centred = centredRows(vectors, mean);
 
   let std = 0;
   let meanSquares = 0;
   for (let j = 0; j < d; j++) {
-    std += Math.sqrt(covariance[j * d + j]) / d;
+    let squares = 0;
+    for (let i = 0; i < n; i++) squares += centred[i * d + j] ** 2;
+    std += Math.sqrt(squares / (n - 1)) / d;
     meanSquares += mean[j] * mean[j];
   }
+  // X^T X and X X^T have the same eigenvalues but for zeros: the smaller one is taken.
+  const scatter = n < d ? columnProducts(transposed(centred, n, d), d, n) : columnProducts(centred, n, d);
+  const eigenvalues = symmetricEigenvalues(scatter, Math.min(n, d)).map((value) => value / (n - 1));
   return {
     std: std * Math.sqrt(d),
     // The sum over all pairs, i = j among them, is n^2 |mean|^2; those n have cosine 1.
     meanCosine: (n * meanSquares - 1) / (n - 1),
-    effectiveRank: effectiveRank(symmetricEigenvalues(covariance, d)),
+    effectiveRank: effectiveRank(eigenvalues),
   };
 }
 
@@ -45,23 +50,35 @@ function meanRow({ data, n, d }: Vectors): Float64Array {
   return mean.map((sum) => sum / n);
 }
 
-/** Unbiased, [d x d], the lower triangle only. */
-function covarianceMatrix({ data, n, d }: Vectors, mean: Float64Array): Float64Array {
-  const covariance = new Float64Array(d * d);
+function centredRows({ data, n, d }: Vectors, mean: Float64Array): Float64Array {
+  const centred = new Float64Array(n * d);
+  for (let i = 0; i < n; i++) for (let j = 0; j < d; j++) centred[i * d + j] = data[i * d + j] - mean[j];
+  return centred;
+}
+
+/** [n x d] -> [d x n] */
+function transposed(matrix: Float64Array, n: number, d: number): Float64Array {
+  const result = new Float64Array(n * d);
+  for (let i = 0; i < n; i++) for (let j = 0; j < d; j++) result[j * n + i] = matrix[i * d + j];
+  return result;
+}
+
+/** X^T X of X [n x d]: [d x d], the lower triangle only. */
+function columnProducts(x: Float64Array, n: number, d: number): Float64Array {
+  const products = new Float64Array(d * d);
+  const none = new Float64Array(d);
+  const row = (i: number): Float64Array => (i < n ? x.subarray(i * d, (i + 1) * d) : none);
   // Four rows at a time: each entry of the matrix is then loaded and stored once for four products.
-  const centred = new Float64Array(4 * d);
   for (let i = 0; i < n; i += 4) {
-    for (let r = 0; r < 4; r++)
-      for (let j = 0; j < d; j++) centred[r * d + j] = i + r < n ? data[(i + r) * d + j] - mean[j] : 0;
+    const [r0, r1, r2, r3] = [row(i), row(i + 1), row(i + 2), row(i + 3)];
     for (let j = 0; j < d; j++) {
-      const x0 = centred[j];
-      const x1 = centred[d + j];
-      const x2 = centred[2 * d + j];
-      const x3 = centred[3 * d + j];
+      const x0 = r0[j];
+      const x1 = r1[j];
+      const x2 = r2[j];
+      const x3 = r3[j];
       for (let k = 0, at = j * d; k <= j; k++, at++)
-        covariance[at] +=
-          x0 * centred[k] + x1 * centred[d + k] + x2 * centred[2 * d + k] + x3 * centred[3 * d + k];
+        products[at] += x0 * r0[k] + x1 * r1[k] + x2 * r2[k] + x3 * r3[k];
     }
   }
-  return covariance.map((sum) => sum / (n - 1));
+  return products;
 }

@@ -39,6 +39,8 @@ export interface StepEntry {
   terms: Record<string, number>;
   /** Mean over dimensions of the std of the batch's length-1 vectors, times sqrt(d). */
   std: number;
+  /** Of the same vectors; at most one less than the batch. */
+  effectiveRank?: number;
   gradientNorm: number;
   learningRate: number;
   /** Real tokens of both views. */

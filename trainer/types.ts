@@ -27,6 +27,8 @@ export interface StepReport {
   terms: Record<string, number>;
   /** Mean over dimensions of the pooled vectors' std after L2 normalization, times sqrt(d). */
   std: number;
+  /** Of the same vectors: exp of the entropy of their singular values, at most n - 1. */
+  effectiveRank: number;
   /** Norm of the whole gradient before clipping. */
   gradientNorm: number;
   /** Real tokens in the step (both views). */

@@ -95,7 +95,7 @@ class TrainableBert implements TrainableEncoder {
         const gradientNorm = gradients.norm();
         if (recipe.clip > 0 && gradientNorm > recipe.clip) gradients.scale(recipe.clip / gradientNorm);
         this.parameters.update(gradients, { learningRate, weightDecay: recipe.weightDecay });
-        return { loss, terms, std: spread(h, n), gradientNorm, tokens: batch.tokens };
+        return { loss, terms, ...spread(h, n), gradientNorm, tokens: batch.tokens };
       });
     } finally {
       gradients.dispose();
@@ -132,19 +132,20 @@ class TrainableBert implements TrainableEncoder {
 /** Tells the expander's random numbers from those of the batches. */
 const EXPANDER = 1;
 
-/** std of the batch's vectors as embeddingDiagnostics has it. */
-function spread(h: Tensor, n: number): number {
+/** Signs of collapse in the batch's vectors [n, d], scaled to length 1. */
+function spread(h: Tensor, n: number): Pick<StepReport, 'std' | 'effectiveRank'> {
   const data = h.dataSync<'float32'>().slice();
   const d = data.length / n;
   normalizeRows(data, d);
-  return embeddingDiagnostics({ data, n, d }).std;
+  const { std, effectiveRank } = embeddingDiagnostics({ data, n, d });
+  return { std, effectiveRank };
 }
 
 const PARTS = ['query', 'key', 'value'];
 const selfAttention = (layer: number): string => `encoder.layer.${layer}.attention.self`;
 
 /** Query, key and value of each layer as one dense layer: one large product instead of three. */
-function fuseQkv(weights: ReadonlyMap<string, StoredTensor>, layers: number): Map<string, HostTensor> {
+export function fuseQkv(weights: ReadonlyMap<string, StoredTensor>, layers: number): Map<string, HostTensor> {
   const fused = new Map<string, HostTensor>(weights);
   for (let layer = 0; layer < layers; layer++)
     for (const kind of ['weight', 'bias']) {
@@ -162,7 +163,7 @@ function fuseQkv(weights: ReadonlyMap<string, StoredTensor>, layers: number): Ma
 }
 
 /** The encoder's tensors as they are stored: the expander's left out, query, key and value apart. */
-function splitQkv(
+export function splitQkv(
   parameters: ReadonlyMap<string, HostTensor>,
   { layers }: BertConfig,
 ): Map<string, HostTensor> {

@@ -1,0 +1,450 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { before, describe, it } from 'node:test';
+
+import { projectRoot } from '../../base/paths.js';
+import { Random } from '../../base/random.js';
+import type { Pooling } from '../../encoder/model-folder.js';
+import { join, pack } from '../../trainer/packing.js';
+import { PRESETS } from '../../trainer/presets.js';
+import { attention, attentionBackward, attentionLayout } from '../../trainer/tensorflow/attention.js';
+import {
+  bertBackward,
+  bertForward,
+  poolBackward,
+  poolForward,
+  toDevice,
+} from '../../trainer/tensorflow/bert.js';
+import { expand, expandBackward } from '../../trainer/tensorflow/expander.js';
+import { Dropout } from '../../trainer/tensorflow/layers.js';
+import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
+import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
+import { Gradients, Parameters } from '../../trainer/tensorflow/parameters.js';
+import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
+import { vicreg } from '../../trainer/tensorflow/vicreg.js';
+import type { HostTensor } from '../../trainer/types.js';
+import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
+import { covarianceTerm, invarianceTerm, numericalGradient, varianceTerm } from './reference-vicreg.js';
+
+type Nested = number | Nested[];
+
+function golden<T>(name: string): T {
+  return JSON.parse(readFileSync(path.join(projectRoot, 'test/golden', name), 'utf8')) as T;
+}
+
+const largest = (values: ArrayLike<number>): number => Math.max(1e-3, ...Array.from(values, Math.abs));
+const flat = (values: Nested): number[] => [values].flat(9) as number[];
+
+/** Every number within `tolerance` of the largest one expected: what fp32 leaves of sums of many. */
+function assertClose(
+  found: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  what: string,
+  tolerance = 2e-5,
+  scale = largest(expected),
+): void {
+  assert.equal(found.length, expected.length, what);
+  for (let i = 0; i < expected.length; i++)
+    assert.ok(
+      Math.abs(found[i] - expected[i]) <= tolerance * scale,
+      `${what}: expected ${expected[i]} at ${i}, found ${found[i]}`,
+    );
+}
+
+let ops: Ops;
+const tensor = (values: Nested): Tensor => ops.tf.tensor(values as number[][], undefined, 'float32');
+const host = (values: Nested): HostTensor => {
+  const shape: number[] = [];
+  for (let at = values; Array.isArray(at); at = at[0]) shape.push(at.length);
+  return { shape, data: Float32Array.from(flat(values)) };
+};
+const valuesOf = (of: Tensor): number[] => [...of.dataSync()];
+const none = { lambda: 0, mu: 0, nu: 0, invariance: 'mse' } as const;
+
+before(async () => {
+  ops = new Ops(await loadTensorFlow());
+});
+
+describe('VICReg', () => {
+  interface Case {
+    name: string;
+    z: number[][];
+    other: number[][];
+    terms: Record<'invariance' | 'variance' | 'covariance', number>;
+    gradients: Record<'invariance' | 'variance' | 'covariance', [Nested, Nested]>;
+    loss: number;
+    lossGradients: [Nested, Nested];
+    squared: {
+      invariance: number;
+      gradients: [Nested, Nested];
+      loss: number;
+      lossGradients: [Nested, Nested];
+    };
+  }
+  const { cases } = golden<{ cases: Case[] }>('vicreg.json');
+  // The variance of both views is halved in the loss, so a weight of 1 gives the paper's (v + v') / 2.
+  const alone = {
+    invariance: { ...none, lambda: 1 },
+    variance: { ...none, mu: 1 },
+    covariance: { ...none, nu: 1 },
+  };
+  const kinds = ['invariance', 'variance', 'covariance'] as const;
+
+  for (const { name, z, other, ...expected } of cases) {
+    const both = (): [Tensor, Tensor] => [tensor(z), tensor(other)];
+
+    it(`has PyTorch's terms and gradients, each alone: ${name}`, () => {
+      for (const kind of kinds) {
+        const { terms, gradients } = vicreg(ops, both(), alone[kind]);
+        assertClose([terms[kind]], [expected.terms[kind]], kind);
+        gradients.forEach((gradient, side) =>
+          assertClose(
+            valuesOf(gradient),
+            flat(expected.gradients[kind][side]),
+            `gradient of ${kind}, view ${side}`,
+          ),
+        );
+      }
+    });
+
+    it(`has PyTorch's loss with the weights of the paper, and of the published sketch: ${name}`, () => {
+      for (const [preset, { loss, lossGradients }] of [
+        ['default', expected],
+        ['sketch-2022', expected.squared],
+      ] as const) {
+        const { terms, gradients } = vicreg(ops, both(), PRESETS[preset]);
+        assertClose([terms.invariance + terms.variance + terms.covariance], [loss], preset);
+        gradients.forEach((gradient, side) =>
+          assertClose(valuesOf(gradient), flat(lossGradients[side]), `gradient, view ${side}, ${preset}`),
+        );
+      }
+    });
+
+    it(`has the gradients of finite differences: ${name}`, () => {
+      const term = {
+        invariance: invarianceTerm,
+        variance: (a: number[][], b: number[][]) => (varianceTerm(a) + varianceTerm(b)) / 2,
+        covariance: (a: number[][], b: number[][]) => covarianceTerm(a) + covarianceTerm(b),
+      };
+      for (const kind of kinds) {
+        const { terms, gradients } = vicreg(ops, both(), alone[kind]);
+        assertClose([terms[kind]], [term[kind](z, other)], kind);
+        const [first, second] = gradients.map(valuesOf);
+        assertClose(
+          first,
+          numericalGradient((x) => term[kind](x, other), z),
+          `${kind}, first view`,
+          1e-4,
+        );
+        assertClose(
+          second,
+          numericalGradient((x) => term[kind](z, x), other),
+          `${kind}, second view`,
+          1e-4,
+        );
+      }
+    });
+  }
+
+  it('covers fewer rows than dimensions, and more', () => {
+    assert.ok(cases.some(({ z }) => z.length < z[0].length));
+    assert.ok(cases.some(({ z }) => z.length > z[0].length));
+  });
+});
+
+describe('expander', () => {
+  interface Case {
+    bias: boolean;
+    h: Nested;
+    parameters: Record<string, Nested>;
+    upstream: Nested;
+    z: Nested;
+    gradients: Record<string, Nested>;
+  }
+  const { widths, cases } = golden<{ widths: number[]; cases: Case[] }>('expander.json');
+  for (const { bias, h, parameters, upstream, z, gradients } of cases)
+    it(`has PyTorch's embeddings and gradients, ${bias ? 'with' : 'without'} a bias in the last layer`, () => {
+      const shape = { input: host(h).shape[1], widths, bias };
+      const weights = (name: string): Tensor => tensor(parameters[name]);
+      const found = new Gradients(ops);
+      const forward = expand(ops, shape, weights, tensor(h));
+      assertClose(valuesOf(forward.z), flat(z), 'z');
+      const dh = expandBackward(ops, shape, weights, forward.saved, tensor(upstream), found);
+      const { h: expectedH, ...expected } = gradients;
+      assertClose(valuesOf(dh), flat(expectedH), 'h');
+      assert.deepEqual([...found.whole.keys()].sort(), Object.keys(expected).sort());
+      for (const [name, values] of Object.entries(expected))
+        // Batch norm takes the biases in front of it out again: their gradient is 0 but for rounding.
+        assertClose(
+          valuesOf(found.whole.get(name)!),
+          flat(values),
+          name,
+          2e-5,
+          largest(flat(Object.values(expected))),
+        );
+    });
+});
+
+describe('AdamW', () => {
+  const expected = golden<{
+    learningRate: number;
+    weightDecay: number;
+    clip: number;
+    start: Record<string, Nested>;
+    steps: { gradients: Record<string, Nested>; norm: number; parameters: Record<string, Nested> }[];
+  }>('adamw.json');
+
+  const start = (): Parameters => {
+    const parameters = new Parameters(ops);
+    for (const [name, values] of Object.entries(expected.start))
+      parameters.add(name, host(values), name === 'matrix');
+    return parameters;
+  };
+  const makeStep = (parameters: Parameters, step: number): number => {
+    const gradients = new Gradients(ops);
+    ops.tidy(() => {
+      for (const [name, values] of Object.entries(expected.steps[step].gradients))
+        gradients.add(name, tensor(values));
+    });
+    const norm = gradients.norm();
+    if (norm > expected.clip) gradients.scale(expected.clip / norm);
+    parameters.update(gradients, expected);
+    gradients.dispose();
+    return norm;
+  };
+
+  it("makes PyTorch's steps, clipping by the norm of all gradients and weight decay included", () => {
+    const parameters = start();
+    expected.steps.forEach(({ norm, parameters: after }, step) => {
+      assertClose([makeStep(parameters, step)], [norm], 'norm', 1e-6);
+      for (const [name, values] of Object.entries(after))
+        assertClose(
+          parameters.weights().get(name)!.data,
+          flat(values),
+          `${name} after step ${step + 1}`,
+          1e-6,
+        );
+    });
+    parameters.dispose();
+  });
+
+  it('goes on from its state exactly', () => {
+    const unbroken = start();
+    const broken = start();
+    makeStep(unbroken, 0);
+    makeStep(broken, 0);
+    const resumed = start();
+    resumed.restore(broken.state());
+    makeStep(unbroken, 1);
+    makeStep(resumed, 1);
+    assert.deepEqual(resumed.state(), unbroken.state());
+    for (const parameters of [unbroken, broken, resumed]) parameters.dispose();
+  });
+
+  it('applies a decay too small for fp32 once it has added up', () => {
+    const parameters = new Parameters(ops);
+    parameters.add('weight', { shape: [1, 2], data: Float32Array.of(1, -1) }, true);
+    const gradients = new Gradients(ops);
+    gradients.add('weight', ops.tf.zeros([1, 2]));
+    for (let step = 0; step < 1000; step++)
+      parameters.update(gradients, { learningRate: 2e-5, weightDecay: 0.01 });
+    const shrunk = (1 - 2e-5 * 0.01) ** 1000;
+    assertClose(parameters.weights().get('weight')!.data, [shrunk, -shrunk], 'weight', 2e-5);
+    parameters.dispose();
+    gradients.dispose();
+  });
+
+  it('gives the rows of an embedding the same step as the whole matrix would get', () => {
+    const rows = new Parameters(ops);
+    const whole = new Parameters(ops);
+    const data = Float32Array.from({ length: 12 }, (_, i) => i / 10);
+    for (const parameters of [rows, whole]) parameters.add('words', { shape: [4, 3], data }, true);
+    for (const indices of [[2, 0], [3], [2]]) {
+      const gradient = indices.map((index) => [index + 1, -1, 0.5]);
+      const sparse = new Gradients(ops);
+      sparse.addRows('words', Int32Array.from(indices), tensor(gradient));
+      const dense = new Gradients(ops);
+      dense.add('words', tensor([0, 1, 2, 3].map((row) => gradient[indices.indexOf(row)] ?? [0, 0, 0])));
+      assertClose([sparse.norm()], [dense.norm()], 'norm', 1e-6);
+      rows.update(sparse, { learningRate: 0.01, weightDecay: 0.01 });
+      whole.update(dense, { learningRate: 0.01, weightDecay: 0.01 });
+    }
+    assert.deepEqual(rows.state(), whole.state());
+  });
+});
+
+describe('BERT on packed rows', () => {
+  type Summary = number[] | { norm: number; at: number[]; values: number[] };
+  const expected = golden<
+    { sequences: number[][]; upstream: Nested } & Record<
+      Pooling,
+      { pooled: Nested; gradients: Record<string, Summary> }
+    >
+  >('bert.json');
+  const config = tinyConfig();
+  const still = { ...config, hiddenDropout: 0, attentionDropout: 0 };
+  const fused = fuseQkv(tinyWeights(config), config.layers);
+  const sequences = expected.sequences.map((ids) => Int32Array.from(ids));
+  const held = new Map<string, Tensor>();
+  const weights = (name: string): Tensor => {
+    const { shape, data } = fused.get(name)!;
+    if (!held.has(name)) held.set(name, ops.tf.keep(ops.tf.tensor(data, shape)));
+    return held.get(name)!;
+  };
+  const embed = (of: Int32Array[], pooling: Pooling): number[] => {
+    const batch = toDevice(ops, pack(of), still);
+    const { hidden } = bertForward(ops, still, weights, batch, new Dropout(ops, 0));
+    return valuesOf(poolForward(ops, hidden, batch, pooling));
+  };
+
+  for (const pooling of ['mean', 'cls'] as const) {
+    it(`has the vectors of PyTorch's BertModel, ${pooling} pooling`, () => {
+      assertClose(embed(sequences, pooling), flat(expected[pooling].pooled), 'pooled');
+    });
+
+    it(`has the gradient of every parameter as PyTorch's BertModel, ${pooling} pooling`, () => {
+      const batch = toDevice(ops, pack(sequences), still);
+      const { saved } = bertForward(ops, still, weights, batch, new Dropout(ops, 0));
+      const gradients = new Gradients(ops);
+      const dHidden = poolBackward(ops, tensor(expected.upstream), batch, pooling);
+      bertBackward(ops, still, weights, batch, saved, dHidden, gradients);
+      const found = splitQkv(hostGradients(gradients, fused), config);
+      assert.deepEqual([...found.keys()].sort(), Object.keys(expected[pooling].gradients).sort());
+      const all = largest(Object.values(expected[pooling].gradients).filter(Array.isArray).flat());
+      for (const [name, summary] of Object.entries(expected[pooling].gradients)) {
+        const { data } = found.get(name)!;
+        // A bias of the keys moves every score of a row alike: its gradient is 0 but for rounding.
+        if (Array.isArray(summary)) assertClose(data, summary, name, 2e-5, all);
+        else {
+          assertClose([Math.hypot(...data)], [summary.norm], `norm of ${name}`, 1e-4);
+          assertClose(
+            summary.at.map((at) => data[at]),
+            summary.values,
+            name,
+            1e-4,
+          );
+        }
+      }
+    });
+  }
+
+  it('gives a sequence the same vector whatever is beside it', () => {
+    const together = embed(sequences, 'mean');
+    const alone = sequences.flatMap((sequence) => embed([sequence], 'mean'));
+    assertClose(together, alone, 'vectors', 2e-6);
+  });
+
+  it('refuses a token that it has no embedding for', () => {
+    assert.throws(() => toDevice(ops, pack([Int32Array.of(2, config.vocabSize, 3)]), config), RangeError);
+    const long = new Int32Array(config.maxPositions + 1);
+    assert.throws(() => toDevice(ops, pack([long]), config), RangeError);
+  });
+
+  it('propagates through dropout as finite differences do, the same masks dropped in every pass', () => {
+    const random = new Random(3);
+    const upstream = Float32Array.from({ length: 7 * 32 }, () => random.normal());
+    const name = 'embeddings.LayerNorm.weight';
+    const direction = Float32Array.from({ length: 32 }, () => random.normal());
+    const moved =
+      (by: number) =>
+      (wanted: string): Tensor =>
+        wanted === name
+          ? ops.tf.add(weights(name), ops.tf.mul(ops.tf.tensor1d(direction), by))
+          : weights(wanted);
+    const loss = (by: number): number => {
+      const batch = toDevice(ops, pack(sequences), config);
+      const { hidden } = bertForward(ops, config, moved(by), batch, new Dropout(ops, 11));
+      const pooled = valuesOf(poolForward(ops, hidden, batch, 'mean'));
+      return pooled.reduce((sum, value, i) => sum + value * upstream[i], 0);
+    };
+    assert.equal(loss(0), loss(0));
+
+    const batch = toDevice(ops, pack(sequences), config);
+    const { saved } = bertForward(ops, config, weights, batch, new Dropout(ops, 11));
+    const gradients = new Gradients(ops);
+    const dPooled = ops.tf.tensor2d(upstream, [7, 32]);
+    bertBackward(ops, config, weights, batch, saved, poolBackward(ops, dPooled, batch, 'mean'), gradients);
+    const slope = valuesOf(gradients.whole.get(name)!).reduce(
+      (sum, value, i) => sum + value * direction[i],
+      0,
+    );
+    const step = 2e-3;
+    assertClose([slope], [(loss(step) - loss(-step)) / (2 * step)], 'slope', 5e-3);
+    // And the masks do drop: without them the loss is another.
+    assert.notEqual(
+      loss(0),
+      embed(sequences, 'mean').reduce((sum, value, i) => sum + value * upstream[i], 0),
+    );
+  });
+});
+
+describe('attention in blocks', () => {
+  it('is what one sequence at a time gives, forward and backward', () => {
+    const random = new Random(5);
+    const lengths = [3, 9, 4, 30, 9, 12, 1];
+    const d = 8;
+    const total = lengths.reduce((sum, length) => sum + length, 0);
+    const normal = (columns: number): Tensor =>
+      ops.tf.tensor2d(
+        Float32Array.from({ length: total * columns }, () => random.normal()),
+        [total, columns],
+      );
+    const [qkv, dy] = [normal(3 * d), normal(d)];
+    const run = (rows: Tensor, dRows: Tensor, of: number[]): [number[], number[]] => {
+      const layout = attentionLayout(ops, pack(of.map((length) => new Int32Array(length))).offsets);
+      const { y, saved } = attention(ops, rows, layout, 2, new Dropout(ops, 1), 0);
+      return [valuesOf(y), valuesOf(attentionBackward(ops, dRows, saved, layout, 2))];
+    };
+    const [y, gradient] = run(qkv, dy, lengths);
+    let start = 0;
+    const apart = lengths.map((length) => {
+      const part = run(
+        ops.tf.slice(qkv as never, [start, 0], [length, 3 * d]),
+        ops.tf.slice(dy as never, [start, 0], [length, d]),
+        [length],
+      );
+      start += length;
+      return part;
+    });
+    assertClose(
+      y,
+      apart.flatMap(([part]) => part),
+      'y',
+      2e-6,
+    );
+    assertClose(
+      gradient,
+      apart.flatMap(([, part]) => part),
+      'gradient',
+      2e-6,
+    );
+  });
+});
+
+describe('packing', () => {
+  it('joins two batches as if they had been packed together', () => {
+    const [a, b] = [[Int32Array.of(1, 2, 3), Int32Array.of(4)], [Int32Array.of(5, 6)]];
+    assert.deepEqual(join(pack(a), pack(b)), pack([...a, ...b]));
+  });
+});
+
+/** Every gradient whole, on the JavaScript side. */
+function hostGradients(
+  { whole, rows }: Gradients,
+  parameters: Map<string, HostTensor>,
+): Map<string, HostTensor> {
+  const found = new Map<string, HostTensor>();
+  for (const [name, gradient] of whole)
+    found.set(name, { shape: gradient.shape, data: gradient.dataSync<'float32'>() });
+  for (const [name, { indices, rows: values }] of rows) {
+    const { shape } = parameters.get(name)!;
+    const data = new Float32Array(shape[0] * shape[1]);
+    const numbers = values.dataSync<'float32'>();
+    indices.forEach((index, i) =>
+      data.set(numbers.subarray(i * shape[1], (i + 1) * shape[1]), index * shape[1]),
+    );
+    found.set(name, { shape, data });
+  }
+  return found;
+}

@@ -1,0 +1,129 @@
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+
+import { UserError } from '../base/errors.js';
+import { exists, readJson, sha256File, writeFileAtomic } from '../base/files.js';
+import { readSafetensors, writeSafetensors } from '../encoder/safetensors.js';
+import type { HostTensor } from './types.js';
+
+/** The best weights so far, by the first evaluation's primary metric. */
+export interface Best {
+  step: number;
+  value: number;
+  /** Of the weights, in the run's folder. */
+  file: string;
+}
+
+/** Where a run stood. */
+export interface Checkpoint {
+  /** Steps made. */
+  step: number;
+  best?: Best;
+  /** Whether the evaluation that is due behind that step, if any, was made. */
+  evaluated: boolean;
+  /** Seconds spent in steps, evaluations and checkpoints. */
+  seconds: number;
+}
+
+interface Manifest extends Checkpoint {
+  format: 1;
+  file: string;
+  sha256: string;
+  /** What must be the same for the run to go on: recipe, data, encoder. */
+  identity: unknown;
+}
+
+const MANIFEST = 'checkpoint.json';
+
+/**
+ * A run's checkpoints in its folder. The manifest names the files that count, and is replaced in one rename
+ * after they are written: a run that is killed at any moment finds its last checkpoint whole.
+ */
+export class Checkpoints {
+  /** @param identity plain data; a checkpoint of another one is refused */
+  constructor(
+    private readonly folder: string,
+    private readonly identity: unknown,
+  ) {}
+
+  async exists(): Promise<boolean> {
+    return exists(this.path(MANIFEST));
+  }
+
+  async save(state: ReadonlyMap<string, HostTensor>, checkpoint: Checkpoint): Promise<void> {
+    await mkdir(this.folder, { recursive: true });
+    const file = `state-${checkpoint.step}.safetensors`;
+    await writeSafetensors(this.path(file), state);
+    const { identity } = this;
+    const sha256 = await sha256File(this.path(file));
+    const manifest: Manifest = { format: 1, ...checkpoint, file, sha256, identity };
+    await writeFileAtomic(this.path(MANIFEST), JSON.stringify(manifest, null, 2) + '\n');
+    await this.removeOthers(file, checkpoint.best?.file);
+  }
+
+  /**
+   * @throws UserError `not-found` when there is none; `invalid` when it is of another recipe, data or encoder;
+   *   `corrupt` when a file is not what the manifest says
+   */
+  async load(): Promise<{ state: Map<string, HostTensor>; checkpoint: Checkpoint }> {
+    if (!(await this.exists()))
+      throw new UserError(
+        'not-found',
+        `${this.folder}: expected a checkpoint to resume from, found none; leave --resume out to start`,
+      );
+    const { file, sha256, identity, ...checkpoint } = await readJson<Manifest>(this.path(MANIFEST));
+    const difference = firstDifference(this.identity, identity);
+    if (difference)
+      throw new UserError(
+        'invalid',
+        `${this.path(MANIFEST)}: the run was started with ${difference}; resume with the options it was started with, or remove ${this.folder} to start anew`,
+      );
+    const found = await sha256File(this.path(file));
+    if (found !== sha256)
+      throw new UserError(
+        'corrupt',
+        `${this.path(file)}: expected SHA-256 ${sha256}, found ${found}; remove ${this.folder} to start anew`,
+      );
+    return { state: await readSafetensors(this.path(file)), checkpoint };
+  }
+
+  async saveBest(weights: ReadonlyMap<string, HostTensor>, step: number, value: number): Promise<Best> {
+    await mkdir(this.folder, { recursive: true });
+    const file = `best-${step}.safetensors`;
+    await writeSafetensors(this.path(file), weights);
+    return { step, value, file };
+  }
+
+  async loadBest({ file }: Best): Promise<Map<string, HostTensor>> {
+    return readSafetensors(this.path(file));
+  }
+
+  /** Once the run is done nothing goes on from here. */
+  async remove(): Promise<void> {
+    await rm(this.path(MANIFEST), { force: true });
+    await this.removeOthers();
+  }
+
+  private async removeOthers(...kept: (string | undefined)[]): Promise<void> {
+    for (const name of await readdir(this.folder))
+      if (/^(state|best)-\d+\.safetensors$/.test(name) && !kept.includes(name)) await rm(this.path(name));
+  }
+
+  private path(name: string): string {
+    return path.join(this.folder, name);
+  }
+}
+
+/** "recipe.batch 64, found 32", for the first leaf that is not the same. */
+function firstDifference(now: unknown, before: unknown, at = ''): string | undefined {
+  if (typeof now !== 'object' || typeof before !== 'object' || now === null || before === null)
+    return now === before
+      ? undefined
+      : `${at} ${JSON.stringify(before) ?? 'unset'}, and now has ${JSON.stringify(now) ?? 'unset'}`;
+  for (const key of new Set([...Object.keys(now), ...Object.keys(before)])) {
+    const [a, b] = [now, before].map((side) => (side as Record<string, unknown>)[key]);
+    const difference = firstDifference(a, b, at === '' ? key : `${at}.${key}`);
+    if (difference) return difference;
+  }
+  return undefined;
+}

@@ -1,0 +1,42 @@
+import type { Recipe } from './recipe.js';
+import type { StepReport } from './types.js';
+
+/** Steps in a row that must show it: one odd batch is no collapse. */
+const PATIENCE = 20;
+/** Of the highest rank that a batch can have. */
+const LEAST_RANK = 0.05;
+
+type Signs = Pick<StepReport, 'std' | 'effectiveRank'>;
+
+/** Watches for the collapse of embeddings: all the same point (std), or a few directions only (effective rank). */
+export class CollapseWatch {
+  private steps = 0;
+
+  /** @param dimensions of a vector */
+  constructor(
+    private readonly recipe: Pick<Recipe, 'batch' | 'collapseStd' | 'lambda' | 'mu' | 'nu' | 'learningRate'>,
+    private readonly dimensions: number,
+  ) {}
+
+  /** @returns why training should stop, and what to change; nothing while all is well */
+  observe({ std, effectiveRank }: Signs): string | undefined {
+    const { batch, collapseStd, lambda, mu, nu, learningRate } = this.recipe;
+    if (collapseStd === 0) return undefined;
+    const highest = Math.min(batch - 1, this.dimensions);
+    const point = std < collapseStd;
+    // Of a handful of vectors the rank says nothing.
+    const line = highest >= 16 && effectiveRank < Math.max(2, LEAST_RANK * highest);
+    this.steps = point || line ? this.steps + 1 : 0;
+    if (this.steps < PATIENCE) return undefined;
+    const found = point
+      ? `the vectors of a batch have a std * sqrt(d) of ${std.toFixed(3)} (about 1 when they are spread evenly, below ${collapseStd} is collapse)`
+      : `the vectors of a batch span ${effectiveRank.toFixed(1)} dimensions of the ${highest} they could`;
+    const cure = point
+      ? `A larger variance weight (--set mu=..., it is ${mu}; lambda is ${lambda}) keeps them apart`
+      : `A larger covariance weight (--set nu=..., it is ${nu}) keeps dimensions apart`;
+    return (
+      `the embeddings have collapsed: for ${PATIENCE} steps ${found}. ${cure}; so does a lower learning rate ` +
+      `(--set learningRate=..., it is ${learningRate}). --set collapseStd=0 trains on regardless`
+    );
+  }
+}

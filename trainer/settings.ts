@@ -1,0 +1,89 @@
+import { UserError } from '../base/errors.js';
+import type { Recipe } from './recipe.js';
+import { makeView } from './views.js';
+
+/** Reads one setting from text; throws a sentence that begins with "expected". */
+type Reader<T> = (text: string) => T;
+
+class Expected extends Error {}
+
+function number(accepts: (value: number) => boolean, expected: string): Reader<number> {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (!Number.isFinite(value) || !accepts(value)) throw new Expected(expected);
+    return value;
+  };
+}
+
+const integer = (least: number): Reader<number> =>
+  number((value) => Number.isInteger(value) && value >= least, `a whole number from ${least} up`);
+const notNegative = number((value) => value >= 0, 'a number from 0 up');
+const positive = number((value) => value > 0, 'a number above 0');
+const share = number((value) => value >= 0 && value <= 1, 'a number from 0 to 1');
+const lessThanOne = number((value) => value >= 0 && value < 1, 'a number from 0 up and below 1');
+
+function oneOf<T extends string>(...values: T[]): Reader<T> {
+  return (text) => {
+    const found = values.find((value) => value === text);
+    if (!found) throw new Expected(values.join(' or '));
+    return found;
+  };
+}
+
+const READERS: { [K in keyof Recipe]: Reader<Recipe[K]> } = {
+  batch: integer(2),
+  epochs: integer(1),
+  maxSteps: integer(0),
+  seed: integer(0),
+  precision: oneOf('fp32', 'bf16'),
+  maxTokens: integer(3),
+  pooling: oneOf('model', 'mean', 'cls'),
+  views: (text) => {
+    const names = text.split(',');
+    if (names.length > 2) throw new Expected('one view, or two with a comma between');
+    for (const name of names) makeView(name, { minCropWords: 1 });
+    return [names[0], names.at(-1)!];
+  },
+  minCropWords: integer(1),
+  expander: (text) => text.split(',').map(integer(1)),
+  expanderBias: (text) => oneOf('true', 'false')(text) === 'true',
+  invariance: oneOf('mse', 'mse-squared'),
+  lambda: notNegative,
+  mu: notNegative,
+  nu: notNegative,
+  learningRate: positive,
+  schedule: oneOf('constant', 'linear', 'cosine'),
+  warmup: share,
+  weightDecay: notNegative,
+  clip: notNegative,
+  dropout: (text) => (text === 'model' ? 'model' : lessThanOne(text)),
+  evaluateEvery: integer(1),
+  checkpointEvery: integer(1),
+  collapseStd: lessThanOne,
+};
+
+/** Names of all settings, for --help. */
+export const SETTING_NAMES = Object.keys(READERS);
+
+/**
+ * A recipe with some settings changed.
+ *
+ * @param settings each `key=value`, as after --set
+ * @throws UserError `usage` for an unknown key or a value out of its range
+ */
+export function withSettings(recipe: Readonly<Recipe>, settings: readonly string[]): Recipe {
+  const changed: Record<string, unknown> = { ...recipe };
+  for (const setting of settings) {
+    const [, key, text] = /^([^=]+)=(.*)$/s.exec(setting) ?? [];
+    if (key === undefined) throw new UserError('usage', `--set: expected key=value, found "${setting}"`);
+    if (!Object.hasOwn(READERS, key))
+      throw new UserError('usage', `--set: expected one of ${SETTING_NAMES.join(', ')}, found "${key}"`);
+    try {
+      changed[key] = READERS[key as keyof Recipe](text);
+    } catch (error) {
+      if (!(error instanceof Expected)) throw error;
+      throw new UserError('usage', `--set ${key}: expected ${error.message}, found "${text}"`);
+    }
+  }
+  return changed as unknown as Recipe;
+}

@@ -1,0 +1,51 @@
+import { setImmediate } from 'node:timers/promises';
+
+import { batchByLength } from '../encoder/batches.js';
+import type { Encoder, EncodeOptions } from '../encoder/encoder.js';
+import { normalizeRows } from '../encoder/pooling.js';
+import type { Tokenizer } from '../encoder/tokenizer.js';
+import { pack } from './packing.js';
+import type { TrainableEncoder } from './types.js';
+
+/** Tokens of a batch. */
+const BATCH_TOKENS = 2048;
+
+/** The encoder as it stands in training, for evaluation. It has no fingerprint: its weights still change. */
+export function trainedEncoder(
+  model: TrainableEncoder,
+  tokenizer: Tokenizer,
+  options: { name: string; dimensions: number; normalize: boolean },
+): Encoder {
+  const { name, dimensions, normalize } = options;
+  return {
+    name,
+    dimensions,
+    maxTokens: tokenizer.maxTokens,
+    fingerprint: '',
+    async encode(
+      texts: readonly string[],
+      { onProgress, signal }: EncodeOptions = {},
+    ): Promise<Float32Array> {
+      const sequences = texts.map((text) => tokenizer.encode(text));
+      const vectors = new Float32Array(texts.length * dimensions);
+      let done = 0;
+      for (const batch of batchByLength(
+        sequences.map(({ length }) => length),
+        BATCH_TOKENS,
+      )) {
+        signal?.throwIfAborted();
+        const pooled = await model.embed(pack(batch.map((i) => sequences[i])));
+        if (normalize) normalizeRows(pooled, dimensions);
+        batch.forEach((i, row) =>
+          vectors.set(pooled.subarray(row * dimensions, (row + 1) * dimensions), i * dimensions),
+        );
+        done += batch.length;
+        onProgress?.(done, texts.length);
+        // A kernel holds the thread: let signals in between two batches.
+        await setImmediate();
+      }
+      return vectors;
+    },
+    async close() {},
+  };
+}

@@ -33,12 +33,10 @@ export function openPackage(folder: string, threads = availableParallelism()): T
   }
 }
 
-/** Node 23 removed two functions of node:util that tfjs-node 4.22 calls. */
+/** Two functions of node:util that tfjs-node 4.22 calls: Node 22 warns of them, Node 23 has them no more. */
 function restoreUtil(): void {
-  const functions = {
+  Object.assign(util, {
     isNullOrUndefined: (value: unknown): boolean => value === null || value === undefined,
     isArray: Array.isArray,
-  };
-  for (const [name, value] of Object.entries(functions))
-    if (!(name in util)) Object.assign(util, { [name]: value });
+  });
 }

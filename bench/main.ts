@@ -9,11 +9,13 @@ import { findModelWithProgress } from '../cli/find-model.js';
 import { integerFrom } from '../cli/options.js';
 import { openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
 import { DEFAULT_MODEL } from '../encoder/resolve.js';
+import { PRESETS } from '../trainer/presets.js';
 import { machine, machineLine } from './machine.js';
 import { benchParity, parityTable } from './parity.js';
 import { benchSearch, searchBenchTable, type SearchBenchRow } from './search.js';
 import { benchServe, serveBenchTable, type Api, type RunningPeer } from './serve.js';
 import { readTexts } from './texts.js';
+import { benchTrain, trainBenchTable } from './train.js';
 
 interface Options {
   model: string;
@@ -28,7 +30,7 @@ interface Options {
 const EXAMPLE = path.join(projectRoot, 'examples/askubuntu-style/corpus.jsonl');
 
 const program = new Command('bench')
-  .description('Measure this machine: serving and search, beside what one would use instead.')
+  .description('Measure this machine: serving, search and training, beside what one would use instead.')
   .showHelpAfterError('(--help shows the options and examples)');
 
 /** Options that benchmarks share. */
@@ -50,13 +52,13 @@ function onTexts(command: Command, texts: number): Command {
     );
 }
 
-function inRounds(command: Command): Command {
+function inRounds(command: Command, seconds: number): Command {
   return command
-    .option('--seconds <n>', 'of each measurement', integerFrom(1, 600), 5)
+    .option('--seconds <n>', 'of each measurement', integerFrom(1, 600), seconds)
     .option('--rounds <n>', 'measure n times, taking turns; figures are medians', integerFrom(1, 100), 3);
 }
 
-inRounds(onTexts(benchmark('serve', 'Texts a second and latencies of /embed, by concurrency.'), 3200))
+inRounds(onTexts(benchmark('serve', 'Texts a second and latencies of /embed, by concurrency.'), 3200), 5)
   .option(
     '--peer <name=url,api>',
     'a server that runs already, api tei or openai; may be given several times',
@@ -96,6 +98,26 @@ Examples:
       rows.push(row);
     }
     print({ json }, { dimensions, rows }, () => searchBenchTable(rows));
+  });
+
+inRounds(
+  onTexts(benchmark('train', 'Real tokens a second of a training step: VICReg on two crops.'), 3200),
+  20,
+)
+  .option('--batch <n>', 'texts a step, two views each', integerFrom(2, 100_000), PRESETS.default.batch)
+  .addHelpText(
+    'after',
+    `
+Texts are cropped once, before; both trainers get the same crops, in the same order, and the default preset's recipe.
+
+Examples:
+  npm run bench -- train
+  npm run bench -- train --model ./my-encoder --data titles.txt --python ~/venv/bin/python`,
+  )
+  .action(async (options: Options & { batch: number }) => {
+    const { texts, model } = await inputs(options);
+    const result = await benchTrain({ ...options, texts, model, say });
+    print(options, { model: model.name, texts: texts.length, ...result }, () => trainBenchTable(result));
   });
 
 onTexts(benchmark('parity', 'Whether every runtime makes the same vectors of the same model folder.'), 200)

@@ -1,0 +1,213 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { UserError } from '../base/errors.js';
+import { projectRoot } from '../base/paths.js';
+import { Random } from '../base/random.js';
+import type { ModelFolder } from '../encoder/model-folder.js';
+import { PRESETS } from '../trainer/presets.js';
+import type { Recipe } from '../trainer/recipe.js';
+import { makeView } from '../trainer/views.js';
+import { BenchProcess } from './processes.js';
+import { figure, markdownTable } from './report.js';
+import { median } from './statistics.js';
+
+/** What both trainers are told. */
+export interface TrainSettings extends Recipe {
+  /** Cores to compute with. */
+  threads: number;
+}
+
+/** What a trainer did with the seconds that it was given: one step at least. */
+export interface TrainAnswer {
+  steps: number;
+  /** Both views of each text. */
+  sentences: number;
+  /** Real ones, of both views: no padding. */
+  tokens: number;
+  /** Tokenizing included, as in a training run. */
+  seconds: number;
+  losses: number[];
+  versions?: string;
+}
+
+export interface TrainBenchOptions {
+  model: ModelFolder;
+  texts: readonly string[];
+  batch: number;
+  /** Of each trainer, in each round. */
+  seconds: number;
+  rounds: number;
+  /** A Python with sentence-transformers. */
+  python?: string;
+  say(line: string): void;
+}
+
+export interface TrainBenchRow {
+  trainer: string;
+  /** Median of the rounds, as all that follow. */
+  tokensPerSecond: number;
+  /** Our tokens/s over its. */
+  ratio: number;
+  sentencesPerSecond: number;
+  millisecondsPerStep: number;
+  cpuMillisecondsPerStep?: number;
+  memoryMiB?: number;
+  tokensPerSecondOfRounds: number[];
+  /** Of the first steps, on the same views: they start alike when they do the same work. */
+  losses: number[];
+  versions?: string;
+}
+
+export interface TrainBench {
+  recipe: TrainSettings;
+  /** Real ones of the first step, the same for all. */
+  tokensOfFirstStep: number;
+  rows: TrainBenchRow[];
+}
+
+interface Trainer {
+  name: string;
+  process: BenchProcess;
+}
+
+interface Measurement extends TrainAnswer {
+  cpuSeconds?: number;
+  memoryMiB?: number;
+}
+
+const OURS = 'sentence-jepa';
+/** A title with room to spare. */
+const MAX_TOKENS = 32;
+const SHOWN_LOSSES = 3;
+
+/**
+ * Trains the same model on the same pairs of views by the same recipe, here and in the peer. The trainers take
+ * turns, each on all cores while the others wait.
+ *
+ * @throws UserError `usage` for fewer texts than a batch; `unavailable` when a trainer doesn't start, with what
+ *   it said; `backend` when the first step of one had other tokens
+ */
+export async function benchTrain(options: TrainBenchOptions): Promise<TrainBench> {
+  const { model, texts, batch, seconds, rounds, python, say } = options;
+  if (texts.length < batch)
+    throw new UserError(
+      'usage',
+      `--batch: expected at most as many as there are texts (${texts.length}), found ${batch}`,
+    );
+  const recipe = { ...PRESETS.default, batch, maxTokens: MAX_TOKENS, threads: availableParallelism() };
+  const scratch = await mkdtemp(path.join(tmpdir(), 'bench-train-'));
+  const trainers: Trainer[] = [];
+  try {
+    const pairsFile = path.join(scratch, 'pairs.jsonl');
+    const lines = pairsOfViews(texts, recipe).map((pair) => JSON.stringify(pair));
+    await writeFile(pairsFile, lines.join('\n') + '\n');
+    const start = (name: string, command: string, script: string): void => {
+      const args = [script, path.resolve(model.dir), pairsFile, JSON.stringify(recipe)];
+      trainers.push({ name, process: new BenchProcess(name, command, args) });
+    };
+    start(OURS, process.execPath, fileURLToPath(new URL('./train-worker.js', import.meta.url)));
+    if (python) start('sentence-transformers', python, path.join(projectRoot, 'bench/peers/st_train.py'));
+
+    // The first step allocates and compiles; it is not measured, but tells whether the work is the same.
+    const first: TrainAnswer[] = [];
+    for (const trainer of trainers) first.push(await measure(trainer, 0));
+    expectSameTokens(trainers, first);
+
+    const measured = trainers.map((): Measurement[] => []);
+    for (let round = 0; round < rounds; round++) {
+      say(`round ${round + 1} of ${rounds}`);
+      // Who comes first changes by the round.
+      for (let i = 0; i < trainers.length; i++) {
+        const t = (i + round) % trainers.length;
+        measured[t].push(await measure(trainers[t], seconds));
+      }
+    }
+    return { recipe, tokensOfFirstStep: first[0].tokens, rows: rowsOf(trainers, first, measured) };
+  } finally {
+    await Promise.all(trainers.map(({ process }) => process.stop()));
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+export function trainBenchTable({ recipe, rows, tokensOfFirstStep }: TrainBench): string {
+  const table = markdownTable(
+    [
+      ...['trainer', 'real tokens/s', 'ours / it', 'sentences/s', 'ms a step', 'CPU ms a step', 'memory MiB'],
+      ...['first losses', 'tokens/s of the rounds'],
+    ],
+    rows.map((row) => [
+      row.trainer,
+      figure(row.tokensPerSecond),
+      row.trainer === OURS ? '' : figure(row.ratio),
+      figure(row.sentencesPerSecond),
+      figure(row.millisecondsPerStep),
+      figure(row.cpuMillisecondsPerStep ?? NaN),
+      figure(Math.round(row.memoryMiB ?? NaN)),
+      row.losses.map(figure).join(', '),
+      row.tokensPerSecondOfRounds.map(figure).join(', '),
+    ]),
+  );
+  const versions = rows.flatMap((row) => row.versions ?? []).map((text) => ` ${text}.`);
+  return `${table}\n\nVICReg, expander ${recipe.expander.join('-')}, batch ${recipe.batch}, ${tokensOfFirstStep} real tokens in the first step, ${recipe.precision}, ${recipe.threads} threads.${versions.join('')}`;
+}
+
+/** The two views of each text that a recipe trains on. */
+export function pairsOfViews(
+  texts: readonly string[],
+  { views, minCropWords, seed }: Pick<Recipe, 'views' | 'minCropWords' | 'seed'>,
+): [string, string][] {
+  const random = new Random(seed);
+  const [first, second] = views.map((name) => makeView(name, { minCropWords }));
+  return texts.map((text) => [first.apply(text, random), second.apply(text, random)]);
+}
+
+async function measure({ process }: Trainer, seconds: number): Promise<Measurement> {
+  const before = process.usage();
+  const answer = JSON.parse(await process.ask(String(seconds))) as TrainAnswer;
+  const after = process.usage();
+  return {
+    ...answer,
+    cpuSeconds: before && after && after.cpuSeconds - before.cpuSeconds,
+    memoryMiB: after?.memoryMiB,
+  };
+}
+
+function expectSameTokens(trainers: readonly Trainer[], first: readonly TrainAnswer[]): void {
+  first.forEach(({ tokens }, t) => {
+    if (tokens !== first[0].tokens)
+      throw new UserError(
+        'backend',
+        `${trainers[t].name}: expected ${first[0].tokens} tokens in the first step, as ours, found ${tokens}`,
+      );
+  });
+}
+
+function rowsOf(
+  trainers: readonly Trainer[],
+  first: readonly TrainAnswer[],
+  measured: readonly Measurement[][],
+): TrainBenchRow[] {
+  const rates = measured.map((rounds) => rounds.map(({ tokens, seconds }) => tokens / seconds));
+  return trainers.map(({ name }, t) => {
+    const rounds = measured[t];
+    const known = rounds.filter(({ cpuSeconds }) => cpuSeconds !== undefined);
+    const losses = [first[t], ...rounds].flatMap(({ losses }) => losses);
+    return {
+      trainer: name,
+      tokensPerSecond: median(rates[t]),
+      ratio: median(rates[0]) / median(rates[t]),
+      sentencesPerSecond: median(rounds.map(({ sentences, seconds }) => sentences / seconds)),
+      millisecondsPerStep: median(rounds.map(({ seconds, steps }) => (seconds * 1000) / steps)),
+      ...(known.length > 0 && {
+        cpuMillisecondsPerStep: median(known.map(({ cpuSeconds, steps }) => (cpuSeconds! * 1000) / steps)),
+        memoryMiB: median(known.map(({ memoryMiB }) => memoryMiB!)),
+      }),
+      tokensPerSecondOfRounds: rates[t],
+      losses: losses.slice(0, SHOWN_LOSSES),
+      versions: first[t].versions,
+    };
+  });
+}

@@ -15,7 +15,7 @@ export interface SetupOptions extends FetchOptions {
   say(line: string): void;
 }
 
-interface TensorFlowWheel extends PythonPackage {
+export interface TensorFlowWheel extends PythonPackage {
   sha256: string;
 }
 
@@ -48,18 +48,17 @@ const FRAMEWORK = 'libtensorflow_framework.so.2';
 
 /**
  * Builds tfjs-node against the library in PyPI's wheel, into the cache folder, where it appears when it was
- * seen to work. Takes a minute or two, 200 MB of download and 800 MB of disk.
+ * seen to work. Takes a minute or two, 300 MB of download and 800 MB of disk.
  *
+ * @param wheel by default this machine's
  * @throws UserError `unavailable` when something is missing: a wheel for this machine, pip, a compiler,
  *   a registry; `corrupt` for a wrong checksum. Nothing is kept then
  */
-export async function buildFromWheel(options: SetupOptions): Promise<void> {
-  const wheel = WHEELS[`${process.platform}-${process.arch}`];
-  if (!wheel)
-    throw new UserError(
-      'unavailable',
-      `there is no wheel to build from for ${process.platform}-${process.arch}`,
-    );
+export async function buildFromWheel(
+  options: SetupOptions,
+  wheel: TensorFlowWheel | undefined = WHEELS[`${process.platform}-${process.arch}`],
+): Promise<void> {
+  if (!wheel) throw new UserError('unavailable', `there is none for ${process.platform}-${process.arch}`);
   checkTools();
   await removeLeftovers();
   try {
@@ -91,12 +90,10 @@ async function build(wheel: TensorFlowWheel, folder: string, options: SetupOptio
 
   say('installing tfjs-node');
   await writeFile(path.join(folder, 'package.json'), '{ "private": true }\n');
-  await npm(
-    ['install', '--ignore-scripts', '--no-package-lock', '--no-audit', '--no-fund', '--global=false'],
-    ['--prefix', folder, '@tensorflow/tfjs-node@^4.22'],
-    { cwd: folder },
-    { minutes: 10, signal },
-  );
+  // "global" is npm's own when this runs in `npm install --global`.
+  const local = ['--global=false', '--prefix', folder];
+  const quiet = ['--ignore-scripts', '--no-package-lock', '--no-audit', '--no-fund'];
+  await npm(['install', ...local, ...quiet, '@tensorflow/tfjs-node@^4.22'], folder, { minutes: 10, signal });
 
   say('compiling its addon');
   const unpacked = path.join(scratch, 'tensorflow');
@@ -109,12 +106,8 @@ async function build(wheel: TensorFlowWheel, folder: string, options: SetupOptio
     await rename(path.join(unpacked, name), path.join(deps, 'lib', name));
     await symlink(name, path.join(deps, 'lib', alias));
   }
-  await npm(
-    ['exec', '--no', '--global=false', '--'],
-    ['node-pre-gyp', 'install', '--build-from-source'],
-    { cwd: home },
-    { minutes: 15, signal },
-  );
+  const compile = ['node-pre-gyp', 'install', '--build-from-source'];
+  await npm(['exec', '--global=false', '--no', '--', ...compile], home, { minutes: 15, signal });
   await rm(scratch, { recursive: true });
   await slim(folder, home, signal);
 
@@ -133,18 +126,17 @@ function checkTools(): void {
   if (missing.length > 0) throw new UserError('unavailable', `it needs ${missing.join(', ')}`);
 }
 
-/** npm, of this very Node; the headers too where they came with it, so that nothing asks for them. */
+/** npm, told where headers are when they came with this Node, so that nothing asks the network for them. */
 async function npm(
-  command: string[],
   args: string[],
-  { cwd }: { cwd: string },
+  cwd: string,
   limit: { minutes: number; signal?: AbortSignal },
 ): Promise<void> {
   const bin = path.dirname(process.execPath);
-  const env: NodeJS.ProcessEnv = { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH}` };
-  const headers = path.dirname(bin);
-  if (existsSync(path.join(headers, 'include', 'node', 'node_api.h'))) env.npm_config_nodedir = headers;
-  await runTool('npm', [...command, ...args], { cwd, env }, limit);
+  const home = path.dirname(bin);
+  const env: NodeJS.ProcessEnv = { ...process.env, PATH: `${process.env.PATH}${path.delimiter}${bin}` };
+  if (existsSync(path.join(home, 'include', 'node', 'node_api.h'))) env.npm_config_nodedir = home;
+  await runTool('npm', args, { cwd, env }, limit);
 }
 
 /** Leaves out what only a debugger or a compiler reads: two fifths of it all. */

@@ -110,7 +110,8 @@ export interface SavedForward {
 /**
  * BERT (Devlin et al. 2018) on packed rows: there is no padding in the dense layers.
  *
- * @returns hidden states [tokens, d], and what bertBackward needs: the caller disposes of both
+ * @param keep whether to keep what bertBackward needs
+ * @returns hidden states [tokens, d], and what was kept: the caller disposes of both
  */
 export function bertForward(
   ops: Ops,
@@ -118,6 +119,7 @@ export function bertForward(
   weights: Weights,
   batch: DeviceBatch,
   dropout: Dropout,
+  keep = true,
 ): { hidden: Tensor; saved: SavedForward } {
   const { tf } = ops;
   const { layerNormEps: eps, hiddenDropout, attentionDropout, heads } = config;
@@ -192,7 +194,8 @@ export function bertForward(
         },
       };
     });
-    layers.push({ x, ...saved });
+    if (keep) layers.push({ x, ...saved });
+    else ops.free(x, saved);
     x = y;
   }
   return { hidden: x, saved: { embeddings: embedded.saved, layers } };

@@ -26,7 +26,10 @@ export class Ops {
     this.type = this.dataType('T', FLOAT);
   }
 
-  /** tf.tidy, whatever the shape of the result: the tensors in it are kept, what else was made inside is freed. */
+  /**
+   * tf.tidy, whatever the shape of the result: the tensors in it are kept, what else was made inside is freed.
+   * It looks for them in every property, so that a typed array in the result takes it seconds.
+   */
   tidy<T>(make: () => T): T {
     return this.tf.tidy(make as () => TensorContainer) as T;
   }

@@ -231,6 +231,9 @@ export class Parameters {
   }
 
   private host(shape: number[], variable: Tensor): HostTensor {
-    return this.ops.tidy(() => ({ shape, data: this.ops.read(variable).dataSync<'float32'>() }));
+    const value = this.ops.read(variable);
+    const data = value.dataSync<'float32'>();
+    value.dispose();
+    return { shape, data };
   }
 }

@@ -105,11 +105,14 @@ class TrainableBert implements TrainableEncoder {
   async embed(packed: PackedBatch): Promise<Float32Array> {
     const { ops } = this;
     const still = { ...this.config, hiddenDropout: 0, attentionDropout: 0 };
-    return ops.tidy(() => {
+    const pooled = ops.tidy(() => {
       const batch = toDevice(ops, packed, still);
-      const { hidden } = bertForward(ops, still, this.weight, batch, new Dropout(ops, 0));
-      return poolForward(ops, hidden, batch, this.pooling).dataSync<'float32'>();
+      const { hidden } = bertForward(ops, still, this.weight, batch, new Dropout(ops, 0), false);
+      return poolForward(ops, hidden, batch, this.pooling);
     });
+    const vectors = pooled.dataSync<'float32'>();
+    pooled.dispose();
+    return vectors;
   }
 
   async weights(): Promise<Map<string, HostTensor>> {

@@ -11,6 +11,11 @@ const mayImport = {
 };
 const rooms = ['base', 'encoder', 'evaluation', 'trainer', 'server', 'cli', 'bench', 'test'];
 
+const tensorflow = {
+  group: ['@tensorflow/*'],
+  message: 'Only trainer/ knows TensorFlow (docs/ARCHITECTURE.md).',
+};
+
 const boundaries = Object.entries(mayImport).map(([room, allowed]) => ({
   files: [`${room}/**/*.ts`],
   rules: {
@@ -22,19 +27,16 @@ const boundaries = Object.entries(mayImport).map(([room, allowed]) => ({
             group: rooms.filter((r) => r !== room && !allowed.includes(r)).flatMap((r) => [`**/../${r}/**`]),
             message: `${room}/ may import only from ${['itself', ...allowed].join(', ')} (docs/ARCHITECTURE.md).`,
           },
-          ...(room === 'trainer'
-            ? []
-            : [
-                {
-                  group: ['@tensorflow/*'],
-                  message: 'Only trainer/ knows TensorFlow (docs/ARCHITECTURE.md).',
-                },
-              ]),
+          ...(room === 'trainer' ? [] : [tensorflow]),
         ],
       },
     ],
   },
 }));
+boundaries.push({
+  files: ['cli/**/*.ts', 'bench/**/*.ts', 'test/**/*.ts'],
+  rules: { 'no-restricted-imports': ['error', { patterns: [tensorflow] }] },
+});
 
 export default tseslint.config(
   { ignores: ['dist/', '.build/', 'node_modules/', 'server/http/openapi.ts'] },

@@ -108,7 +108,8 @@ inRounds(
   .addHelpText(
     'after',
     `
-Texts are cropped once, before; both trainers get the same crops, in the same order, and the default preset's recipe.
+Texts are cropped once, before; both trainers get the same crops, in the same order, cut off at 32 tokens, and the
+default preset's recipe at its highest learning rate.
 
 Examples:
   npm run bench -- train

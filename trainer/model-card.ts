@@ -1,0 +1,181 @@
+import path from 'node:path';
+
+import { stringify } from 'yaml';
+
+import { KNOWN_MODELS } from '../encoder/resolve.js';
+import { comparisons, exportedStep, percent, verdict } from './report/verdict.js';
+import type { Run } from './run-log.js';
+
+/**
+ * The README.md of a trained encoder's folder: a model card as the Hugging Face Hub reads it. Of files and
+ * folders it gives the last name only: the rest is of interest to nobody but the one who trained.
+ *
+ * @param options.base name of the encoder that it was trained from
+ * @param options.license the base encoder's, when its card states one
+ */
+export function modelCard(options: {
+  name: string;
+  run: Run;
+  base: string;
+  license?: string;
+  dimensions: number;
+  maxTokens: number;
+  pooling: string;
+}): string {
+  const { base, license, dimensions, maxTokens, pooling } = options;
+  const { name } = options;
+  const run = withoutFolders(options.run);
+  const { start, end } = run;
+  const repository = Object.hasOwn(KNOWN_MODELS, base) ? KNOWN_MODELS[base].repository : base;
+  const front = {
+    library_name: 'sentence-transformers',
+    pipeline_tag: 'sentence-similarity',
+    tags: [
+      'sentence-transformers',
+      'sentence-similarity',
+      'feature-extraction',
+      'transformers.js',
+      'sentence-jepa',
+    ],
+    // The Hub takes nothing but ORGANIZATION/NAME.
+    ...(repository.includes('/') && { base_model: repository }),
+    ...(license !== undefined && { license }),
+  };
+  const kinds = start.data.map(({ kind }) => kind);
+  const predicted = [
+    ...(kinds.includes('texts') ? ['two views of each text'] : []),
+    ...(kinds.includes('pairs') ? ['the two texts of each pair'] : []),
+  ].join(' and ');
+
+  return `---
+${stringify(front)}---
+
+# ${line(name)}
+
+A sentence encoder: it turns a text of up to ${maxTokens} tokens into a vector of ${dimensions} numbers, and texts that
+mean the same into vectors with a high cosine. It is ${code(base)}, trained further by sentence-jepa
+${start.version} on ${start.data.map(({ kind, count }) => `${whole(count)} ${kind}`).join(' and ')}.
+
+## Results
+
+${resultsOf(run)}
+
+## How it was made
+
+Training makes ${predicted} predict each other under the VICReg loss
+(Bardes, Ponce and LeCun 2022, [arXiv 2105.04906](https://arxiv.org/abs/2105.04906)).
+Preset ${code(start.preset)}, seed ${start.recipe.seed}, ${whole(end?.bestStep ?? start.steps)} of ${whole(start.steps)} steps,
+${pooling} pooling.
+
+${table(
+  ['data', 'kind', 'count', 'SHA-256'],
+  start.data.map(({ file, kind, count, sha256 }) => [code(file), kind, whole(count), code(sha256)]),
+)}
+
+${table(
+  ['recipe', ''],
+  Object.entries(start.recipe).map(([key, value]) => [
+    code(key),
+    Array.isArray(value) ? value.join(', ') : String(value),
+  ]),
+)}
+
+The same, with the base encoder's fingerprint and the versions, is in \`sentence-jepa.json\`.
+
+## How to use it
+
+With sentence-jepa, behind \`/embed\` and \`/search\`:
+
+\`\`\`sh
+sentence-jepa serve --model "./${name}"
+\`\`\`
+
+With [sentence-transformers](https://sbert.net):
+
+\`\`\`python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer(${JSON.stringify(`./${name}`)})
+vectors = model.encode(["a text", "another text"])
+print(model.similarity(vectors, vectors))
+\`\`\`
+
+With [Transformers.js](https://huggingface.co/docs/transformers.js):
+
+\`\`\`js
+import { env, pipeline } from "@huggingface/transformers";
+
+env.localModelPath = ".";
+const embed = await pipeline("feature-extraction", ${JSON.stringify(name)}, { dtype: "fp32" });
+const vectors = await embed(["a text", "another text"], { pooling: "${pooling}", normalize: true });
+\`\`\`
+
+With [text-embeddings-inference](https://github.com/huggingface/text-embeddings-inference):
+
+\`\`\`sh
+docker run -p 8080:80 -v "$PWD/${name}:/model" ghcr.io/huggingface/text-embeddings-inference:cpu-1.8 --model-id /model
+\`\`\`
+
+## Limits
+
+- A text is cut off after ${maxTokens} tokens; what comes behind does not count.
+- It was adapted to texts like those it was trained on. On others the base encoder may be better: measure both.
+- A high cosine is no proof that two texts mean the same: choose the threshold on data of your own.
+- Languages, and biases, are those of the base encoder and of the data.
+- Its vectors can't be compared with the base encoder's: embed a collection again before searching it.
+`;
+}
+
+function resultsOf(run: Run): string {
+  const compared = comparisons(run);
+  if (compared.length === 0)
+    return 'Not evaluated: no evaluation was given, so whether training helped is not known.';
+  const tables = compared.map(({ spec, counts, columns }) => {
+    const described = Object.entries(counts).map(([name, count]) => `${whole(count)} ${name}`);
+    const rows = Object.keys(columns[0].result.metrics).map((metric) => [
+      metric,
+      ...columns.map(({ result }) => percent(result.metrics[metric])),
+    ]);
+    return `${code(spec)} (${described.join(', ')}), in percent:\n\n${table(['', ...columns.map(({ label }) => label)], rows)}`;
+  });
+  return `${line(`${verdict(run).text} ${exportedStep(run)}`)}
+
+${tables.join('\n\n')}`;
+}
+
+function table(head: string[], rows: string[][]): string {
+  const row = (cells: string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  return [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
+}
+
+/** Files and evaluations by the last part of their path. */
+function withoutFolders(run: Run): Run {
+  return {
+    ...run,
+    start: {
+      ...run.start,
+      data: run.start.data.map((data) => ({ ...data, file: path.basename(data.file) })),
+    },
+    evaluations: run.evaluations.map((entry) => ({
+      ...entry,
+      results: entry.results.map((result) => {
+        const [kind, ...where] = result.spec.split(':');
+        return { ...result, spec: `${kind}:${path.basename(where.join(':'))}` };
+      }),
+    })),
+  };
+}
+
+/** Prose in one line: nothing in it is Markdown or HTML. */
+function line(text: string): string {
+  return text.replace(/\s+/g, ' ').replace(/[\\`*<[]/g, '\\$&');
+}
+
+function code(text: string): string {
+  return `\`${text.replace(/\s+/g, ' ').replaceAll('`', "'")}\``;
+}
+
+function whole(count: number): string {
+  return count.toLocaleString('en');
+}

@@ -1,5 +1,139 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
+
+import { UserError } from '../../base/errors.js';
+import { DEFAULT_MODEL } from '../../encoder/resolve.js';
+import { presetNamed, PRESETS } from '../../trainer/presets.js';
+import { SETTING_NAMES } from '../../trainer/settings.js';
+import { VIEW_NAMES } from '../../trainer/views.js';
+import { findModelWithProgress } from '../find-model.js';
+import { integerFrom } from '../options.js';
+import { TrainingProgress } from '../training-progress.js';
+import { jsonSummary, textSummary } from '../training-summary.js';
+
+interface Options {
+  data: string[];
+  pairs: string[];
+  field?: string;
+  out: string;
+  model: string;
+  preset: string;
+  eval: string[];
+  split?: string;
+  batch?: number;
+  epochs?: number;
+  maxSteps?: number;
+  seed?: number;
+  precision?: string;
+  threads?: number;
+  resume?: boolean;
+  set: string[];
+  json?: boolean;
+}
+
+/** Options that are settings of the recipe as well. */
+const SETTINGS = ['batch', 'epochs', 'maxSteps', 'seed', 'precision'] as const;
 
 export function finetuneCommand(): Command {
-  return new Command('finetune').description('finetune');
+  return new Command('finetune')
+    .description('Adapt a sentence encoder to your own text, without labels, and write a model folder.')
+    .option(
+      '--data <file...>',
+      'texts: .txt (a text a line), .tsv or .csv, .jsonl; .gz too; - is the standard input',
+      [],
+    )
+    .option('--pairs <file...>', 'texts that mean the same: .tsv or .csv of two columns, or .jsonl', [])
+    .option('--field <name>', 'the column or field of --data that holds the text')
+    .requiredOption('--out <dir>', 'the model folder to make; checkpoints, log and report go to DIR.training')
+    .option('--model <dir|name>', 'the encoder to start from', DEFAULT_MODEL)
+    .addOption(new Option('--preset <name>', 'the recipe').choices(Object.keys(PRESETS)).default('default'))
+    .option(
+      '--eval <spec...>',
+      'measure on beir:DIR, sts:FILE or askubuntu:DIR before, during and after; the first one chooses the weights',
+      [],
+    )
+    .option('--split <name>', 'the split of beir: and askubuntu: (default: test)')
+    .addOption(new Option('--batch <n>', 'texts a step').argParser(integerFrom(2, 1e6)))
+    .addOption(new Option('--epochs <n>', 'how often each text is seen').argParser(integerFrom(1, 1e6)))
+    .addOption(new Option('--max-steps <n>', 'steps, instead of --epochs').argParser(integerFrom(1, 1e9)))
+    .addOption(
+      new Option('--seed <n>', 'same seed, machine and threads: same losses').argParser(
+        integerFrom(0, 2 ** 31),
+      ),
+    )
+    .addOption(new Option('--precision <precision>', 'of the matrix products').choices(['fp32', 'bf16']))
+    .addOption(
+      new Option('--threads <n>', 'cores to compute with (default: all)').argParser(integerFrom(1, 1024)),
+    )
+    .option('--resume', 'go on from the last checkpoint, with the same options')
+    .option('--set <key=value...>', 'change a setting of the recipe', [])
+    .option('--json', 'print one JSON object at the end')
+    .addHelpText(
+      'after',
+      `
+Ctrl-C writes a checkpoint; the same command with --resume goes on, and so it does after a crash.
+
+Settings of the recipe, for --set, with the values of the preset "default":
+${settingsHelp()}
+Views: ${VIEW_NAMES.join(', ')}.
+
+Examples:
+  sentence-jepa finetune --data titles.txt --out ./my-encoder
+  sentence-jepa finetune --data posts.csv --field title --out ./my-encoder --eval beir:./dev --max-steps 500
+  sentence-jepa finetune --pairs duplicates.tsv --out ./my-encoder --eval beir:./dev --set learningRate=1e-5
+  sentence-jepa finetune --data titles.txt --out ./sketch --preset sketch-2022 --seed 2`,
+    )
+    .action(run);
+}
+
+function settingsHelp(): string {
+  const recipe = presetNamed('default') as unknown as Record<string, unknown>;
+  return SETTING_NAMES.map((name) => `  ${name.padEnd(16)} ${String(recipe[name])}\n`).join('');
+}
+
+async function run(options: Options): Promise<void> {
+  if (options.data.length + options.pairs.length === 0)
+    throw new UserError('usage', 'nothing to train on: expected --data FILE or --pairs FILE');
+  const named = SETTINGS.flatMap((name) => (options[name] === undefined ? [] : [`${name}=${options[name]}`]));
+  // Only this command needs the trainer, and what it loads.
+  const { finetune } = await import('../../trainer/finetune.js');
+  const base = await findModelWithProgress(options.model);
+  const progress = new TrainingProgress();
+  const interruption = new AbortController();
+  const interrupt = (): void => {
+    progress.note('stopping behind this step, with a checkpoint (again to stop at once)');
+    // Once only: the second Ctrl-C is the system's.
+    interruption.abort();
+  };
+  process.once('SIGINT', interrupt);
+  process.once('SIGTERM', interrupt);
+  try {
+    const result = await finetune({
+      base,
+      out: options.out,
+      data: options.data,
+      pairs: options.pairs,
+      field: options.field,
+      preset: options.preset,
+      settings: [...named, ...options.set],
+      evaluations: options.eval,
+      split: options.split,
+      resume: options.resume ?? false,
+      threads: options.threads,
+      signal: interruption.signal,
+      onNote: (note) => progress.note(`note: ${note}`),
+      onStart: (start) => progress.start(start),
+      onStep: (entry) => progress.step(entry),
+      onEvaluation: (entry) => progress.evaluation(entry),
+      onEvaluationProgress: (spec, done, total) => progress.evaluating(spec, done, total),
+    });
+    progress.stop();
+    console.log(
+      options.json ? JSON.stringify(jsonSummary(result, options.out)) : textSummary(result, options.out),
+    );
+    if (result.status === 'interrupted') process.exitCode = 1;
+  } finally {
+    progress.stop();
+    process.removeListener('SIGINT', interrupt);
+    process.removeListener('SIGTERM', interrupt);
+  }
 }

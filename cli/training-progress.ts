@@ -1,0 +1,97 @@
+import { Presets, SingleBar } from 'cli-progress';
+
+import type { EvaluationEntry, RunStart, StepEntry } from '../trainer/run-log.js';
+import { sentencesPerSecond } from '../trainer/throughput.js';
+
+/** How often a log without a terminal gets a line. */
+const LINE_SECONDS = 30;
+/** Steps over which the speed is averaged. */
+const WINDOW = 20;
+
+/**
+ * Shows a training run on stderr: a bar that moves where it is a terminal, a line now and then where it is not.
+ */
+export class TrainingProgress {
+  private readonly terminal = process.stderr.isTTY === true;
+  private bar?: SingleBar;
+  private run?: RunStart;
+  private recent: StepEntry[] = [];
+  private metric = '';
+  private lastLine = 0;
+
+  start(run: RunStart): void {
+    this.run = run;
+    const examples = run.data.reduce((sum, { count }) => sum + count, 0);
+    this.note(
+      `${run.base.name} (${run.base.layers} layers, ${run.base.dimensions} dimensions), ${examples.toLocaleString('en')} texts or pairs, ` +
+        `${run.steps.toLocaleString('en')} steps of ${run.recipe.batch}, preset ${run.preset}, seed ${run.recipe.seed}, ` +
+        `TensorFlow ${run.environment.tensorflow} on ${run.environment.threads} threads`,
+    );
+  }
+
+  step(entry: StepEntry): void {
+    this.recent = [...this.recent, entry].slice(-WINDOW);
+    const text = this.describe(entry);
+    if (this.terminal) this.draw(entry.step, text);
+    else if (entry.step === 1 || performance.now() - this.lastLine > LINE_SECONDS * 1000) {
+      this.lastLine = performance.now();
+      console.error(`step ${entry.step}/${this.run?.steps} | ${text}`);
+    }
+  }
+
+  evaluating(spec: string, done: number, total: number): void {
+    if (this.terminal) this.bar?.update({ text: `evaluating ${spec}: ${Math.floor((100 * done) / total)}%` });
+  }
+
+  evaluation({ step, results }: EvaluationEntry): void {
+    const texts = results.map(
+      ({ spec, primary, metrics, diagnostics }) =>
+        `${spec} ${primary} ${(100 * metrics[primary]).toFixed(2)} (std ${diagnostics.std.toFixed(2)}, effective rank ${diagnostics.effectiveRank.toFixed(0)})`,
+    );
+    const [{ primary, metrics }] = results;
+    this.metric = `${primary} ${(100 * metrics[primary]).toFixed(2)}`;
+    this.note(`${step === 0 ? 'before training' : `step ${step}`}: ${texts.join('; ')}`);
+  }
+
+  /** A line that stays. */
+  note(text: string): void {
+    if (this.bar) {
+      // The bar's line is taken away, and drawn again under the note.
+      process.stderr.write('\r\x1b[K');
+      console.error(text);
+      this.bar.render();
+    } else console.error(text);
+  }
+
+  stop(): void {
+    this.bar?.stop();
+    this.bar = undefined;
+  }
+
+  private describe({ loss, terms, std }: StepEntry): string {
+    const speed = sentencesPerSecond(this.recent, this.run!.recipe.batch);
+    const named = Object.entries(terms).map(([name, value]) => `${name.slice(0, 3)} ${value.toFixed(2)}`);
+    return [
+      `loss ${loss.toFixed(2)} (${named.join(' ')})`,
+      `std ${std.toFixed(2)}`,
+      ...(this.metric ? [this.metric] : []),
+      `${speed.toFixed(0)} sentences/s`,
+    ].join(' | ');
+  }
+
+  private draw(step: number, text: string): void {
+    if (!this.bar) {
+      this.bar = new SingleBar(
+        {
+          format: '{bar} {value}/{total} | {eta_formatted} left | {text}',
+          stream: process.stderr,
+          hideCursor: true,
+          barsize: 20,
+          etaBuffer: WINDOW,
+        },
+        Presets.shades_classic,
+      );
+      this.bar.start(this.run!.steps, step, { text });
+    } else this.bar.update(step, { text });
+  }
+}

@@ -1,0 +1,350 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+
+import { projectRoot } from '../../base/paths.js';
+import { openModelFolder } from '../../encoder/model-folder.js';
+import { openEncoder } from '../../encoder/open-encoder.js';
+import { verifyModel } from '../../encoder/verify.js';
+import { finetune, runFolderOf, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
+import { makeTinyModel } from '../support/tiny-model.js';
+
+const CLI = path.join(projectRoot, 'dist/cli/main.js');
+const BEIR = path.join(projectRoot, 'examples/askubuntu-style');
+
+let home: string;
+let base: string;
+let titles: string;
+
+before(async () => {
+  home = await mkdtemp(path.join(tmpdir(), 'finetune-'));
+  base = path.join(home, 'base');
+  await makeTinyModel(base, { maxTokens: 32 });
+  titles = path.join(home, 'titles.txt');
+  const corpus = (await readFile(path.join(BEIR, 'corpus.jsonl'), 'utf8')).trim().split('\n');
+  await writeFile(titles, corpus.map((line) => (JSON.parse(line) as { text: string }).text).join('\n'));
+});
+after(() => rm(home, { recursive: true, force: true }));
+
+let outs = 0;
+const newOut = (): string => path.join(home, `out-${outs++}`);
+
+const QUICK = [
+  'expander=24,24',
+  'evaluateEvery=4',
+  'checkpointEvery=3',
+  'batch=16',
+  'maxSteps=8',
+  'learningRate=1e-3',
+];
+
+function run(changes: Partial<FinetuneOptions> = {}): Promise<FinetuneResult> {
+  return finetune({
+    base: { dir: base, name: 'tiny' },
+    out: newOut(),
+    data: [titles],
+    pairs: [],
+    preset: 'default',
+    evaluations: [],
+    resume: false,
+    onNote() {},
+    ...changes,
+    settings: [...QUICK, ...(changes.settings ?? [])],
+  });
+}
+
+const losses = ({ run: { steps } }: FinetuneResult): number[] => steps.map(({ loss }) => loss);
+
+describe('a fine-tuning', () => {
+  it('makes a model folder that is whole, serves, and says how it was made', async () => {
+    const out = newOut();
+    const result = await run({ out, evaluations: [`beir:${BEIR}`] });
+    assert.equal(result.status, 'finished');
+    const folder = await openModelFolder(out);
+    assert.deepEqual((await verifyModel(folder)).problems, []);
+    assert.deepEqual([folder.pooling, folder.maxTokens, folder.normalize], ['mean', 32, true]);
+    const encoder = await openEncoder(out);
+    assert.equal((await encoder.encode(['how do i install a package'])).length, 32);
+    await encoder.close();
+
+    const made = JSON.parse(await readFile(path.join(out, 'sentence-jepa.json'), 'utf8')) as Record<
+      string,
+      never
+    >;
+    assert.equal(made['bestStep'], result.step);
+    assert.equal((made['recipe'] as { batch: number }).batch, 16);
+    assert.equal((made['before'] as unknown[]).length, 1);
+    assert.equal((made['after'] as unknown[]).length, 1);
+    assert.match(await readFile(path.join(out, 'README.md'), 'utf8'), /^---\n/);
+  });
+
+  it('keeps log, TensorBoard events and report beside it, and no checkpoint once it is done', async () => {
+    const out = newOut();
+    const { report } = await run({ out });
+    assert.deepEqual((await readdir(runFolderOf(out))).sort(), ['log.jsonl', 'report.html', 'tensorboard']);
+    assert.match(await readFile(report, 'utf8'), /^<!doctype html>/i);
+    assert.match((await readdir(path.join(runFolderOf(out), 'tensorboard'))).join(), /tfevents/);
+  });
+
+  it('has the same losses for the same seed, and others for another', async () => {
+    const [first, again, other] = [await run(), await run(), await run({ settings: ['seed=2'] })];
+    assert.equal(first.run.steps.length, 8);
+    assert.deepEqual(losses(first), losses(again));
+    assert.notDeepEqual(losses(first), losses(other));
+  });
+
+  it('learns: views that differ by dropout alone come together, and texts apart', async () => {
+    const found = losses(await run({ settings: ['maxSteps=60', 'views=same', 'learningRate=0.01'] }));
+    const mean = (values: number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+    assert.ok(mean(found.slice(-10)) < 0.7 * mean(found.slice(0, 10)), found.join(' '));
+  });
+
+  it('exports the weights of the step that the first evaluation likes best', async () => {
+    const { run: made, step } = await run({ evaluations: [`beir:${BEIR}`], settings: ['evaluateEvery=2'] });
+    const trained = made.evaluations.filter((entry) => entry.step > 0);
+    assert.deepEqual(
+      trained.map((entry) => entry.step),
+      [2, 4, 6, 8],
+    );
+    const valueOf = (entry: (typeof trained)[number]): number => entry.results[0].metrics['map@100'];
+    const best = Math.max(...trained.map(valueOf));
+    assert.equal(step, trained.find((entry) => valueOf(entry) === best)!.step);
+  });
+
+  it('trains on pairs, and on texts and pairs together', async () => {
+    const pairs = path.join(home, 'pairs.tsv');
+    const lines = readFileSync(titles, 'utf8').split('\n');
+    await writeFile(
+      pairs,
+      lines
+        .slice(0, 40)
+        .map((line, i) => `${line}\t${lines[i + 40]}`)
+        .join('\n'),
+    );
+    const alone = await run({ data: [], pairs: [pairs], settings: ['maxSteps=2'] });
+    assert.equal(alone.run.start.data[0].count, 40);
+    const both = await run({ pairs: [pairs], settings: ['maxSteps=2'] });
+    assert.deepEqual(
+      both.run.start.data.map(({ kind }) => kind),
+      ['texts', 'pairs'],
+    );
+  });
+
+  it('makes the published sketch: CLS pooling, an encoder that says so', async () => {
+    const out = newOut();
+    await run({ out, preset: 'sketch-2022' });
+    assert.equal((await openModelFolder(out)).pooling, 'cls');
+  });
+
+  it('stops when the embeddings collapse, says what to change, and exports nothing', async () => {
+    const out = newOut();
+    const settings = [
+      'maxSteps=400',
+      'mu=0',
+      'nu=0',
+      'learningRate=0.01',
+      'clip=0',
+      'dropout=0',
+      'collapseStd=0.5',
+    ];
+    await assert.rejects(run({ out, settings }), {
+      kind: 'backend',
+      message: /collapsed.*--set mu=.*it is 0/,
+    });
+    assert.equal(existsSync(out), false);
+    assert.equal(existsSync(path.join(runFolderOf(out), 'report.html')), true);
+  });
+
+  describe('refuses', () => {
+    const refused = async (changes: Partial<FinetuneOptions>, expected: object): Promise<void> => {
+      const out = changes.out ?? newOut();
+      await assert.rejects(run({ ...changes, out }), expected);
+    };
+    it('an --out that exists', async () => {
+      const out = newOut();
+      await mkdir(out);
+      await refused({ out }, { kind: 'exists', message: /already there/ });
+    });
+    it('data that are missing, empty, binary or too few', async () => {
+      const file = async (name: string, content: string | Uint8Array): Promise<string> => {
+        await writeFile(path.join(home, name), content);
+        return path.join(home, name);
+      };
+      await refused({ data: [path.join(home, 'none.txt')] }, { kind: 'not-found', message: /none\.txt/ });
+      await refused({ data: [await file('empty.txt', '')] }, { kind: 'empty' });
+      await refused({ data: [await file('binary.txt', Uint8Array.of(0, 1, 0xff))] }, { kind: 'malformed' });
+      await refused(
+        { data: [await file('few.txt', 'one\ntwo\nthree\n')] },
+        { kind: 'invalid', message: /at least 16 texts or pairs for a batch of 16, found 3.*--batch/ },
+      );
+    });
+    it('a setting, a preset or an evaluation that there is not', async () => {
+      await refused({ settings: ['speed=9'] }, { kind: 'usage' });
+      await refused({ preset: 'fast' }, { kind: 'usage' });
+      await refused({ evaluations: ['beir:nowhere'] }, { kind: 'not-found' });
+    });
+    it('to resume where there is nothing to resume from', async () => {
+      await refused({ resume: true }, { kind: 'not-found', message: /expected a checkpoint/ });
+    });
+  });
+});
+
+describe('a fine-tuning that is cut off', () => {
+  // Slow enough to be caught in the middle, quick enough for a test.
+  const settings = [
+    'expander=24,24',
+    'evaluateEvery=7',
+    'checkpointEvery=5',
+    'batch=16',
+    'learningRate=1e-3',
+  ];
+  const args = (out: string): string[] => [
+    ...['finetune', '--data', titles, '--model', base, '--out', out, '--max-steps', '40', '--threads', '1'],
+    ...['--eval', `beir:${BEIR}`, '--set', ...settings],
+  ];
+  const start = (out: string, ...more: string[]): ChildProcess & { said(): string } => {
+    const child = spawn(process.execPath, [CLI, ...args(out), ...more], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let text = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += String(chunk)));
+    return Object.assign(child, { said: () => text });
+  };
+  const logOf = (out: string): { type: string; step: number; loss: number; results: unknown }[] => {
+    const file = path.join(runFolderOf(out), 'log.jsonl');
+    if (!existsSync(file)) return [];
+    const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1);
+    return lines.map((line) => JSON.parse(line) as never);
+  };
+  const untilStep = async (out: string, child: ChildProcess, step: number): Promise<void> => {
+    while (!logOf(out).some((entry) => entry.type === 'step' && entry.step >= step)) {
+      assert.equal(child.exitCode, null, 'it ended before it was cut off');
+      await setTimeout(5);
+    }
+  };
+  /** What a run computed, step by step. */
+  const story = (out: string): unknown[] =>
+    logOf(out)
+      .filter(({ type }) => type === 'step' || type === 'evaluation')
+      .map(({ type, step, loss, results }) => ({
+        type,
+        step,
+        loss,
+        metrics: (results as { metrics: object }[] | undefined)?.map(({ metrics }) => metrics),
+      }));
+  let unbroken: string;
+
+  before(async () => {
+    unbroken = newOut();
+    const child = start(unbroken);
+    assert.deepEqual(await once(child, 'close'), [0, null], child.said());
+  });
+
+  it('by kill -9 goes on with the same losses as the unbroken run, and makes the same model', async () => {
+    const out = newOut();
+    for (const step of [8, 23]) {
+      const child = start(out, ...(step > 8 ? ['--resume'] : []));
+      await untilStep(out, child, step);
+      child.kill('SIGKILL');
+      await once(child, 'close');
+      assert.equal(existsSync(out), false);
+    }
+    const child = start(out, '--resume');
+    assert.deepEqual(await once(child, 'close'), [0, null], child.said());
+    assert.deepEqual(story(out), story(unbroken));
+    const [made, expected] = [out, unbroken].map((dir) => readFileSync(path.join(dir, 'model.safetensors')));
+    assert.ok(made.equals(expected));
+  });
+
+  it('by Ctrl-C writes a checkpoint, says how to go on, and goes on', async () => {
+    const out = newOut();
+    const child = start(out);
+    await untilStep(out, child, 8);
+    child.kill('SIGINT');
+    const [code] = (await once(child, 'close')) as [number];
+    assert.equal(code, 1);
+    assert.match(child.said(), /stopped after step \d+ of 40; go on with the same command and --resume/);
+    const resumed = start(out, '--resume');
+    assert.deepEqual(await once(resumed, 'close'), [0, null], resumed.said());
+    assert.deepEqual(story(out), story(unbroken));
+  });
+
+  it('is not started anew by mistake, nor resumed with another recipe', async () => {
+    const out = newOut();
+    const child = start(out);
+    await untilStep(out, child, 6);
+    child.kill('SIGKILL');
+    await once(child, 'close');
+
+    const anew = start(out);
+    assert.deepEqual(await once(anew, 'close'), [1, null]);
+    assert.match(anew.said(), /an unfinished run is there; go on with it by --resume/);
+    const other = start(out, '--resume', '--seed', '5');
+    assert.deepEqual(await once(other, 'close'), [1, null]);
+    assert.match(other.said(), /the run was started with recipe\.seed 1, and now has 5/);
+  });
+
+  it('refuses a checkpoint that was damaged', async () => {
+    const out = newOut();
+    const child = start(out);
+    await untilStep(out, child, 6);
+    child.kill('SIGKILL');
+    await once(child, 'close');
+    const state = (await readdir(runFolderOf(out))).find((name) => name.startsWith('state-'))!;
+    const file = path.join(runFolderOf(out), state);
+    await writeFile(file, readFileSync(file).subarray(0, 1000));
+    const resumed = start(out, '--resume');
+    assert.deepEqual(await once(resumed, 'close'), [1, null]);
+    assert.match(resumed.said(), /expected SHA-256/);
+  });
+});
+
+describe('the command', () => {
+  const said = async (...args: string[]): Promise<{ code: number; out: string; err: string }> => {
+    const child = spawn(process.execPath, [CLI, 'finetune', ...args]);
+    let [out, err] = ['', ''];
+    child.stdout.on('data', (chunk) => (out += String(chunk)));
+    child.stderr.on('data', (chunk) => (err += String(chunk)));
+    const [code] = (await once(child, 'close')) as [number];
+    return { code, out, err };
+  };
+
+  it('prints one JSON object with --json', async () => {
+    const settings = ['--set', ...QUICK];
+    const { code, out, err } = await said(
+      '--data',
+      titles,
+      '--model',
+      base,
+      '--out',
+      newOut(),
+      '--json',
+      ...settings,
+    );
+    assert.equal(code, 0, err);
+    const result = JSON.parse(out) as Record<string, unknown>;
+    assert.equal(result.status, 'finished');
+    assert.equal(result.steps, 8);
+  });
+
+  it('is wrong usage (2) without data, and with an unknown setting', async () => {
+    const bare = await said('--out', newOut(), '--model', base);
+    assert.equal(bare.code, 2);
+    assert.match(bare.err, /expected --data FILE or --pairs FILE/);
+    const unknown = await said('--data', titles, '--out', newOut(), '--model', base, '--set', 'x=1');
+    assert.equal(unknown.code, 2);
+  });
+
+  it('shows examples and every setting in --help', async () => {
+    const { code, out } = await said('--help');
+    assert.equal(code, 0);
+    assert.match(out, /Examples:/);
+    assert.match(out, /learningRate +0\.00002|learningRate +2e-5/);
+  });
+});

@@ -1,0 +1,157 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+
+import { CollapseWatch } from '../../trainer/collapse.js';
+import { PRESETS, presetNamed } from '../../trainer/presets.js';
+import { learningRateAt } from '../../trainer/schedule.js';
+import { SETTING_NAMES, withSettings } from '../../trainer/settings.js';
+
+describe('learning rate', () => {
+  const rates = (schedule: 'constant' | 'linear' | 'cosine', warmup: number, steps = 10): number[] =>
+    Array.from({ length: steps }, (_, i) =>
+      learningRateAt(i + 1, steps, { learningRate: 1, schedule, warmup }),
+    );
+
+  it('grows linearly over the warm-up and is full at its end', () => {
+    assert.deepEqual(rates('constant', 0.4), [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1]);
+  });
+
+  it('falls as a line that would reach 0 one step behind the last', () => {
+    assert.deepEqual(rates('linear', 0, 4), [1, 0.75, 0.5, 0.25]);
+    assert.deepEqual(rates('linear', 0.2, 5), [1, 1, 0.75, 0.5, 0.25]);
+  });
+
+  it('falls as half a cosine', () => {
+    const [first, second, third, fourth] = rates('cosine', 0, 4);
+    assert.deepEqual([first, third], [1, (1 + Math.cos(Math.PI / 2)) / 2]);
+    assert.ok(first > second && second > third && third > fourth && fourth > 0);
+  });
+
+  it('without a warm-up is constant from the first step on', () => {
+    assert.deepEqual(rates('constant', 0, 3), [1, 1, 1]);
+  });
+});
+
+describe('settings of a recipe', () => {
+  it('change what they name and nothing else', () => {
+    const recipe = withSettings(PRESETS.default, [
+      'mu=50',
+      'expander=512,256',
+      'views=same,word-crop',
+      'expanderBias=true',
+    ]);
+    assert.deepEqual(recipe, {
+      ...PRESETS.default,
+      mu: 50,
+      expander: [512, 256],
+      views: ['same', 'word-crop'],
+      expanderBias: true,
+    });
+  });
+
+  it('are all those that a recipe has', () => {
+    for (const preset of Object.values(PRESETS))
+      assert.deepEqual(Object.keys(preset).sort(), [...SETTING_NAMES].sort());
+  });
+
+  it('take one view for both sides', () => {
+    assert.deepEqual(withSettings(PRESETS.default, ['views=word-crop']).views, ['word-crop', 'word-crop']);
+  });
+
+  it('can write every value of every preset', () => {
+    for (const preset of Object.values(PRESETS))
+      assert.deepEqual(
+        withSettings(
+          PRESETS.default,
+          Object.entries(preset).map(([key, value]) => `${key}=${value}`),
+        ),
+        preset,
+      );
+  });
+
+  for (const [setting, message] of [
+    ['mu', /expected key=value, found "mu"/],
+    ['nothing=1', /expected one of batch, .*found "nothing"/],
+    ['mu=much', /--set mu: expected a number from 0 up, found "much"/],
+    ['mu=', /--set mu: expected a number from 0 up, found ""/],
+    ['batch=1', /--set batch: expected a whole number from 2 up, found "1"/],
+    ['dropout=1', /--set dropout: expected a number from 0 up and below 1, found "1"/],
+    ['expander=512,x', /--set expander: expected a whole number from 1 up, found "512,x"/],
+    ['schedule=step', /--set schedule: expected constant or linear or cosine, found "step"/],
+    ['views=upside-down', /expected one of .*word-crop.*found "upside-down"/],
+    ['views=same,same,same', /--set views: expected one view, or two/],
+    ['learningRate=0', /--set learningRate: expected a number above 0, found "0"/],
+  ] as const)
+    it(`refuse ${setting}`, () => {
+      assert.throws(() => withSettings(PRESETS.default, [setting]), { kind: 'usage', message });
+    });
+});
+
+describe('presets', () => {
+  it('have the published sketch to the letter', () => {
+    const { batch, maxSteps, pooling, views, minCropWords, expander, expanderBias, invariance } =
+      presetNamed('sketch-2022');
+    assert.deepEqual(
+      { batch, maxSteps, pooling, views, minCropWords, expander, expanderBias, invariance },
+      {
+        batch: 8,
+        maxSteps: 20_000,
+        pooling: 'cls',
+        views: ['same', 'word-crop'],
+        minCropWords: 1,
+        expander: [1536, 1536, 1536],
+        expanderBias: true,
+        invariance: 'mse-squared',
+      },
+    );
+    const { lambda, mu, nu, learningRate, schedule, warmup, clip } = presetNamed('sketch-2022');
+    assert.deepEqual(
+      { lambda, mu, nu, learningRate, schedule, warmup, clip },
+      { lambda: 25, mu: 50, nu: 1, learningRate: 3e-5, schedule: 'constant', warmup: 0, clip: 1 },
+    );
+  });
+
+  it('are named when an unknown one is asked for', () => {
+    assert.throws(() => presetNamed('best'), {
+      kind: 'usage',
+      message: /expected default or sketch-2022, found "best"/,
+    });
+  });
+});
+
+describe('collapse', () => {
+  const watch = (): CollapseWatch => new CollapseWatch({ ...PRESETS.default, collapseStd: 0.1 }, 384);
+  const well = { std: 0.95, effectiveRank: 55 };
+  const observe = (of: CollapseWatch, signs: typeof well, times: number): string | undefined => {
+    let said: string | undefined;
+    for (let i = 0; i < times; i++) said ??= of.observe(signs);
+    return said;
+  };
+
+  it('is not seen while vectors are spread', () => {
+    assert.equal(observe(watch(), well, 100), undefined);
+  });
+
+  it('to a point is explained, with the setting to change', () => {
+    assert.match(observe(watch(), { ...well, std: 0.01 }, 20)!, /std.*0\.010.*--set mu/);
+  });
+
+  it('to a line is explained, with the setting to change', () => {
+    assert.match(
+      observe(watch(), { ...well, effectiveRank: 1.5 }, 20)!,
+      /1\.5 dimensions of the 63.*--set nu/,
+    );
+  });
+
+  it('needs a row of steps: one that is well begins the count anew', () => {
+    const patient = watch();
+    assert.equal(observe(patient, { ...well, std: 0 }, 19), undefined);
+    patient.observe(well);
+    assert.equal(observe(patient, { ...well, std: 0 }, 19), undefined);
+  });
+
+  it('is looked away from when the setting is 0', () => {
+    const blind = new CollapseWatch({ ...PRESETS.default, collapseStd: 0 }, 384);
+    assert.equal(observe(blind, { std: 0, effectiveRank: 1 }, 50), undefined);
+  });
+});

@@ -1,0 +1,254 @@
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { availableParallelism, cpus } from 'node:os';
+import path from 'node:path';
+
+import { parse } from 'yaml';
+
+import { UserError } from '../base/errors.js';
+import { exists, writeFileAtomic } from '../base/files.js';
+import { version } from '../base/paths.js';
+import { fingerprintOf, weightsDigest } from '../encoder/fingerprint.js';
+import {
+  loadTokenizer,
+  loadWeights,
+  openModelFolder,
+  writeModelFolder,
+  type ModelFolder,
+} from '../encoder/model-folder.js';
+import { openEvaluation } from '../evaluation/open-evaluation.js';
+import { Batches } from './batches.js';
+import { Checkpoints } from './checkpoint.js';
+import { readTrainingData } from './data.js';
+import { LogFile, readRun } from './log-file.js';
+import { modelCard } from './model-card.js';
+import { presetNamed } from './presets.js';
+import { trainingReport } from './report.js';
+import type { EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
+import { withSettings } from './settings.js';
+import { TensorBoard } from './tensorboard.js';
+import { loadTensorFlow } from './tensorflow/load.js';
+import { openTrainable } from './tensorflow/trainable-bert.js';
+import { train, type Outcome } from './train.js';
+import { trainedEncoder } from './trained-encoder.js';
+
+export interface FinetuneOptions {
+  /** Model folder of the encoder to start from, and what to call it. */
+  base: { dir: string; name: string };
+  /** The model folder to make; the run's own folder is beside it, see runFolderOf. */
+  out: string;
+  data: string[];
+  pairs: string[];
+  /** Which column or field of `data` is the text. */
+  field?: string;
+  preset: string;
+  /** key=value each, over the preset. */
+  settings: string[];
+  /** beir:DIR, sts:FILE, askubuntu:DIR; the first one chooses the weights. */
+  evaluations: string[];
+  split?: string;
+  resume: boolean;
+  /** Cores; all when left out. */
+  threads?: number;
+  signal?: AbortSignal;
+  /** A sentence for the person who waits. */
+  onNote(note: string): void;
+  onStart?(start: RunStart): void;
+  onStep?(entry: StepEntry): void;
+  onEvaluation?(entry: EvaluationEntry): void;
+  onEvaluationProgress?(spec: string, done: number, total: number): void;
+}
+
+export interface FinetuneResult {
+  status: 'finished' | 'interrupted';
+  run: Run;
+  /** The step whose weights were exported; the last one made, after an interruption. */
+  step: number;
+  /** Self-contained HTML. */
+  report: string;
+}
+
+/** Where a run keeps its checkpoints, log, TensorBoard events and report. */
+export function runFolderOf(out: string): string {
+  return `${path.resolve(out)}.training`;
+}
+
+/**
+ * Trains an encoder and writes its model folder. It appears in one rename when the run is done; until then, and
+ * after an interruption or kill -9, everything needed to go on is in the run's folder.
+ *
+ * @throws UserError for data, settings or a model that can't be used; `exists` when `out` or an unfinished run
+ *   is there; `unavailable` without TensorFlow or with a full disk; `backend` for a collapse
+ */
+export async function finetune(options: FinetuneOptions): Promise<FinetuneResult> {
+  const { out, onNote } = options;
+  const folder = runFolderOf(out);
+  const at = (name: string): string => path.join(folder, name);
+  if (await exists(out))
+    throw new UserError('exists', `${out}: already there; name another folder with --out or remove it first`);
+  const recipe = withSettings(presetNamed(options.preset), options.settings);
+
+  // Everything that can be wrong is read before TensorFlow is loaded.
+  const base = await openModelFolder(options.base.dir, options.base.name);
+  base.notes.forEach(onNote);
+  const weights = await loadWeights(base);
+  const { examples, files, notes } = await readTrainingData(options);
+  notes.forEach(onNote);
+  if (examples.length < recipe.batch)
+    throw new UserError(
+      'invalid',
+      `expected at least ${recipe.batch} texts or pairs for a batch of ${recipe.batch}, found ${examples.length}; a smaller --batch is possible`,
+    );
+  const evaluations = [];
+  for (const spec of options.evaluations) {
+    const evaluation = await openEvaluation(spec, { split: options.split });
+    evaluation.notes.forEach(onNote);
+    evaluations.push(evaluation);
+  }
+
+  const pooling = recipe.pooling === 'model' ? base.pooling : recipe.pooling;
+  const trained: ModelFolder = { ...base, pooling };
+  const { config } = base;
+  const maxTokens = Math.min(recipe.maxTokens, config.maxPositions);
+  const batches = new Batches(examples, loadTokenizer(base, maxTokens), recipe);
+  const steps = recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch;
+  const threads = options.threads ?? availableParallelism();
+  const fingerprint = fingerprintOf(base, weightsDigest(config, weights), 'fp32');
+  const digests = files.map(({ kind, count, sha256 }) => ({ kind, count, sha256 }));
+  const identity = { recipe, steps, data: digests, base: fingerprint, evaluations: options.evaluations };
+  const checkpoints = new Checkpoints(folder, identity);
+  const from = await startingPoint(checkpoints, options);
+
+  const tf = await loadTensorFlow({ threads });
+  const model = await openTrainable({ config, weights, pooling, recipe, threads });
+  if (from) model.restore(from.state);
+  const start: RunStart = {
+    type: 'start',
+    time: new Date().toISOString(),
+    version,
+    preset: options.preset,
+    recipe,
+    steps,
+    data: files,
+    base: { name: base.name, fingerprint, dimensions: config.hiddenSize, layers: config.layers },
+    environment: {
+      node: process.versions.node,
+      tensorflow: tf.backend().binding.TF_Version,
+      processor: cpus()[0]?.model ?? 'unknown',
+      threads,
+    },
+  };
+  if (!from) await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  const log = await LogFile.open(at('log.jsonl'), { keepThrough: from?.checkpoint.step });
+  const board = new TensorBoard(tf, at('tensorboard'), recipe.batch);
+  let outcome: Outcome;
+  try {
+    if (!from) await log.write(start);
+    options.onStart?.(start);
+    outcome = await train({
+      model,
+      batches,
+      recipe,
+      steps,
+      dimensions: config.hiddenSize,
+      evaluations,
+      encoder: trainedEncoder(model, loadTokenizer(base), {
+        name: base.name,
+        dimensions: config.hiddenSize,
+        normalize: base.normalize,
+      }),
+      checkpoints,
+      from: from?.checkpoint,
+      signal: options.signal,
+      onEvaluationProgress: options.onEvaluationProgress,
+      async onStep(entry) {
+        await log.write(entry);
+        board.write(entry);
+        options.onStep?.(entry);
+      },
+      async onEvaluation(entry) {
+        await log.write(entry);
+        board.write(entry);
+        options.onEvaluation?.(entry);
+      },
+    });
+    const { status, best, step, seconds } = outcome;
+    if (status !== 'interrupted')
+      await log.write({
+        type: 'end',
+        time: new Date().toISOString(),
+        reason: status,
+        step,
+        bestStep: best?.step ?? step,
+        seconds,
+      });
+  } finally {
+    await log.close();
+    board.flush();
+  }
+
+  const run = await readRun(at('log.jsonl'));
+  await writeFileAtomic(at('report.html'), trainingReport(run));
+  const { best, step, status } = outcome;
+  if (status === 'interrupted') return { status, run, step, report: at('report.html') };
+  if (status === 'collapsed')
+    throw new UserError('backend', `${outcome.explanation}. What happened is in ${at('report.html')}`);
+
+  await writeModelFolder(out, {
+    ...trained,
+    weights: best ? await checkpoints.loadBest(best) : await model.weights(),
+    card: modelCard({
+      name: path.basename(path.resolve(out)),
+      run,
+      base: base.name,
+      license: await licenseOf(base),
+      dimensions: config.hiddenSize,
+      maxTokens: base.maxTokens,
+      pooling,
+    }),
+    provenance: provenanceOf(run),
+  });
+  model.dispose();
+  await checkpoints.remove();
+  return { status, run, step: best?.step ?? step, report: at('report.html') };
+}
+
+/** What an earlier process left; nothing for a new run. */
+async function startingPoint(
+  checkpoints: Checkpoints,
+  { out, resume }: FinetuneOptions,
+): Promise<Awaited<ReturnType<Checkpoints['load']>> | undefined> {
+  if (resume) return checkpoints.load();
+  if (await checkpoints.exists())
+    throw new UserError(
+      'exists',
+      `${runFolderOf(out)}: an unfinished run is there; go on with it by --resume, or remove it to start anew`,
+    );
+  return undefined;
+}
+
+/** sentence-jepa.json: enough to make it again. */
+function provenanceOf({ start, evaluations, end }: Run): Record<string, unknown> {
+  const { version, time, preset, recipe, steps, data, base, environment } = start;
+  const bestStep = end?.bestStep;
+  const at = (wanted?: number): unknown => evaluations.find(({ step }) => step === wanted)?.results;
+  return {
+    format: 1,
+    ...{ version, time, preset, recipe, steps, bestStep, data, base, environment },
+    before: at(0),
+    after: at(bestStep),
+  };
+}
+
+/** The licence that the base encoder's card states. */
+async function licenseOf({ dir }: ModelFolder): Promise<string | undefined> {
+  const card = await readFile(path.join(dir, 'README.md'), 'utf8').catch(() => '');
+  const front = /^---\r?\n(.*?)\r?\n---/s.exec(card)?.[1];
+  if (front === undefined) return undefined;
+  try {
+    const { license } = (parse(front) ?? {}) as { license?: unknown };
+    return typeof license === 'string' ? license : undefined;
+  } catch {
+    return undefined; // A card is prose: one that can't be read is no reason to fail.
+  }
+}

@@ -208,14 +208,10 @@ function charts(run: Run): Html {
             )
           : ''
       }
-      ${figure(
-        'Gradient norm',
-        recipe.clip > 0 ? `clipped to ${recipe.clip}, the dashed line` : 'not clipped',
-        {
-          lines: [{ points: of(({ gradientNorm }) => gradientNorm), smoothed: true }],
-          marks: recipe.clip > 0 ? [{ y: recipe.clip }] : [],
-        },
-      )}
+      ${figure('Gradient norm', recipe.clip > 0 ? `before it is clipped to ${recipe.clip}` : 'not clipped', {
+        lines: [{ points: of(({ gradientNorm }) => gradientNorm), smoothed: true }],
+        marks: recipe.clip > 0 ? [{ y: recipe.clip }] : [],
+      })}
       ${figure('Learning rate', '', { lines: [{ points: of(({ learningRate }) => learningRate) }] })}
       ${figure('Speed', 'real tokens a second', {
         lines: [{ points: of((entry) => tokensPerSecond([entry])), smoothed: true }],

@@ -2,13 +2,14 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 
 import { projectRoot } from '../base/paths.js';
-import { DEFAULT_MODEL, resolveModel } from '../encoder/resolve.js';
+import { DEFAULT_MODEL } from '../encoder/resolve.js';
 import { startInference } from '../server/batching/start-inference.js';
 import { defaults, type ServerConfig } from '../server/config.js';
 import { documentOf } from '../server/http/document-line.js';
 import type { Collection } from '../server/search/collection.js';
 import { openCollection } from '../server/search/open-collection.js';
 import type { Services } from '../server/services.js';
+import { findModelWithProgress } from './find-model.js';
 import { progressBar } from './progress.js';
 
 /**
@@ -20,7 +21,8 @@ import { progressBar } from './progress.js';
 export async function openServices(config: ServerConfig, say: (line: string) => void): Promise<Services> {
   const { precision = 'fp32', workers, threads, dataDir, reembed } = config;
   const model = config.model ?? DEFAULT_MODEL;
-  await resolveModel(model);
+  const { source } = await findModelWithProgress(model);
+  if (source) say(`fetched ${model} from ${source}`);
   say(`loading ${model}`);
   const inference = await startInference({ model, precision, workers, threads });
   const embedding = progressBar('embedding the collection again', 'documents');

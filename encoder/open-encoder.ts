@@ -29,7 +29,7 @@ export interface OnnxEncoder extends Encoder {
 }
 
 /** Tokens of a batch, padding included: larger ones outgrow a core's cache and are slower. */
-const BATCH_TOKENS = 512;
+export const BATCH_TOKENS = 512;
 
 /**
  * Opens a model for inference.

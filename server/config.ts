@@ -1,4 +1,5 @@
 import { UserError } from '../base/errors.js';
+import type { Precision } from '../encoder/onnx/bert-graph.js';
 
 /** What one request may ask for. */
 export interface Limits {
@@ -25,7 +26,7 @@ export interface ServerConfig {
   insecure: boolean;
   /** Embed the collection again when it was embedded by another model. */
   reembed: boolean;
-  precision?: 'fp32' | 'int8';
+  precision?: Precision;
   /** Inference threads; undefined: from the number of cores. */
   workers?: number;
   threads?: number;

@@ -1,3 +1,4 @@
+import type { Precision } from '../encoder/onnx/bert-graph.js';
 import type { Inference } from './batching/inference.js';
 import type { Collection } from './search/collection.js';
 
@@ -5,6 +6,6 @@ import type { Collection } from './search/collection.js';
 export interface Services {
   inference: Inference;
   collection: Collection;
-  /** Of the weights: fp32 or int8. */
-  precision: string;
+  /** Of the weights. */
+  precision: Precision;
 }

@@ -6,6 +6,7 @@ import { pino, type Logger } from 'pino';
 
 import { UserError } from '../../base/errors.js';
 import { fileError } from '../../base/files.js';
+import type { Precision } from '../../encoder/onnx/bert-graph.js';
 import { defaults, type ServerConfig } from '../../server/config.js';
 import { startServer } from '../../server/main.js';
 import type { Services } from '../../server/services.js';
@@ -19,7 +20,7 @@ interface Options {
   port: number;
   example?: boolean;
   reembed?: boolean;
-  precision?: 'fp32' | 'int8';
+  precision?: Precision;
   workers?: number;
   threads?: number;
   apiKey: string[];
@@ -58,7 +59,7 @@ export function serveCommand(): Command {
     .option('--example', 'load the example questions, when the collection is empty')
     .option('--reembed', 'embed the collection again, when another model embedded it')
     .addOption(
-      option('--precision <precision>', "the weights' precision", 'PRECISION').choices(['fp32', 'int8']),
+      option('--precision <precision>', "the weights' precision", 'PRECISION').choices(['fp32', 'quantized']),
     )
     .addOption(count('--workers <n>', 'inference threads, each with the model in memory', 'WORKERS', 64))
     .addOption(

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 
 import { UserError } from '../../base/errors.js';
+import type { Precision } from '../../encoder/onnx/bert-graph.js';
 import { Thread, type CallContext } from '../threads.js';
 import type { Inference, Token } from './inference.js';
 import { InferencePool, type ModelWorker, type WorkerModel } from './pool.js';
@@ -9,7 +10,7 @@ import { InferencePool, type ModelWorker, type WorkerModel } from './pool.js';
 export interface ModelSpec {
   /** A model folder, or a name that `sentence-jepa model get` knows. */
   model: string;
-  precision?: 'fp32' | 'int8';
+  precision?: Precision;
   /** ONNX Runtime's threads for one batch. */
   threads: number;
 }

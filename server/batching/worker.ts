@@ -1,0 +1,53 @@
+import { UserError } from '../../base/errors.js';
+import { batchByLength } from '../../encoder/batches.js';
+import { BATCH_TOKENS, openEncoder, type OnnxEncoder } from '../../encoder/open-encoder.js';
+import { answerCalls, type CallContext } from '../threads.js';
+import type { Token } from './inference.js';
+import type { WorkerModel } from './pool.js';
+import type { InferenceHandlers, ModelSpec } from './start-inference.js';
+
+let encoder: OnnxEncoder | undefined;
+
+function opened(): OnnxEncoder {
+  if (!encoder) throw new UserError('not-ready', 'the model is not loaded');
+  return encoder;
+}
+
+const handlers: InferenceHandlers = {
+  async open({ model, precision, threads }: ModelSpec): Promise<WorkerModel> {
+    encoder = await openEncoder(model, { precision, threads });
+    const { name, dimensions, maxTokens, fingerprint, folder } = encoder;
+    return { name, dimensions, maxTokens, fingerprint, normalizes: folder.normalize };
+  },
+
+  async run(texts: readonly string[], { transfer }: CallContext) {
+    const { tokenizer, session, dimensions } = opened();
+    const sequences = texts.map((text) => tokenizer.encode(text));
+    const lengths = sequences.map(({ length }) => length);
+    const vectors = new Float32Array(texts.length * dimensions);
+    for (const batch of batchByLength(lengths, BATCH_TOKENS)) {
+      // As pooled: whether a vector gets length 1 is for each request to say, and requests share a batch.
+      const pooled = await session.encodeTokens(
+        batch.map((i) => sequences[i]),
+        false,
+      );
+      batch.forEach((i, at) =>
+        vectors.set(pooled.subarray(at * dimensions, (at + 1) * dimensions), i * dimensions),
+      );
+    }
+    transfer.push(vectors.buffer);
+    return { vectors, tokens: lengths.reduce((sum, length) => sum + length, 0) };
+  },
+
+  tokenize(texts: readonly string[]): Token[][] {
+    const { tokenizer } = opened();
+    return texts.map((text) => tokenizer.tokens(text));
+  },
+
+  countTokens(texts: readonly string[]): number[] {
+    const { tokenizer } = opened();
+    return texts.map((text) => tokenizer.count(text));
+  },
+};
+
+answerCalls(handlers);

@@ -1,0 +1,286 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import { call, post, send } from '../server/http-support.js';
+import { makeTinyModel } from '../support/tiny-model.js';
+
+const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
+
+let folder: string;
+let model: string;
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'serve-'));
+  model = path.join(folder, 'tiny');
+  await makeTinyModel(model);
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+interface Running {
+  url: string;
+  process: ChildProcess;
+  stderr: () => string;
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+}
+
+function command(args: string[], env: Record<string, string> = {}): ChildProcess {
+  const cache = path.join(folder, 'cache');
+  return spawn(process.execPath, [main, ...args], {
+    env: { ...process.env, SENTENCE_JEPA_CACHE: cache, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+/** Runs a command to its end. */
+async function run(
+  args: string[],
+  env?: Record<string, string>,
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const child = command(args, env);
+  let stdout = '';
+  let stderr = '';
+  child.stdout!.on('data', (chunk) => (stdout += chunk));
+  child.stderr!.on('data', (chunk) => (stderr += chunk));
+  const [code] = (await once(child, 'close')) as [number];
+  return { code, stdout, stderr };
+}
+
+/** Starts a server on a free port and waits until it says where it listens. */
+async function start(dataDir: string, ...more: string[]): Promise<Running> {
+  const args = ['serve', '--model', model, '--data-dir', dataDir, '--port', '0', '--threads', '1', ...more];
+  const child = command(args);
+  let stderr = '';
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stderr!.on('data', (chunk) => {
+      stderr += chunk;
+      const found = /listening on (http:\S+)/.exec(stderr);
+      if (found) resolve(found[1]);
+    });
+    child.once('close', (code) => reject(new Error(`serve ended with ${code}: ${stderr}`)));
+  });
+  const closed = once(child, 'close');
+  return {
+    url,
+    process: child,
+    stderr: () => stderr,
+    async stop(signal = 'SIGTERM') {
+      child.kill(signal);
+      return ((await closed) as [number | null])[0];
+    },
+  };
+}
+
+describe('sentence-jepa serve', () => {
+  it('serves a model folder, keeps documents over a restart and finds them', async () => {
+    const dataDir = path.join(folder, 'kept');
+    const first = await start(dataDir);
+    const info = (await call(`${first.url}/info`)).body;
+    assert.equal(info.model_id, 'tiny');
+    const stored = await post(`${first.url}/documents`, [
+      { id: 'usb', text: 'usb stick is not recognised', metadata: { answered: true } },
+      { id: 'wifi', text: 'wifi is slow' },
+    ]);
+    assert.deepEqual(stored.body, { stored: 2, inserted: 2, replaced: 0 });
+    const found = (await post(`${first.url}/search`, { query: 'wifi is slow' })).body;
+    assert.equal(found.hits[0].id, 'wifi');
+    assert.ok(found.hits[0].score > 0.9999);
+    const vectors = (await post(`${first.url}/embed`, { inputs: ['wifi is slow', 'usb'] })).body;
+    assert.equal(await first.stop(), 0);
+
+    const second = await start(dataDir);
+    assert.deepEqual((await post(`${second.url}/search`, { query: 'wifi is slow' })).body, found);
+    assert.deepEqual((await post(`${second.url}/embed`, { inputs: ['wifi is slow', 'usb'] })).body, vectors);
+    const filtered = await post(`${second.url}/search`, { query: 'wifi', filter: { answered: true } });
+    assert.deepEqual(
+      filtered.body.hits.map(({ id }: { id: string }) => id),
+      ['usb'],
+    );
+    assert.equal(
+      (await post(`${second.url}/search`, { query: 'slow', mode: 'lexical' })).body.hits[0].id,
+      'wifi',
+    );
+    assert.equal((await call(`${second.url}/documents/usb`, { method: 'DELETE' })).status, 204);
+    assert.equal((await send('PUT', `${second.url}/documents/wifi`, { text: 'wifi is fast' })).status, 200);
+    assert.equal(await second.stop('SIGINT'), 0);
+
+    const third = await start(dataDir);
+    assert.deepEqual((await call(`${third.url}/documents`)).body, {
+      documents: [{ id: 'wifi', text: 'wifi is fast' }],
+      next: null,
+    });
+    await third.stop();
+  });
+
+  it('has every acknowledged document after kill -9 in the middle of a stream', async () => {
+    const dataDir = path.join(folder, 'killed');
+    const server = await start(dataDir);
+    const request = http.request(`${server.url}/documents`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/x-ndjson', Accept: 'application/x-ndjson' },
+    });
+    request.on('error', () => undefined);
+    let acknowledged = 0;
+    const enough = new Promise<void>((resolve) => {
+      request.once('response', (response) => {
+        let text = '';
+        response.setEncoding('utf8').on('error', () => undefined);
+        response.on('data', (chunk: string) => {
+          text += chunk;
+          const whole = text.split('\n').slice(0, -1);
+          acknowledged = JSON.parse(whole.at(-1)!).stored;
+          if (acknowledged >= 1024) resolve();
+        });
+      });
+    });
+    function* lines(): Generator<string> {
+      for (let i = 0; ; i++) yield JSON.stringify({ id: `d${i}`, text: `question number ${i}` }) + '\n';
+    }
+    const cut = pipeline(Readable.from(lines()), request).catch(() => undefined);
+    await enough;
+    await server.stop('SIGKILL');
+    await cut;
+
+    const again = await start(dataDir);
+    const found = new Set<string>();
+    for (let next: string | null = ''; next !== null;) {
+      const after: string = next === '' ? '' : `&after=${next}`;
+      const page = (await call(`${again.url}/documents?limit=1000${after}`)).body;
+      for (const { id } of page.documents) found.add(id);
+      next = page.next;
+    }
+    assert.ok(acknowledged >= 1024);
+    for (let i = 0; i < acknowledged; i++) assert.ok(found.has(`d${i}`), `d${i} of ${acknowledged}`);
+    const hit = (await post(`${again.url}/search`, { query: 'question number 3', k: 1 })).body.hits[0];
+    assert.ok(hit.score > 0.9999);
+    await again.stop();
+  });
+
+  it('finishes a request in flight when it is told to stop, and exits with 0', async () => {
+    const server = await start(path.join(folder, 'stopped'));
+    const many = post(`${server.url}/embed`, {
+      inputs: Array.from({ length: 1000 }, (_, i) => `question ${i} `.repeat(8)),
+    });
+    const { socket } = await new Promise<http.IncomingMessage>((resolve) =>
+      http.get(`${server.url}/health`, { agent: false }, resolve),
+    );
+    socket.destroy();
+    const code = server.stop();
+    const answer = await many;
+    assert.equal(answer.status, 200);
+    assert.equal(answer.body.length, 1000);
+    assert.equal(await code, 0);
+  });
+
+  it('loads the example questions into an empty collection, and offers them where there are none', async () => {
+    const dataDir = path.join(folder, 'example');
+    const empty = await start(dataDir);
+    assert.match(empty.stderr(), /the collection is empty; start with --example/);
+    await empty.stop();
+    const loaded = await start(dataDir, '--example');
+    const { documents } = (await call(`${loaded.url}/info`)).body;
+    assert.ok(documents >= 200);
+    await loaded.stop();
+    const again = await start(dataDir, '--example');
+    assert.match(again.stderr(), /--example: left out/);
+    assert.equal((await call(`${again.url}/info`)).body.documents, documents);
+
+    const found = await run(['search', 'usb stick', '--url', again.url, '-k', '3']);
+    assert.equal(found.code, 0, found.stderr);
+    assert.equal(found.stdout.trim().split('\n').length, 3);
+    const json = await run(['search', 'usb stick', '--url', again.url, '-k', '2', '--json']);
+    assert.equal(JSON.parse(json.stdout).hits.length, 2);
+    const refused = await run(['search', ' ', '--url', again.url]);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /answers 400: query: expected a text that is not blank/);
+    await again.stop();
+  });
+
+  it('asks for a key when it has one', async () => {
+    const file = path.join(folder, 'keys');
+    await writeFile(file, 'key-of-file\n\n');
+    const server = await start(path.join(folder, 'keyed'), '--api-key', 'a', '--api-key-file', file);
+    assert.equal((await call(`${server.url}/info`)).status, 401);
+    for (const key of ['a', 'key-of-file'])
+      assert.equal(
+        (await call(`${server.url}/info`, { headers: { Authorization: `Bearer ${key}` } })).status,
+        200,
+      );
+    const found = await run(['search', 'x', '--url', server.url], { SENTENCE_JEPA_API_KEY: 'a' });
+    assert.equal(found.code, 0, found.stderr);
+    await server.stop();
+    assert.doesNotMatch(server.stderr(), /key-of-file/);
+  });
+});
+
+describe('sentence-jepa serve, told what it can not do', () => {
+  const dataDir = (): string => path.join(folder, 'unused');
+
+  it('says which option is wrong, with exit code 2', async () => {
+    const cases: [args: string[], env: Record<string, string>, message: RegExp][] = [
+      [['--port', '70000'], {}, /--port <n>.*70000.*whole number from 0 to 65535/],
+      [['--port', 'http'], {}, /--port <n>.*http/],
+      [[], { SENTENCE_JEPA_PORT: '-1' }, /SENTENCE_JEPA_PORT.*whole number/],
+      [['--precision', 'fp8'], {}, /--precision.*fp32, quantized/],
+      [['--no-such-option'], {}, /unknown option '--no-such-option'/],
+      [['--host', '0.0.0.0'], {}, /reachable from other machines: expected an API key.*--insecure/],
+    ];
+    for (const [args, env, message] of cases) {
+      const { code, stderr } = await run(['serve', '--model', model, '--data-dir', dataDir(), ...args], env);
+      assert.equal(code, 2, stderr);
+      assert.match(stderr, message);
+      assert.doesNotMatch(stderr, /\n {4}at /);
+    }
+  });
+
+  it('says when the port is in use, the model or the folder is not there, or a file has no key', async () => {
+    const taken = net.createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const port = String((taken.address() as net.AddressInfo).port);
+    const file = path.join(folder, 'a-file');
+    await writeFile(file, '');
+    const locked = path.join(folder, 'locked');
+    await mkdir(locked);
+    await chmod(locked, 0o500);
+    const cases: [args: string[], message: RegExp][] = [
+      [['--port', port], /port \d+: the port is in use; .*--port/],
+      [['--port', '0', '--model', path.join(folder, 'no-model')], /no-model/],
+      [['--port', '0', '--data-dir', path.join(file, 'below')], /a-file/],
+      [['--port', '0', '--api-key-file', file], /a-file: expected an API key on each line, found none/],
+      [['--port', '0', '--api-key-file', path.join(folder, 'none')], /none: no such file/],
+      // The superuser may write everywhere.
+      ...(process.getuid?.() === 0
+        ? []
+        : [[['--port', '0', '--data-dir', path.join(locked, 'd')], /locked/] as [string[], RegExp]]),
+    ];
+    for (const [args, message] of cases) {
+      const { code, stderr } = await run(['serve', '--model', model, '--data-dir', dataDir(), ...args]);
+      assert.equal(code, 1, stderr);
+      assert.match(stderr, message);
+      assert.doesNotMatch(stderr, /\n {4}at /);
+    }
+    taken.close();
+  });
+
+  it('names the server that search did not find', async () => {
+    const { code, stderr } = await run(['search', 'x', '--url', 'http://127.0.0.1:9']);
+    assert.equal(code, 1);
+    assert.match(stderr, /no server answers at http:\/\/127\.0\.0\.1:9 .*--url/);
+    assert.doesNotMatch(stderr, /\n {4}at /);
+  });
+
+  it('shows examples with --help', async () => {
+    const { code, stdout } = await run(['serve', '--help']);
+    assert.equal(code, 0);
+    assert.match(stdout, /Examples:\n {2}sentence-jepa serve --example/);
+    assert.match(stdout, /env:\s+SENTENCE_JEPA_PORT/);
+  });
+});

@@ -1,9 +1,8 @@
 import path from 'node:path';
 
-import Database from 'better-sqlite3';
-
 import { UserError } from '../../base/errors.js';
 import { translated } from './schema.js';
+import { Sqlite } from './sqlite.js';
 
 /**
  * Keeps a second server off a data folder. The lock is SQLite's own on an empty database, that is, the
@@ -14,7 +13,7 @@ import { translated } from './schema.js';
  */
 export function lockFolder(folder: string): () => void {
   const file = path.join(folder, 'lock');
-  const db = translated(file, () => new Database(file, { timeout: 0 }));
+  const db = translated(file, () => new Sqlite(file, { timeout: 0 }));
   try {
     db.exec('BEGIN EXCLUSIVE');
   } catch (error) {

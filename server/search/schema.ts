@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs';
 
-import Database from 'better-sqlite3';
+import type Database from 'better-sqlite3';
 
 import { UserError } from '../../base/errors.js';
+import { Sqlite } from './sqlite.js';
 
 /**
  * One entry a schema version; `user_version` counts how many a file has had. Entries are never edited
@@ -49,7 +50,7 @@ const migrations = [
 export function openForWriting(file: string): Database.Database {
   return translated(file, () => {
     const isThere = existsSync(file);
-    const db = new Database(file);
+    const db = new Sqlite(file);
     try {
       // Vectors are 1.5 KB and more: on 4 KB pages a quarter of the file would be gaps.
       if (!isThere) db.pragma('page_size = 16384');

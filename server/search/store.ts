@@ -1,10 +1,11 @@
 import path from 'node:path';
 
-import Database from 'better-sqlite3';
+import type Database from 'better-sqlite3';
 
 import type { Document, Metadata } from './collection.js';
 import { ftsQuery } from './lexical.js';
 import { openForWriting, translated } from './schema.js';
+import { Sqlite } from './sqlite.js';
 import type { Scored } from './vectors.js';
 
 export interface Generation {
@@ -218,7 +219,7 @@ export class DocumentReader {
   private readonly page: Database.Statement;
 
   constructor(file: string) {
-    this.db = new Database(file, { readonly: true });
+    this.db = new Sqlite(file, { readonly: true });
     this.byId = this.db.prepare('SELECT key, id, text, metadata FROM documents WHERE id = ?');
     this.page = this.db.prepare(
       'SELECT key, id, text, metadata FROM documents WHERE id > ? ORDER BY id LIMIT ?',

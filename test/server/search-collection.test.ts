@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 
-import Database from 'better-sqlite3';
+import type Database from 'better-sqlite3';
 
 import { UserError } from '../../base/errors.js';
 import type { Inference } from '../../server/batching/inference.js';
 import type { Collection, Filter, SearchRequest } from '../../server/search/collection.js';
+import { Sqlite } from '../../server/search/sqlite.js';
 import { openCollection, type CollectionOptions } from '../../server/search/open-collection.js';
 import { Store, type EmbeddedDocument } from '../../server/search/store.js';
 import { fakeInference, wordVector } from './fake-inference.js';
@@ -428,7 +429,7 @@ describe('opening', () => {
     const dataDir = freshFolder();
     await (await open({ dataDir })).close();
     const file = path.join(dataDir, 'collection.sqlite');
-    const db = new Database(file);
+    const db = new Sqlite(file);
     db.pragma('user_version = 99');
     db.close();
     await assert.rejects(open({ dataDir }), isUserError('invalid', 'schema 99'));

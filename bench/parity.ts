@@ -6,9 +6,12 @@ import { env, pipeline } from '@xenova/transformers';
 
 import { messageOf } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
-import type { ModelFolder } from '../encoder/model-folder.js';
+import { loadTokenizer, loadWeights, openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
 import { openEncoder } from '../encoder/open-encoder.js';
 import type { Precision } from '../encoder/onnx/bert-graph.js';
+import { PRESETS } from '../trainer/presets.js';
+import { openTrainable } from '../trainer/tensorflow/trainable-bert.js';
+import { trainedEncoder } from '../trainer/trained-encoder.js';
 import { completeFolder } from './complete-folder.js';
 import { leastAndMeanCosine } from './cosine.js';
 import { BenchProcess } from './processes.js';
@@ -39,6 +42,7 @@ export async function benchParity({ model, texts, python }: ParityOptions): Prom
     const ours = await withEncoder('fp32')(texts, folder);
     const runtimes: [string, Vectors][] = [
       ['our encoder, quantized', withEncoder('quantized')],
+      ["our trainer's forward pass, fp32", withTrainer],
       ['transformers.js, fp32', withTransformersJs(model)],
       ['sentence-transformers, fp32', withSentenceTransformers(python)],
     ];
@@ -74,6 +78,19 @@ function withEncoder(precision: Precision): Vectors {
     const encoder = await openEncoder(folder, { precision });
     return encoder.encode(texts).finally(() => encoder.close());
   };
+}
+
+async function withTrainer(texts: readonly string[], dir: string): Promise<Float32Array> {
+  const folder = await openModelFolder(dir);
+  const { config, pooling, normalize } = folder;
+  const recipe = { ...PRESETS.default, expander: [1] };
+  const trainable = await openTrainable({ config, weights: await loadWeights(folder), pooling, recipe });
+  const encoder = trainedEncoder(trainable, loadTokenizer(folder), {
+    name: folder.name,
+    dimensions: config.hiddenSize,
+    normalize,
+  });
+  return encoder.encode(texts).finally(() => trainable.dispose());
 }
 
 function withTransformersJs({ pooling, normalize }: ModelFolder): Vectors {

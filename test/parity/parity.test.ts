@@ -7,7 +7,13 @@ import { after, before, describe, it } from 'node:test';
 import { readJson } from '../../base/files.js';
 import { projectRoot } from '../../base/paths.js';
 import { openEncoder, type OnnxEncoder } from '../../encoder/open-encoder.js';
+import { loadWeights } from '../../encoder/model-folder.js';
 import { DEFAULT_MODEL, resolveModel } from '../../encoder/resolve.js';
+import { PRESETS } from '../../trainer/presets.js';
+import { withSettings } from '../../trainer/settings.js';
+import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
+import { openTrainable } from '../../trainer/tensorflow/trainable-bert.js';
+import { trainedEncoder } from '../../trainer/trained-encoder.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 /** What reference.py wrote of titles.json. */
@@ -45,9 +51,8 @@ function specifyParity(referenceFile: string, open: () => Promise<OnnxEncoder>):
     });
   });
 
-  it('gives the same vectors, cosine above 0.99999 and no component further than 1e-4', async () => {
+  const assertSame = (vectors: Float32Array): void => {
     const d = reference.dimensions;
-    const vectors = await encoder.encode(titles);
     titles.forEach((title, row) => {
       const bytes = Buffer.from(reference.vectors[row], 'base64');
       let [dot, ours, theirs] = [0, 0, 0];
@@ -61,6 +66,24 @@ function specifyParity(referenceFile: string, open: () => Promise<OnnxEncoder>):
       const cosine = dot / Math.sqrt(ours * theirs);
       assert.ok(cosine > 0.99999, `${title.slice(0, 60)}: cosine ${cosine}`);
     });
+  };
+
+  it('gives the same vectors, cosine above 0.99999 and no component further than 1e-4', async () => {
+    assertSame(await encoder.encode(titles));
+  });
+
+  it("gives the same vectors in the trainer's forward pass", async () => {
+    const { folder, tokenizer } = encoder;
+    const { config, pooling } = folder;
+    const recipe = withSettings(PRESETS.default, ['expander=8']);
+    const trainable = await openTrainable({ config, weights: await loadWeights(folder), pooling, recipe });
+    const trained = trainedEncoder(trainable, tokenizer, {
+      name: 'trained',
+      dimensions: config.hiddenSize,
+      normalize: folder.normalize,
+    });
+    assertSame(await trained.encode(titles));
+    trainable.dispose();
   });
 }
 
@@ -68,6 +91,8 @@ describe('a random BERT, against sentence-transformers', () => {
   let scratch: string;
   const cache = process.env.SENTENCE_JEPA_CACHE;
   specifyParity('tiny.json', async () => {
+    // What setup built lies in the real cache folder.
+    await loadTensorFlow();
     scratch = await mkdtemp(path.join(tmpdir(), 'parity-'));
     process.env.SENTENCE_JEPA_CACHE = path.join(scratch, 'cache');
     await makeTinyModel(path.join(scratch, 'tiny'));

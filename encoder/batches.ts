@@ -1,3 +1,6 @@
+/** Tokens of a batch, padding included: larger ones outgrow a core's cache and are slower. */
+export const BATCH_TOKENS = 512;
+
 /**
  * Groups texts of like length, so that little of a batch is padding; the longest come first.
  *

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
 
 import { UserError } from '../base/errors.js';
-import { batchByLength } from './batches.js';
+import { BATCH_TOKENS, batchByLength } from './batches.js';
 import type { EncodeOptions, Encoder } from './encoder.js';
 import { fingerprintOf } from './fingerprint.js';
 import { findGraph } from './graph-file.js';
@@ -27,9 +27,6 @@ export interface OnnxEncoder extends Encoder {
   readonly tokenizer: Tokenizer;
   readonly session: EncoderSession;
 }
-
-/** Tokens of a batch, padding included: larger ones outgrow a core's cache and are slower. */
-export const BATCH_TOKENS = 512;
 
 /**
  * Opens a model for inference.

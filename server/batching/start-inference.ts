@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 
 import { UserError } from '../../base/errors.js';
+import { BATCH_TOKENS } from '../../encoder/batches.js';
 import type { Precision } from '../../encoder/onnx/bert-graph.js';
 import { Thread, type CallContext } from '../threads.js';
 import type { Inference, Token } from './inference.js';
@@ -42,7 +43,7 @@ export async function startInference(options: StartInferenceOptions): Promise<In
   const workers = wholeNumber(options.workers ?? 1, 'workers');
   const cores = Math.max(1, Math.floor(availableParallelism() / workers));
   const threads = wholeNumber(options.threads ?? cores, 'threads');
-  const { model, precision, batchTokens = 2048, maxQueuedTexts = 50_000 } = options;
+  const { model, precision, batchTokens = BATCH_TOKENS, maxQueuedTexts = 50_000 } = options;
   const script = new URL('./worker.js', import.meta.url);
   return InferencePool.start(() => startModelWorker(script, { model, precision, threads }), {
     workers,

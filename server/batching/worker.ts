@@ -1,6 +1,6 @@
 import { UserError } from '../../base/errors.js';
-import { batchByLength } from '../../encoder/batches.js';
-import { BATCH_TOKENS, openEncoder, type OnnxEncoder } from '../../encoder/open-encoder.js';
+import { BATCH_TOKENS, batchByLength } from '../../encoder/batches.js';
+import { openEncoder, type OnnxEncoder } from '../../encoder/open-encoder.js';
 import { answerCalls, type CallContext } from '../threads.js';
 import type { Token } from './inference.js';
 import type { WorkerModel } from './pool.js';

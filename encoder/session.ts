@@ -42,9 +42,15 @@ export class EncoderSession {
           ? await InferenceSession.create(graph, settings)
           : await InferenceSession.create(graph, settings);
     } catch (error) {
-      throw new UserError('corrupt', `${graphFile}: ONNX Runtime can't load it: ${messageOf(error)}`, {
-        cause: error,
-      });
+      // Without the file and the place in ONNX Runtime's own source, which come before the reason.
+      const reason = messageOf(error)
+        .replace(/^.*?failed:(\/\S+ .*\) )?/s, '')
+        .trim();
+      throw new UserError(
+        'corrupt',
+        `${graphFile}: expected an ONNX graph, found one that ONNX Runtime can't load (${reason}); is it cut short?`,
+        { cause: error },
+      );
     }
     const known = ['input_ids', 'attention_mask', 'token_type_ids'];
     const { inputNames, outputNames } = session;

@@ -173,7 +173,7 @@ function logRequests(log: Logger): express.RequestHandler {
       res: ({ statusCode }: express.Response) => ({ statusCode }),
     },
     customLogLevel(_request, response, error) {
-      if (response.statusCode >= 500) return response.statusCode === 503 ? 'warn' : 'error';
+      if (response.statusCode >= 500) return error ? 'error' : 'warn';
       return error ? 'warn' : 'info';
     },
     autoLogging: { ignore: ({ url }) => url === '/health' || url === '/ready' || url === '/metrics' },
@@ -204,8 +204,8 @@ function answerError(
 ): void {
   const error = asHttpError(thrown, request.id);
   if (response.destroyed) return;
-  // Where pino-http looks for what to log with the request.
-  if (error.status >= 500 && error.status !== 503)
+  // Where pino-http looks for what to log with the request. Starting and draining are no failure.
+  if (error.status >= 500 && error.kind !== 'not-ready')
     response.err = error.cause instanceof Error ? error.cause : error;
   if (!request.complete) {
     const cut = setTimeout(() => request.destroy(), LINGER_MS).unref();

@@ -62,6 +62,8 @@ export class SearchEngine {
     try {
       mkdirSync(dataDir, { recursive: true });
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST')
+        throw new UserError('invalid', `${dataDir}: expected a folder, found a file`, { cause: error });
       throw fileError(error, dataDir, 'write');
     }
     const unlock = lockFolder(dataDir);

@@ -9,13 +9,13 @@ import { Sqlite } from './sqlite.js';
  * operating system's: it ends with the process, kill -9 included, and leaves nothing stale.
  *
  * @returns what releases it
- * @throws UserError `unavailable` when another process has it
+ * @throws UserError `unavailable` when another process has it, or when the disk is full
  */
 export function lockFolder(folder: string): () => void {
   const file = path.join(folder, 'lock');
   const db = translated(file, () => new Sqlite(file, { timeout: 0 }));
   try {
-    db.exec('BEGIN EXCLUSIVE');
+    translated(file, () => db.exec('BEGIN EXCLUSIVE'));
   } catch (error) {
     db.close();
     if ((error as { code?: string }).code !== 'SQLITE_BUSY') throw error;

@@ -85,7 +85,7 @@ export function translated<T>(file: string, work: () => T): T {
     return work();
   } catch (error) {
     const code = (error as { code?: string }).code ?? '';
-    if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_WRITE')
+    if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_WRITE' || code === 'SQLITE_IOERR_SHMSIZE')
       throw new UserError(
         'unavailable',
         `${file}: the disk is full; nothing of this write was stored. Free some space and send it again`,

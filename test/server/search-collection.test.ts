@@ -440,7 +440,7 @@ describe('opening', () => {
   it('says what is wrong with a folder that can not be one', async () => {
     const file = path.join(folder, 'a-file');
     await writeFile(file, '');
-    await assert.rejects(open({ dataDir: file }), UserError);
+    await assert.rejects(open({ dataDir: file }), isUserError('invalid', 'a-file', 'found a file'));
     await assert.rejects(open({ dataDir: path.join(file, 'below') }), isUserError('invalid', 'a-file'));
   });
 

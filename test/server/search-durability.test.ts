@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -145,5 +146,22 @@ describe('durability', () => {
     assert.deepEqual(back, [], "the earlier encoder's vectors were kept");
     assert.ok((await recallAt10(rolledBack, texts, 'a')) >= 0.99);
     await rolledBack.close();
+  });
+
+  it('says that the disk is full when not even the folder can be locked', async () => {
+    const dataDir = path.join(folder, 'full');
+    // Files that may not grow fail as on a full disk.
+    const child = spawn(
+      'sh',
+      ['-c', 'ulimit -f 0; exec "$@"', 'sh', process.execPath, writer, dataDir, '0'],
+      {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    );
+    let stderr = '';
+    child.stderr.on('data', (chunk) => (stderr += chunk));
+    const [code] = (await once(child, 'close')) as [number];
+    assert.equal(code, 1);
+    assert.match(stderr, /lock: the disk is full.*Free some space/);
   });
 });

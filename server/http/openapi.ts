@@ -325,18 +325,20 @@ export interface components {
         ModelName: string;
         /** @description Keep only the first so many numbers of each vector, scaled to length 1 again. At most the encoder's own. */
         Dimensions: number;
+        /**
+         * @description Whether a text over the encoder's maximum number of tokens is cut off (true) or refused (false).
+         * @default true
+         */
+        Truncate: boolean;
+        /**
+         * @description Texts are cut off at the right, after their first tokens.
+         * @enum {string}
+         */
+        TruncationDirection: "Right" | "right";
         EmbedRequest: {
             inputs: components["schemas"]["Texts"];
-            /**
-             * @description Whether a text over the encoder's maximum number of tokens is cut off (true) or refused (false).
-             * @default true
-             */
-            truncate: boolean;
-            /**
-             * @description Texts are cut off at the right, after their first tokens.
-             * @enum {string}
-             */
-            truncation_direction?: "Right" | "right";
+            truncate?: components["schemas"]["Truncate"];
+            truncation_direction?: components["schemas"]["TruncationDirection"];
             /**
              * @description Whether vectors are scaled to length 1.
              * @default true
@@ -379,6 +381,10 @@ export interface components {
             inputs: {
                 source_sentence: components["schemas"]["Text"];
                 sentences: components["schemas"]["Text"][];
+            };
+            parameters?: {
+                truncate?: components["schemas"]["Truncate"];
+                truncation_direction?: components["schemas"]["TruncationDirection"];
             };
         };
         TokenizeRequest: {
@@ -660,7 +666,7 @@ export interface components {
             content: {
                 /**
                  * @example {
-                 *       "error": "inputs: expected at most 1024 texts in one request, came 10000; send several requests",
+                 *       "error": "inputs: expected at most 1024 in one request, came 10000; send several requests",
                  *       "error_type": "too-large",
                  *       "param": "inputs"
                  *     }
@@ -708,7 +714,7 @@ export interface components {
             content: {
                 /**
                  * @example {
-                 *       "error": "the queue is full (16384 texts); try again later",
+                 *       "error": "49990 texts are waiting and 64 more would pass the limit of 50000; send them again in a second",
                  *       "error_type": "overloaded"
                  *     }
                  */
@@ -755,7 +761,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": {
-                 *         "message": "input: expected at least 1 item, came 0",
+                 *         "message": "input: expected a list of at least 1 item, came an empty list",
                  *         "type": "invalid_request_error",
                  *         "param": "input",
                  *         "code": "empty"
@@ -772,6 +778,16 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "message": "expected the header \"Authorization: Bearer KEY\", came none",
+                 *         "type": "authentication_error",
+                 *         "param": null,
+                 *         "code": "unauthorized"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["OpenAiError"];
             };
         };
@@ -800,6 +816,16 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "message": "the request's body did not arrive within 60 s",
+                 *         "type": "invalid_request_error",
+                 *         "param": null,
+                 *         "code": "timeout"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["OpenAiError"];
             };
         };
@@ -809,6 +835,16 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "message": "input: expected at most 1024 in one request, came 10000; send several requests",
+                 *         "type": "invalid_request_error",
+                 *         "param": "input",
+                 *         "code": "too-large"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["OpenAiError"];
             };
         };
@@ -818,6 +854,16 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "message": "expected Content-Type application/json, came text/plain",
+                 *         "type": "invalid_request_error",
+                 *         "param": null,
+                 *         "code": "unsupported-media-type"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["OpenAiError"];
             };
         };
@@ -827,6 +873,16 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "message": "dimensions: expected at most 384, the model's own, came 9999",
+                 *         "type": "invalid_request_error",
+                 *         "param": "dimensions",
+                 *         "code": "invalid"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["OpenAiError"];
             };
         };
@@ -837,6 +893,16 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "message": "49990 texts are waiting and 64 more would pass the limit of 50000; send them again in a second",
+                 *         "type": "rate_limit_error",
+                 *         "param": null,
+                 *         "code": "overloaded"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["OpenAiError"];
             };
         };
@@ -846,6 +912,16 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "message": "internal error; the server's log has it under request 5f0c…",
+                 *         "type": "server_error",
+                 *         "param": null,
+                 *         "code": "backend"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["OpenAiError"];
             };
         };
@@ -856,6 +932,16 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "message": "the model is loading; try again in a few seconds",
+                 *         "type": "server_error",
+                 *         "param": null,
+                 *         "code": "not-ready"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["OpenAiError"];
             };
         };
@@ -1113,6 +1199,22 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "model": "all-MiniLM-L6-v2",
+                     *       "mode": "dense",
+                     *       "hits": [
+                     *         {
+                     *           "id": "q17",
+                     *           "text": "USB drive does not show up",
+                     *           "score": 0.71,
+                     *           "metadata": {
+                     *             "answered": true
+                     *           }
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["SearchResponse"];
                 };
             };
@@ -1196,6 +1298,24 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "threshold": 0.9,
+                     *       "pairs": [
+                     *         {
+                     *           "a": {
+                     *             "id": "q17",
+                     *             "text": "USB drive does not show up"
+                     *           },
+                     *           "b": {
+                     *             "id": "q42",
+                     *             "text": "USB drive doesn't show up"
+                     *           },
+                     *           "score": 0.98
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["DuplicatePairs"];
                 };
             };
@@ -1278,6 +1398,21 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "documents": [
+                     *         {
+                     *           "id": "q17",
+                     *           "text": "USB drive does not show up"
+                     *         },
+                     *         {
+                     *           "id": "q18",
+                     *           "text": "How do I change the wallpaper?"
+                     *         }
+                     *       ],
+                     *       "next": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["DocumentPage"];
                 };
             };
@@ -1381,6 +1516,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "q17",
+                     *       "text": "USB drive does not show up",
+                     *       "metadata": {
+                     *         "answered": true
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["Document"];
                 };
             };
@@ -1425,6 +1569,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "q17",
+                     *       "text": "USB drive does not show up",
+                     *       "metadata": {
+                     *         "answered": true
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["Document"];
                 };
             };
@@ -1434,6 +1587,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "q17",
+                     *       "text": "USB drive does not show up",
+                     *       "metadata": {
+                     *         "answered": true
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["Document"];
                 };
             };
@@ -1494,6 +1656,33 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "model_id": "all-MiniLM-L6-v2",
+                     *       "model_dtype": "fp32",
+                     *       "fingerprint": "97237e7e7e08ed8e828a203c65e99e79a4303866499a947a81624200b5e236c1",
+                     *       "dimensions": 384,
+                     *       "max_input_length": 256,
+                     *       "max_client_batch_size": 1024,
+                     *       "auto_truncate": true,
+                     *       "documents": 250,
+                     *       "index": {
+                     *         "kind": "exact",
+                     *         "vectors": 250,
+                     *         "building": false
+                     *       },
+                     *       "inference": {
+                     *         "workers": 1,
+                     *         "threads_per_worker": 2
+                     *       },
+                     *       "limits": {
+                     *         "max_texts": 1024,
+                     *         "max_text_characters": 131072,
+                     *         "max_body_bytes": 16777216
+                     *       },
+                     *       "version": "0.1.0"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Info"];
                 };
             };
@@ -1568,6 +1757,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example # HELP sentence_jepa_documents Documents in the collection.
+                     *     # TYPE sentence_jepa_documents gauge
+                     *     sentence_jepa_documents 250
+                     */
                     "text/plain": string;
                 };
             };

@@ -54,7 +54,7 @@ export function expected(schema: Schema): string {
   const items = range(schema.minItems, schema.maxItems);
   if (numbers) return `${type} ${numbers.startsWith('at') ? 'of' : 'from'} ${numbers}`;
   if (length) return `${type} of ${length} characters`;
-  if (items) return `${type} of ${items} items`;
+  if (items) return `${type} of ${items} ${items.endsWith(' 1') ? 'item' : 'items'}`;
   return type;
 }
 

@@ -324,10 +324,19 @@ describe('POST /similarity', () => {
     assert.ok(Math.abs(body[1] - a.reduce((sum, x, j) => sum + x * b[j], 0)) < 1e-6);
   });
 
+  it('cuts long texts off, or refuses them with truncate: false', async () => {
+    const inputs = { source_sentence: 'short', sentences: ['a', tooLong] };
+    const cut = await post(`${test.url}/similarity`, { inputs, parameters: { truncate: true } });
+    assert.equal(cut.status, 200);
+    const refused = await post(`${test.url}/similarity`, { inputs, parameters: { truncate: false } });
+    assert.equal(refused.status, 413);
+    assert.match(refused.body.error, /^inputs\.sentences\[1\]: expected at most 16 tokens, came 18/);
+  });
+
   it('refuses what lacks a part', async () => {
     const answer = await post(`${test.url}/similarity`, { inputs: { source_sentence: 'a' } });
     assert.equal(answer.status, 422);
-    assert.match(answer.body.error, /inputs\.sentences: expected a list of at least 1 items, came nothing/);
+    assert.match(answer.body.error, /inputs\.sentences: expected a list of at least 1 item, came nothing/);
   });
 });
 

@@ -9,7 +9,15 @@ import { pino } from 'pino';
 import { UserError } from '../../base/errors.js';
 import { checkExposure } from '../../server/config.js';
 import { startServer } from '../../server/main.js';
-import { call, post, startTestServer, testConfig, type TestServer } from './http-support.js';
+import {
+  call,
+  fakeCollection,
+  fakeInference,
+  post,
+  startTestServer,
+  testConfig,
+  type TestServer,
+} from './http-support.js';
 
 async function withServer(
   config: Parameters<typeof startTestServer>[0],
@@ -62,6 +70,38 @@ describe('every answer', () => {
         assert.equal(answer.body.error_type, 'method-not-allowed');
       }
     });
+  });
+});
+
+describe('the log', () => {
+  it('says why a request was answered with 503, but for starting and stopping', async () => {
+    const lines: { level: number; err?: { message: string }; res?: { statusCode: number } }[] = [];
+    const log = pino({}, { write: (line) => void lines.push(JSON.parse(line)) });
+    const collection = fakeCollection();
+    collection.upsert = async () => {
+      throw new UserError('unavailable', 'collection.sqlite: the disk is full');
+    };
+    const { opened, open } = gate();
+    const server = await startServer(testConfig, log, async () => {
+      await opened;
+      return { inference: fakeInference(), collection, precision: 'fp32' };
+    });
+    try {
+      assert.equal((await post(`${server.url}/documents`, [{ id: 'a', text: 'b' }])).status, 503);
+      open();
+      await server.ready;
+      assert.equal((await post(`${server.url}/documents`, [{ id: 'a', text: 'b' }])).status, 503);
+    } finally {
+      await server.close();
+    }
+    const answers = lines.filter(({ res }) => res?.statusCode === 503);
+    assert.deepEqual(
+      answers.map(({ level, err }) => [level, err?.message]),
+      [
+        [40, undefined],
+        [50, 'collection.sqlite: the disk is full'],
+      ],
+    );
   });
 });
 

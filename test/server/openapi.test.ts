@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 
+import { Ajv2020 } from 'ajv/dist/2020.js';
 import openapiTS, { astToString } from 'openapi-typescript';
 import { format, resolveConfig } from 'prettier';
 import { pino } from 'pino';
@@ -17,6 +18,23 @@ import { call, startTestServer, testConfig, type TestServer } from './http-suppo
 const spec = parse(specText) as {
   paths: Record<string, Record<string, { responses: Record<string, unknown>; requestBody?: unknown }>>;
 };
+
+interface Media {
+  example?: unknown;
+  examples?: Record<string, { value: unknown }>;
+}
+
+/** Every body that is described, with its place as a JSON pointer; what is served as a file is its own example. */
+function* bodies(node: unknown, pointer: string): Generator<{ pointer: string; type: string; media: Media }> {
+  if (node === null || typeof node !== 'object') return;
+  for (const [key, value] of Object.entries(node)) {
+    const at = `${pointer}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`;
+    if (pointer.endsWith('/content')) {
+      if (key !== 'text/html' && key !== 'application/yaml')
+        yield { pointer: at, type: key, media: value as Media };
+    } else yield* bodies(value, at);
+  }
+}
 
 describe('openapi.yaml', () => {
   let test: TestServer;
@@ -86,6 +104,27 @@ describe('openapi.yaml', () => {
     const elsewhere = ['403', '405'];
     for (const status of Object.values(statusOf))
       assert.ok(listed.has(String(status)) || elsewhere.includes(String(status)), String(status));
+  });
+
+  it('has an example of every body, and each is what its schema says', () => {
+    const ajv = new Ajv2020({ strict: false, validateFormats: false });
+    ajv.addSchema(spec, 'openapi');
+    let examples = 0;
+    for (const { pointer, type, media } of bodies(spec, '')) {
+      const values = media.examples
+        ? Object.values(media.examples).map(({ value }) => value)
+        : [media.example];
+      for (const value of values) {
+        assert.notEqual(value, undefined, `${pointer} has no example`);
+        const lines = type === 'application/x-ndjson' ? (value as string).trim().split('\n') : [];
+        for (const body of lines.length > 0 ? lines.map((line) => JSON.parse(line) as unknown) : [value]) {
+          const check = ajv.getSchema(`openapi#${pointer}/schema`)!;
+          assert.ok(check(body), `${pointer}: ${ajv.errorsText(check.errors)} in ${JSON.stringify(body)}`);
+          examples++;
+        }
+      }
+    }
+    assert.ok(examples >= 40);
   });
 
   it('is served as it is', async () => {

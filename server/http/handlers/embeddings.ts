@@ -79,10 +79,14 @@ export const embeddingHandlers: Handlers<'embed' | 'createEmbeddings' | 'similar
     return undefined;
   },
 
-  async similarity({ body: { inputs }, services: { inference }, limits, signal }) {
+  async similarity({ body: { inputs, parameters }, services: { inference }, limits, signal }) {
     checkText(inputs.source_sentence, 'inputs.source_sentence', limits);
     checkTexts(inputs.sentences, 'inputs.sentences', limits);
     const texts = [inputs.source_sentence, ...inputs.sentences];
+    if (parameters?.truncate === false) {
+      await refuseLongTexts([inputs.source_sentence], inference, 'inputs.source_sentence');
+      await refuseLongTexts(inputs.sentences, inference, 'inputs.sentences');
+    }
     const vectors = await inference.encode(texts, { signal, normalize: true, priority: priorityOf(texts) });
     const source = rowOf(vectors, inference.dimensions, 0);
     return inputs.sentences.map((_, i) => {

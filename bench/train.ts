@@ -97,7 +97,14 @@ export async function benchTrain(options: TrainBenchOptions): Promise<TrainBench
       'usage',
       `--batch: expected at most as many as there are texts (${texts.length}), found ${batch}`,
     );
-  const recipe = { ...PRESETS.default, batch, maxTokens: MAX_TOKENS, threads: availableParallelism() };
+  const recipe = {
+    ...PRESETS.default,
+    batch,
+    maxTokens: MAX_TOKENS,
+    // The peer's optimizer has one rate for all.
+    expanderLearningRate: PRESETS.default.learningRate,
+    threads: availableParallelism(),
+  };
   const scratch = await mkdtemp(path.join(tmpdir(), 'bench-train-'));
   const trainers: Trainer[] = [];
   try {

@@ -21,6 +21,7 @@ const base: Recipe = {
   nu: 1,
 
   learningRate: 2e-5,
+  expanderLearningRate: 1e-3,
   schedule: 'linear',
   warmup: 0.1,
   weightDecay: 0.01,
@@ -54,6 +55,7 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     invariance: 'mse-squared',
     mu: 50,
     learningRate: 3e-5,
+    expanderLearningRate: 3e-5,
     schedule: 'constant',
     warmup: 0,
     evaluateEvery: 1000,

@@ -33,8 +33,10 @@ export interface Recipe {
   mu: number;
   nu: number;
 
-  /** Highest learning rate. */
+  /** Highest learning rate, of the encoder. */
   learningRate: number;
+  /** Of the expander, which begins with random weights; it follows the same schedule. */
+  expanderLearningRate: number;
   /** After the warm-up: `constant`, or `linear` down to 0. */
   schedule: 'constant' | 'linear' | 'cosine';
   /** Share of the steps over which the learning rate grows from 0, linearly. */

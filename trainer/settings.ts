@@ -52,6 +52,7 @@ const READERS: { [K in keyof Recipe]: Reader<Recipe[K]> } = {
   mu: notNegative,
   nu: notNegative,
   learningRate: positive,
+  expanderLearningRate: positive,
   schedule: oneOf('constant', 'linear', 'cosine'),
   warmup: share,
   weightDecay: notNegative,

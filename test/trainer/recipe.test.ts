@@ -104,10 +104,20 @@ describe('presets', () => {
         invariance: 'mse-squared',
       },
     );
-    const { lambda, mu, nu, learningRate, schedule, warmup, clip } = presetNamed('sketch-2022');
+    const { lambda, mu, nu, learningRate, expanderLearningRate, schedule, warmup, clip } =
+      presetNamed('sketch-2022');
     assert.deepEqual(
-      { lambda, mu, nu, learningRate, schedule, warmup, clip },
-      { lambda: 25, mu: 50, nu: 1, learningRate: 3e-5, schedule: 'constant', warmup: 0, clip: 1 },
+      { lambda, mu, nu, learningRate, expanderLearningRate, schedule, warmup, clip },
+      {
+        lambda: 25,
+        mu: 50,
+        nu: 1,
+        learningRate: 3e-5,
+        expanderLearningRate: 3e-5,
+        schedule: 'constant',
+        warmup: 0,
+        clip: 1,
+      },
     );
   });
 

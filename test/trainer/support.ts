@@ -24,6 +24,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       mu: 25,
       nu: 1,
       learningRate: 2e-5,
+      expanderLearningRate: 2e-5,
       schedule: 'linear',
       warmup: 0.1,
       weightDecay: 0.01,

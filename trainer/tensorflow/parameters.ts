@@ -69,6 +69,8 @@ interface Parameter {
   m: Tensor;
   v: Tensor;
   decays: boolean;
+  /** Times the learning rate. */
+  rate: number;
   /** An embedding's gradient as a whole matrix, zero but for the rows of the step. */
   wholeGradient?: Tensor;
   /** Of its shape, for those that decay. */
@@ -91,8 +93,11 @@ export class Parameters {
 
   constructor(private readonly ops: Ops) {}
 
-  /** @param decays whether weight decay is for it: not for biases and norms */
-  add(name: string, { shape, data }: HostTensor, decays: boolean): void {
+  /**
+   * @param decays whether weight decay is for it: not for biases and norms
+   * @param rate its learning rate, as a multiple of the one that `update` is told
+   */
+  add(name: string, { shape, data }: HostTensor, decays: boolean, rate = 1): void {
     const { tf } = this.ops;
     const id = `sentence-jepa/${created++}/${name}`;
     this.ops.tidy(() => {
@@ -103,6 +108,7 @@ export class Parameters {
         m: tf.keep(this.ops.variable(`${id}/m`, zeros)),
         v: tf.keep(this.ops.variable(`${id}/v`, zeros)),
         decays,
+        rate,
         zeros: decays ? tf.keep(tf.zeros(shape)) : undefined,
       });
     });
@@ -133,17 +139,16 @@ export class Parameters {
     if (decay > 0) this.pendingDecay = 0;
     this.ops.tidy(() => {
       // theta -= rate m^ / (sqrt(v^) + epsilon), m^ and v^ corrected, rearranged for the uncorrected m and v.
-      const scalars = {
+      const shared = {
         zero: tf.scalar(0),
-        learningRate: tf.scalar((learningRate * correction2) / correction1),
         beta1: tf.scalar(BETA1),
         beta2: tf.scalar(BETA2),
         epsilon: tf.scalar(EPSILON * correction2),
       };
-      const l2 = tf.scalar(1 / (1 - decay) - 1);
-      const apply = ({ value, m, v, zeros }: Parameter, gradient: Tensor): void => {
-        if (decay > 0 && zeros) this.ops.shrink(value, l2, zeros);
-        this.ops.applyAdam(value, m, v, gradient, scalars);
+      const apply = ({ value, m, v, zeros, rate }: Parameter, gradient: Tensor): void => {
+        if (decay > 0 && zeros) this.ops.shrink(value, tf.scalar(1 / (1 - decay * rate) - 1), zeros);
+        const scaled = tf.scalar((rate * learningRate * correction2) / correction1);
+        this.ops.applyAdam(value, m, v, gradient, { ...shared, learningRate: scaled });
       };
       for (const [name, gradient] of gradients.whole) apply(this.parameter(name), gradient);
       for (const [name, { indices, rows }] of gradients.rows) {

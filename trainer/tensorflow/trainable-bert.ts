@@ -53,11 +53,12 @@ class TrainableBert implements TrainableEncoder {
     this.recipe = recipe;
     this.expander = { input: config.hiddenSize, widths: recipe.expander, bias: recipe.expanderBias };
     this.parameters = new Parameters(ops);
-    const parameters = [
-      ...fuseQkv(weights, config.layers),
-      ...expanderParameters(this.expander, new Random(recipe.seed, EXPANDER)),
-    ];
-    for (const [name, tensor] of parameters) this.parameters.add(name, tensor, tensor.shape.length > 1);
+    const expanderRate = recipe.expanderLearningRate / recipe.learningRate;
+    const add = (tensors: ReadonlyMap<string, HostTensor>, rate: number): void => {
+      for (const [name, tensor] of tensors) this.parameters.add(name, tensor, tensor.shape.length > 1, rate);
+    };
+    add(fuseQkv(weights, config.layers), 1);
+    add(expanderParameters(this.expander, new Random(recipe.seed, EXPANDER)), expanderRate);
   }
 
   async step(

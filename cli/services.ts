@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 
 import { projectRoot } from '../base/paths.js';
-import { DEFAULT_MODEL } from '../encoder/resolve.js';
+import { canFetch, DEFAULT_MODEL, resolveModel } from '../encoder/resolve.js';
 import { startInference } from '../server/batching/start-inference.js';
 import { defaults, type ServerConfig } from '../server/config.js';
 import { documentOf } from '../server/http/document-line.js';
@@ -13,16 +13,26 @@ import { findModelWithProgress } from './find-model.js';
 import { progressBar } from './progress.js';
 
 /**
- * Finds the model, downloading it when it is a name that is not in the cache, starts inference and
- * opens the collection.
+ * Finds the model, fetching it when it is a name that is not in the cache, starts inference and opens the
+ * collection.
  *
+ * @param example load the example questions when the collection is empty
  * @param say one line for the person who started the server
  */
-export async function openServices(config: ServerConfig, say: (line: string) => void): Promise<Services> {
+export async function openServices(
+  config: ServerConfig,
+  example: boolean,
+  say: (line: string) => void,
+): Promise<Services> {
   const { precision = 'fp32', workers, threads, dataDir, reembed } = config;
   const model = config.model ?? DEFAULT_MODEL;
-  const { source } = await findModelWithProgress(model);
-  if (source) say(`fetched ${model} from ${source}`);
+  const isHere = await resolveModel(model).then(
+    () => true,
+    () => false,
+  );
+  if (!isHere && canFetch(model)) say(`${model} is not on this machine yet: fetching it`);
+  const { dir, source } = await findModelWithProgress(model);
+  if (source) say(`fetched ${model} from ${source} into ${dir}`);
   say(`loading ${model}`);
   const inference = await startInference({ model, precision, workers, threads });
   const embedding = progressBar('embedding the collection again', 'documents');
@@ -34,6 +44,17 @@ export async function openServices(config: ServerConfig, say: (line: string) => 
       onProgress: embedding.update,
       log: say,
     });
+    try {
+      const { documents } = collection.info();
+      const where = path.resolve(dataDir);
+      if (example && documents > 0) say(`--example: left out, ${where} holds ${documents} documents already`);
+      else if (example) await loadExample(collection);
+      else if (documents === 0)
+        say('the collection is empty; start with --example to try it with example questions');
+    } catch (error) {
+      await collection.close();
+      throw error;
+    }
     return { inference, collection, precision };
   } catch (error) {
     await inference.close();
@@ -43,12 +64,11 @@ export async function openServices(config: ServerConfig, say: (line: string) => 
   }
 }
 
-/** Loads the example questions. @returns how many */
-export async function loadExample(collection: Collection): Promise<number> {
+async function loadExample(collection: Collection): Promise<void> {
   const file = path.join(projectRoot, 'examples/askubuntu-style/corpus.jsonl');
   const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
   const limits = { characters: defaults.maxCharacters };
-  const documents = lines.map((line, i) => documentOf({ number: i + 1, bytes: Buffer.from(line) }, limits));
-  const { inserted } = await collection.upsert(documents);
-  return inserted;
+  await collection.upsert(
+    lines.map((line, i) => documentOf({ number: i + 1, bytes: Buffer.from(line) }, limits)),
+  );
 }

@@ -11,7 +11,7 @@ import { defaults, type ServerConfig } from '../../server/config.js';
 import { startServer } from '../../server/main.js';
 import type { Services } from '../../server/services.js';
 import { integerFrom } from '../options.js';
-import { loadExample, openServices } from '../services.js';
+import { openServices } from '../services.js';
 
 interface Options {
   model?: string;
@@ -119,7 +119,7 @@ async function serve(options: Options): Promise<void> {
   const log = pino({ level: options.logLevel }, pino.destination(2));
   const say = (line: string): void => (process.stderr.isTTY ? console.error(line) : log.info(line));
 
-  const server = await startServer(config, log, () => openServices(config, say));
+  const server = await startServer(config, log, () => openServices(config, options.example ?? false, say));
   const stopped = new Promise<void>((resolve, reject) => {
     let stopping = false;
     let isReady = false;
@@ -140,20 +140,15 @@ async function serve(options: Options): Promise<void> {
   await Promise.all([stopped, serving]);
 }
 
-async function welcome(
+function welcome(
   url: string,
   options: Options,
   { inference, collection }: Services,
   log: Logger,
   say: (line: string) => void,
-): Promise<void> {
-  let { documents } = collection.info();
+): void {
+  const { documents } = collection.info();
   const dataDir = path.resolve(options.dataDir);
-  if (options.example && documents > 0)
-    say(`--example: left out, ${dataDir} holds ${documents} documents already`);
-  else if (options.example) documents = await loadExample(collection);
-  else if (documents === 0)
-    say('the collection is empty; start with --example to try it with example questions');
   log.debug({ fingerprint: inference.fingerprint }, 'model');
   say(`${inference.name} (${inference.dimensions} dimensions) and ${documents} documents in ${dataDir}`);
   const key = options.apiKey.length > 0 || options.apiKeyFile ? " -H 'Authorization: Bearer KEY'" : '';

@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto';
 
 import express from 'express';
 import helmet from 'helmet';
-import type { Logger } from 'pino';
+import { stdSerializers, type Logger } from 'pino';
 import { pinoHttp } from 'pino-http';
 
+import { UserError } from '../../base/errors.js';
 import type { ServerConfig } from '../config.js';
 import type { Metrics } from '../metrics.js';
 import type { Services } from '../services.js';
@@ -171,9 +172,16 @@ function logRequests(log: Logger): express.RequestHandler {
         from: socket.remoteAddress,
       }),
       res: ({ statusCode }: express.Response) => ({ statusCode }),
+      // A stack helps with what was not foreseen, and with nothing else.
+      err: (error: Error) =>
+        error instanceof UserError || error instanceof HttpError
+          ? { kind: error.kind, message: error.message }
+          : stdSerializers.err(error),
     },
     customLogLevel(_request, response, error) {
-      if (response.statusCode >= 500) return error ? 'error' : 'warn';
+      // Starting and stopping are no failure.
+      if ((response.err as Partial<UserError> | undefined)?.kind === 'not-ready') return 'warn';
+      if (response.statusCode >= 500) return 'error';
       return error ? 'warn' : 'info';
     },
     autoLogging: { ignore: ({ url }) => url === '/health' || url === '/ready' || url === '/metrics' },
@@ -204,9 +212,8 @@ function answerError(
 ): void {
   const error = asHttpError(thrown, request.id);
   if (response.destroyed) return;
-  // Where pino-http looks for what to log with the request. Starting and draining are no failure.
-  if (error.status >= 500 && error.kind !== 'not-ready')
-    response.err = error.cause instanceof Error ? error.cause : error;
+  // Where pino-http looks for what to log with the request.
+  if (error.status >= 500) response.err = error.cause instanceof Error ? error.cause : error;
   if (!request.complete) {
     const cut = setTimeout(() => request.destroy(), LINGER_MS).unref();
     request.once('close', () => clearTimeout(cut));

@@ -9,6 +9,7 @@ import path from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import { call, post, send } from '../server/http-support.js';
@@ -52,6 +53,15 @@ async function run(
   child.stderr!.on('data', (chunk) => (stderr += chunk));
   const [code] = (await once(child, 'close')) as [number];
   return { code, stdout, stderr };
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 /** Starts a server on a free port and waits until it says where it listens. */
@@ -202,6 +212,16 @@ describe('sentence-jepa serve', () => {
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /answers 400: query: expected a text that is not blank/);
     await again.stop();
+  });
+
+  it('has the example questions from the moment it is ready', async () => {
+    const port = await freePort();
+    const url = `http://127.0.0.1:${port}`;
+    const serving = start(path.join(folder, 'example-at-once'), '--example', '--port', String(port));
+    // Before it listens nobody answers.
+    while ((await call(`${url}/ready`).catch(() => undefined))?.status !== 200) await sleep(20);
+    assert.equal((await call(`${url}/search?q=usb+stick`)).body.hits.length, 10);
+    await (await serving).stop();
   });
 
   it('asks for a key when it has one', async () => {

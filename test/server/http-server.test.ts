@@ -74,8 +74,8 @@ describe('every answer', () => {
 });
 
 describe('the log', () => {
-  it('says why a request was answered with 503, but for starting and stopping', async () => {
-    const lines: { level: number; err?: { message: string }; res?: { statusCode: number } }[] = [];
+  it('says why a request was answered with 503; starting and stopping are warnings only', async () => {
+    const lines: { level: number; err?: object; res?: { statusCode: number } }[] = [];
     const log = pino({}, { write: (line) => void lines.push(JSON.parse(line)) });
     const collection = fakeCollection();
     collection.upsert = async () => {
@@ -96,10 +96,13 @@ describe('the log', () => {
     }
     const answers = lines.filter(({ res }) => res?.statusCode === 503);
     assert.deepEqual(
-      answers.map(({ level, err }) => [level, err?.message]),
+      answers.map(({ level, err }) => ({ level, err })),
       [
-        [40, undefined],
-        [50, 'collection.sqlite: the disk is full'],
+        {
+          level: 40,
+          err: { kind: 'not-ready', message: 'the model is loading; try again in a few seconds' },
+        },
+        { level: 50, err: { kind: 'unavailable', message: 'collection.sqlite: the disk is full' } },
       ],
     );
   });

@@ -101,6 +101,8 @@ export async function benchTrain(options: TrainBenchOptions): Promise<TrainBench
     ...PRESETS.default,
     batch,
     maxTokens: MAX_TOKENS,
+    // Of the published sketch.
+    expander: PRESETS['sketch-2022'].expander,
     // The peer's optimizer has one rate for all.
     expanderLearningRate: PRESETS.default.learningRate,
     threads: availableParallelism(),

@@ -10,17 +10,19 @@ const base: Recipe = {
   maxTokens: 64,
   pooling: 'model',
 
-  views: ['word-crop', 'word-crop'],
-  minCropWords: 3,
+  views: ['same', 'word-crop'],
+  minCropWords: 4,
 
-  expander: [1536, 1536, 1536],
+  // A batch of 64 has too few directions to keep 1,536 dimensions apart: the covariance term would hold the
+  // variance down.
+  expander: [512, 512, 128],
   expanderBias: false,
   invariance: 'mse',
   lambda: 25,
   mu: 25,
   nu: 1,
 
-  learningRate: 2e-5,
+  learningRate: 1e-5,
   expanderLearningRate: 1e-3,
   schedule: 'linear',
   warmup: 0.1,
@@ -49,8 +51,8 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     maxSteps: 20_000,
     maxTokens: 512,
     pooling: 'cls',
-    views: ['same', 'word-crop'],
     minCropWords: 1,
+    expander: [1536, 1536, 1536],
     expanderBias: true,
     invariance: 'mse-squared',
     mu: 50,

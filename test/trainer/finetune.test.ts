@@ -345,6 +345,6 @@ describe('the command', () => {
     const { code, out } = await said('--help');
     assert.equal(code, 0);
     assert.match(out, /Examples:/);
-    assert.match(out, /learningRate +0\.00002|learningRate +2e-5/);
+    assert.match(out, /learningRate +0\.00001\n/);
   });
 });

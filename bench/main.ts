@@ -101,15 +101,15 @@ Examples:
   });
 
 inRounds(
-  onTexts(benchmark('train', 'Real tokens a second of a training step: VICReg on two crops.'), 3200),
+  onTexts(benchmark('train', 'Real tokens a second of a training step: VICReg on two views.'), 3200),
   20,
 )
   .option('--batch <n>', 'texts a step, two views each', integerFrom(2, 100_000), PRESETS.default.batch)
   .addHelpText(
     'after',
     `
-Texts are cropped once, before; both trainers get the same crops, in the same order, cut off at 32 tokens, and the
-default preset's recipe at its highest learning rate.
+Views are made once, before; both trainers get the same ones, in the same order, cut off at 32 tokens, and the
+default preset's recipe at its highest learning rate, but with the published sketch's expander (three layers of 1,536).
 
 Examples:
   npm run bench -- train

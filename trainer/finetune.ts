@@ -27,6 +27,7 @@ import type { EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
 import { withSettings } from './settings.js';
 import { TensorBoard } from './tensorboard.js';
 import { loadTensorFlow } from './tensorflow/load.js';
+import { bf16Speedup } from './tensorflow/probe-precision.js';
 import { openTrainable } from './tensorflow/trainable-bert.js';
 import { train, type Outcome } from './train.js';
 import { trainedEncoder } from './trained-encoder.js';
@@ -119,6 +120,13 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
   const from = await startingPoint(checkpoints, options);
 
   const tf = await loadTensorFlow({ threads });
+  if (recipe.precision === 'bf16') {
+    const speedup = bf16Speedup(tf);
+    if (speedup < 1)
+      onNote(
+        `bf16 is slow on this processor: a product takes ${(1 / speedup).toFixed(1)} times as long as in fp32`,
+      );
+  }
   const model = await openTrainable({ config, weights, pooling, recipe, threads });
   if (from) model.restore(from.state);
   const start: RunStart = {

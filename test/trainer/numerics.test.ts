@@ -153,6 +153,27 @@ describe('VICReg', () => {
   });
 });
 
+describe('matrix products', () => {
+  it('in bf16 keep 8 bits of what they multiply, in either layout', () => {
+    const random = new Random(2);
+    const matrix = (n: number, d: number): Tensor =>
+      ops.tf.tensor2d(
+        Float32Array.from({ length: n * d }, () => random.normal()),
+        [n, d],
+      );
+    const half = new Ops(ops.tf, 'bf16');
+    for (const [a, b, transposeA, transposeB] of [
+      [matrix(5, 40), matrix(40, 7), false, false],
+      [matrix(40, 5), matrix(40, 7), true, false],
+      [matrix(5, 40), matrix(7, 40), false, true],
+    ] as const) {
+      const [found, exact] = [half, ops].map((with_) => valuesOf(with_.matMul(a, b, transposeA, transposeB)));
+      assertClose(found, exact, 'product', 2e-2);
+      assert.notDeepEqual(found, exact);
+    }
+  });
+});
+
 describe('expander', () => {
   interface Case {
     bias: boolean;

@@ -1,0 +1,24 @@
+import type { TF } from './load.js';
+import { Ops } from './ops.js';
+
+const ROUNDS = 5;
+
+/**
+ * How much faster this processor multiplies in bf16 than in fp32, casts included; below 1 where it has no
+ * instructions for it.
+ */
+export function bf16Speedup(tf: TF): number {
+  const [a, b] = [tf.ones([1024, 384]), tf.ones([384, 1536])];
+  const seconds = (precision: 'fp32' | 'bf16'): number => {
+    const ops = new Ops(tf, precision);
+    const times = Array.from({ length: ROUNDS }, () => {
+      const begun = performance.now();
+      ops.matMul(a, b).dispose();
+      return performance.now() - begun;
+    });
+    return Math.min(...times);
+  };
+  const speedup = seconds('fp32') / seconds('bf16');
+  tf.dispose([a, b]);
+  return speedup;
+}

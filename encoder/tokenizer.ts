@@ -79,7 +79,7 @@ export class Tokenizer {
 
   /** [CLS] ... [SEP], cut off in front of [SEP] when it is longer than maxTokens. */
   encode(text: string): Int32Array {
-    const { ids } = this.inner.encode(this.prepare(text));
+    const ids = this.firstIds(text);
     const result = Int32Array.from(ids.length > this.maxTokens ? ids.slice(0, this.maxTokens) : ids);
     if (ids.length > this.maxTokens) result[this.maxTokens - 1] = this.special.sep;
     return result;
@@ -94,6 +94,18 @@ export class Tokenizer {
   /** How many tokens a text has, special ones included, before truncation. */
   count(text: string): number {
     return this.inner.encode(this.prepare(text)).ids.length;
+  }
+
+  /** All ids, or those of a beginning of the text that fills maxTokens: a long text is mostly cut off. */
+  private firstIds(text: string): number[] {
+    for (let length = 8 * this.maxTokens; length < text.length; length *= 8) {
+      // A token does not reach across white space, so whole words give the same ones whatever follows.
+      const { ids } = this.inner.encode(
+        this.prepare(text.slice(0, Math.max(0, text.lastIndexOf(' ', length)))),
+      );
+      if (ids.length > this.maxTokens) return ids;
+    }
+    return this.inner.encode(this.prepare(text)).ids;
   }
 
   private prepare(text: string): string {

@@ -5,8 +5,8 @@ export interface Inference extends Encoder {
   encode(texts: readonly string[], options?: InferenceOptions): Promise<Float32Array>;
   /** Tokens of each text, special ones included, before truncation. */
   tokenize(texts: readonly string[]): Promise<Token[][]>;
-  /** Like `tokenize`, the number alone. */
-  countTokens(texts: readonly string[]): Promise<number[]>;
+  /** Like `tokenize`, the number alone; with `truncated` of those that the encoder reads, which is quicker. */
+  countTokens(texts: readonly string[], options?: CountOptions): Promise<number[]>;
   stats(): InferenceStats;
 }
 
@@ -15,6 +15,10 @@ export interface InferenceOptions extends EncodeOptions {
   priority?: 'interactive' | 'bulk';
   /** false: vectors as pooled, not scaled to length 1. Default: as the model folder says. */
   normalize?: boolean;
+}
+
+export interface CountOptions {
+  truncated?: boolean;
 }
 
 export interface Token {

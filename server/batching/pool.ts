@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { UserError } from '../../base/errors.js';
-import type { Inference, InferenceOptions, InferenceStats, Token } from './inference.js';
+import type { CountOptions, Inference, InferenceOptions, InferenceStats, Token } from './inference.js';
 import { BatchQueue, type Priority, type QueuedText } from './queue.js';
 
 /** What a worker says of the model it has loaded. */
@@ -22,7 +22,7 @@ export interface ModelWorker {
   /** @returns pooled vectors as the model gives them, n x d, and how many tokens were read */
   run(texts: readonly string[]): Promise<{ vectors: Float32Array; tokens: number }>;
   tokenize(texts: readonly string[]): Promise<Token[][]>;
-  countTokens(texts: readonly string[]): Promise<number[]>;
+  countTokens(texts: readonly string[], options?: CountOptions): Promise<number[]>;
   close(): Promise<void>;
 }
 
@@ -161,8 +161,8 @@ export class InferencePool implements Inference {
     return this.anyWorker().tokenize(texts);
   }
 
-  async countTokens(texts: readonly string[]): Promise<number[]> {
-    return this.anyWorker().countTokens(texts);
+  async countTokens(texts: readonly string[], options?: CountOptions): Promise<number[]> {
+    return this.anyWorker().countTokens(texts, options);
   }
 
   stats(): InferenceStats {
@@ -267,7 +267,10 @@ export class InferencePool implements Inference {
     if (at >= 0) this.idle.splice(at, 1);
     if (this.closing && this.requests.size === 0) return;
     try {
-      this.employ(await this.startWorker());
+      const successor = await this.startWorker();
+      // Closed meanwhile: nobody would end this one.
+      if (this.closing && this.requests.size === 0) await successor.close();
+      else this.employ(successor);
     } catch (error) {
       if (this.workers.size > 0) return;
       this.broken =

@@ -21,7 +21,7 @@ export type InferenceHandlers = {
   open(spec: ModelSpec): Promise<WorkerModel>;
   run(texts: readonly string[], context: CallContext): Promise<{ vectors: Float32Array; tokens: number }>;
   tokenize(texts: readonly string[]): Token[][];
-  countTokens(texts: readonly string[]): number[];
+  countTokens(input: { texts: readonly string[]; truncated?: boolean }): number[];
 };
 
 export interface StartInferenceOptions extends Omit<ModelSpec, 'threads'> {
@@ -62,7 +62,7 @@ async function startModelWorker(script: URL, spec: ModelSpec): Promise<ModelWork
       ended: thread.ended,
       run: (texts) => thread.call('run', texts),
       tokenize: (texts) => thread.call('tokenize', texts),
-      countTokens: (texts) => thread.call('countTokens', texts),
+      countTokens: (texts, options) => thread.call('countTokens', { texts, ...options }),
       close: () => thread.terminate(),
     };
   } catch (error) {

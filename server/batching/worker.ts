@@ -44,9 +44,9 @@ const handlers: InferenceHandlers = {
     return texts.map((text) => tokenizer.tokens(text));
   },
 
-  countTokens(texts: readonly string[]): number[] {
+  countTokens({ texts, truncated = false }): number[] {
     const { tokenizer } = opened();
-    return texts.map((text) => tokenizer.count(text));
+    return texts.map((text) => (truncated ? tokenizer.encode(text).length : tokenizer.count(text)));
   },
 };
 

@@ -17,6 +17,7 @@ import { documentHandlers } from './handlers/documents.js';
 import { embeddingHandlers } from './handlers/embeddings.js';
 import { operationHandlers } from './handlers/operations.js';
 import { searchHandlers } from './handlers/search.js';
+import { HeldBytes } from './held-bytes.js';
 import { keyCheck } from './keys.js';
 import type { operations } from './openapi.js';
 import { allOperations, type Operation } from './spec.js';
@@ -30,6 +31,9 @@ export interface Surroundings {
   services(): Services;
   draining: AbortSignal;
 }
+
+/** Bodies of the largest size that are held at a time; each takes about three times its size to work on. */
+const BODIES_HELD = 8;
 
 type AnyHandler = Handler<keyof operations>;
 
@@ -58,11 +62,12 @@ export function createApp(around: Surroundings): express.Express {
     ...operationHandlers(around),
   } as unknown as Record<keyof operations, AnyHandler>;
   const checkKey = keyCheck(around.config.apiKeys);
+  const held = new HeldBytes(BODIES_HELD * around.config.limits.bytes);
   app.use('/docs', docsAssets());
   for (const operation of allOperations) {
     const route = operation.path.replace(/\{(\w+)\}/g, ':$1');
     app[operation.method](route, (request, response) =>
-      serve(operation, handlers[operation.id], checkKey, around, request, response),
+      serve(operation, handlers[operation.id], checkKey, around, held, request, response),
     );
   }
   for (const [path, methods] of allowedMethods()) {
@@ -88,6 +93,7 @@ async function serve(
   handler: AnyHandler,
   checkKey: (authorization: string | undefined) => void,
   { config: { limits }, services, draining }: Surroundings,
+  held: HeldBytes,
   request: express.Request,
   response: express.Response,
 ): Promise<void> {
@@ -103,7 +109,8 @@ async function serve(
   if (operation.checkBody) {
     const accepted = operation.takesNdjson ? [json, ndjson] : [json];
     if (mediaType(request, accepted) === json) {
-      body = await readJsonBody(request, response, { bytes: limits.bytes, seconds: limits.bodySeconds });
+      const { bytes, bodySeconds: seconds } = limits;
+      body = await readJsonBody(request, response, { bytes, seconds }, held);
       operation.checkBody(body);
     }
   }

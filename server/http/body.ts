@@ -5,6 +5,7 @@ import express from 'express';
 
 import { messageOf } from '../../base/errors.js';
 import { HttpError } from './errors.js';
+import type { HeldBytes } from './held-bytes.js';
 
 export const json = 'application/json';
 export const ndjson = 'application/x-ndjson';
@@ -67,19 +68,42 @@ function isWellFormed(value: unknown): boolean {
 
 /**
  * The whole body as JSON, inflated when it is compressed.
- * @throws HttpError `too-large`, `malformed`, `unsupported-media-type`, `timeout`
+ *
+ * @param held what the requests in flight hold
+ * @throws HttpError `too-large`, `malformed`, `unsupported-media-type`, `timeout`, `overloaded`
  */
 export async function readJsonBody(
   request: express.Request,
   response: express.Response,
   limits: { bytes: number; seconds: number },
+  held: HeldBytes,
 ): Promise<unknown> {
+  const count = held.counterFor(response);
+  let counted = 0;
+  const countUpTo = (bytes: number): void => {
+    if (bytes > counted) count(bytes - counted);
+    counted = Math.max(counted, bytes);
+  };
+  // A larger one is refused below for its size.
+  countUpTo(Math.min(Number(request.headers['content-length'] ?? 0), limits.bytes));
   const read = express.raw({ limit: limits.bytes, type: () => true });
   await new Promise<void>((resolve, reject) => {
     const timer = setTimeout(
       () => reject(new HttpError('timeout', `the request's body did not arrive within ${limits.seconds} s`)),
       limits.seconds * 1000,
     );
+    // Without Content-Length only this tells how much it is.
+    let arrived = 0;
+    request.on('data', (chunk: Buffer) => {
+      arrived += chunk.length;
+      try {
+        countUpTo(arrived);
+      } catch (error) {
+        clearTimeout(timer);
+        request.removeAllListeners('data').resume();
+        reject(error as HttpError);
+      }
+    });
     read(request, response, (error?: unknown) => {
       clearTimeout(timer);
       if (error) reject(bodyError(error, limits.bytes));
@@ -87,6 +111,7 @@ export async function readJsonBody(
     });
   });
   const body = request.body as Buffer | undefined;
+  countUpTo(body?.length ?? 0);
   return parseJson(body ?? new Uint8Array(), 'the body');
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
+import { Random } from '../../base/random.js';
 import { Tokenizer, wordPieceFiles } from '../../encoder/tokenizer.js';
 import { TINY_VOCABULARY } from '../support/tiny-model.js';
 
@@ -49,6 +50,38 @@ describe('a WordPiece tokenizer', () => {
     assert.equal(tokenizer.encode('disk '.repeat(14)).length, 16);
     assert.equal(tokenizer.count('disk '.repeat(50)), 52);
     assert.equal(tokenizer.tokens('disk '.repeat(50)).length, 52);
+  });
+
+  it('cuts off the same however long the rest is, and whatever the text is made of', () => {
+    const random = new Random(1);
+    const parts = [
+      'disk',
+      'booting',
+      'Ω',
+      '漢',
+      '?!',
+      ' ',
+      ' ',
+      '  ',
+      '\t',
+      '\n',
+      '\u3000',
+      '[SEP]',
+      'é',
+      '😀',
+      '\0',
+    ];
+    for (let trial = 0; trial < 500; trial++) {
+      const length = 1 + random.below(2000);
+      const some = Array.from(
+        { length: 1 + random.below(parts.length) },
+        () => parts[random.below(parts.length)],
+      );
+      const text = Array.from({ length }, () => some[random.below(some.length)]).join('');
+      const all = tokenizer.tokens(text).map(({ id }) => id);
+      const expected = all.length > 16 ? [...all.slice(0, 15), 3] : all;
+      assert.deepEqual([...tokenizer.encode(text)], expected, JSON.stringify(text.slice(0, 300)));
+    }
   });
 
   it('tells special tokens apart', () => {

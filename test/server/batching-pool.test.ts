@@ -92,6 +92,24 @@ function isUserError(kind: string, words: RegExp) {
 }
 
 describe('inference pool', () => {
+  it('ends a thread that was starting in place of another when it is closed', async () => {
+    const first = new ManualWorker();
+    const second = new ManualWorker();
+    let started: (worker: ManualWorker) => void = () => undefined;
+    const starts = [Promise.resolve(first), new Promise<ManualWorker>((resolve) => (started = resolve))];
+    const inference = await InferencePool.start(async () => starts.shift()!, {
+      workers: 1,
+      threadsPerWorker: 1,
+      batchTokens: 6,
+      maxQueuedTexts: 100,
+    });
+    await first.crash();
+    await inference.close();
+    started(second);
+    await nextTurn();
+    assert.ok(second.closed);
+  });
+
   it('gives every text its row, in order, across batches', async () => {
     const { pool: inference, workers } = await pool();
     const progress: number[] = [];

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import net from 'node:net';
 import { describe, it } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { pino } from 'pino';
 
@@ -16,6 +17,7 @@ import {
   post,
   startTestServer,
   testConfig,
+  type Answer,
   type TestServer,
 } from './http-support.js';
 
@@ -288,6 +290,40 @@ describe('a server that stops', () => {
     if (!signal.aborted) await once(signal, 'abort');
     assert.equal(test.collection.closed, true);
   });
+});
+
+describe('a flood of large requests', () => {
+  const limits = { ...testConfig.limits, bytes: 1000 };
+  const body = JSON.stringify({ inputs: 'x'.repeat(900) });
+  const bodies = {
+    'whose size is known': () => body,
+    'whose size is not known before': () => new Blob([body]).stream(),
+  };
+  for (const [name, bodyOf] of Object.entries(bodies))
+    it(`is refused beyond eight of the largest size (${name}), and taken again afterwards`, async () => {
+      await withServer({ limits }, async ({ url, inference }) => {
+        const embed = (): Promise<Answer> =>
+          call(`${url}/embed`, {
+            method: 'POST',
+            headers: { 'Content-Type': 'application/json' },
+            body: bodyOf(),
+            duplex: 'half',
+          } as RequestInit);
+        for (let round = 0; round < 2; round++) {
+          const { opened, open } = gate();
+          inference.gate = opened;
+          inference.calls.length = 0;
+          const first = Array.from({ length: 8 }, embed);
+          while (inference.calls.length < 8) await nextTurn();
+          const refused = await embed();
+          assert.equal(refused.status, 429);
+          assert.equal(refused.headers.get('retry-after'), '1');
+          assert.match(refused.body.error, /in progress have 73\d\d bytes .* limit of 8000/);
+          open();
+          for (const { status } of await Promise.all(first)) assert.equal(status, 200);
+        }
+      });
+    });
 });
 
 describe('a client that goes away', () => {

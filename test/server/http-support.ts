@@ -49,8 +49,8 @@ export function fakeInference(): FakeInference {
         words(text).map((word, id) => ({ id, text: word, special: word.startsWith('[') })),
       );
     },
-    async countTokens(texts) {
-      return texts.map((text) => words(text).length);
+    async countTokens(texts, { truncated = false } = {}) {
+      return texts.map((text) => Math.min(words(text).length, truncated ? FAKE_MAX_TOKENS : Infinity));
     },
     stats: () => ({ workers: 1, threadsPerWorker: 1, queuedTexts: 0, texts: 0, tokens: 0, batches: 0 }),
     async close() {},

@@ -67,9 +67,9 @@ export const embeddingHandlers: Handlers<'embed' | 'createEmbeddings' | 'similar
     const dimensions = checkDimensions(body.dimensions, inference);
     const [vectors, counts] = await Promise.all([
       inference.encode(texts, { signal, normalize: true, priority: priorityOf(texts) }),
-      inference.countTokens(texts),
+      inference.countTokens(texts, { truncated: true }),
     ]);
-    const tokens = counts.reduce((sum, count) => sum + Math.min(count, inference.maxTokens), 0);
+    const tokens = counts.reduce((sum, count) => sum + count, 0);
     const data = Array.from(rows(vectors, inference, dimensions, true), (row, index) => {
       const embedding = body.encoding_format === 'base64' ? `"${rowToBase64(row)}"` : rowToJson(row);
       return `{"object":"embedding","index":${index},"embedding":${embedding}}`;

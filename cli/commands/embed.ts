@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { Command, Option } from 'commander';
 
 import { UserError } from '../../base/errors.js';
-import { writeFileAtomic } from '../../base/files.js';
+import { exists, writeFileAtomic } from '../../base/files.js';
 import { readLines } from '../../base/lines.js';
 import type { Encoder } from '../../encoder/encoder.js';
 import type { Precision } from '../../encoder/onnx/bert-graph.js';
@@ -40,7 +40,7 @@ export function embedCommand(): Command {
         .choices(['jsonl', 'f32'])
         .default('jsonl'),
     )
-    .option('--out <file>', 'write here instead of the standard output; f32 needs it')
+    .option('--out <file>', 'write a new file instead of the standard output; f32 needs it')
     .addOption(
       new Option('--precision <precision>', 'quantized is faster and a little different')
         .choices(['fp32', 'quantized'])
@@ -67,6 +67,8 @@ async function embed(texts: string[], options: Options): Promise<void> {
     throw new UserError('usage', 'expected texts, or --data FILE, and not both');
   if (format === 'f32' && out === undefined)
     throw new UserError('usage', '--format f32: expected --out FILE; binary data are not for a terminal');
+  if (out !== undefined && (await exists(out)))
+    throw new UserError('exists', `${out}: already there; name another file or remove it first`);
   await findModelWithProgress(model);
   const encoder = await openEncoder(model, { precision, threads });
   try {

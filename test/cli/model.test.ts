@@ -130,6 +130,15 @@ describe('sentence-jepa embed', () => {
     );
   });
 
+  it('never writes over a file', async () => {
+    const out = path.join(scratch, 'there.jsonl');
+    await writeFile(out, 'mine');
+    const { code, stderr } = await run(['embed', '--model', model, 'usb', '--out', out]);
+    assert.equal(code, 1);
+    assert.match(stderr, /there\.jsonl: already there; name another file or remove it first/);
+    assert.equal(await readFile(out, 'utf8'), 'mine');
+  });
+
   it('refuses nothing to embed, an empty line with its number, and floats for a terminal', async () => {
     assert.equal((await run(['embed', '--model', model])).code, 2);
     assert.equal((await run(['embed', '--model', model, '--format', 'f32', 'a'])).code, 2);

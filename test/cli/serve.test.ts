@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -12,6 +12,9 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
+import { projectRoot } from '../../base/paths.js';
+import { openEncoder } from '../../encoder/open-encoder.js';
+import { openEvaluation } from '../../evaluation/open-evaluation.js';
 import { call, post, send } from '../server/http-support.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
@@ -128,6 +131,44 @@ describe('sentence-jepa serve', () => {
       next: null,
     });
     await third.stop();
+  });
+
+  it('finds what evaluate says that the encoder finds, after a restart too', async () => {
+    const beir = path.join(projectRoot, 'examples/askubuntu-style');
+    const linesOf = async (file: string): Promise<string[]> =>
+      (await readFile(path.join(beir, file), 'utf8')).trim().split('\n');
+    const relevant = new Map<string, string[]>();
+    for (const line of (await linesOf('qrels/test.tsv')).slice(1)) {
+      const [query, document] = line.split('\t');
+      if (query !== document) relevant.set(query, [...(relevant.get(query) ?? []), document]);
+    }
+    const queries = (await linesOf('queries.jsonl')).map(
+      (line) => JSON.parse(line) as Record<string, string>,
+    );
+    const encoder = await openEncoder(model, { threads: 1 });
+    const { metrics } = await (await openEvaluation(`beir:${beir}`)).run(encoder);
+    await encoder.close();
+
+    const dataDir = path.join(folder, 'recall');
+    for (const isFirst of [true, false]) {
+      const server = await start(dataDir);
+      if (isFirst)
+        await post(`${server.url}/documents`, await readFile(path.join(beir, 'corpus.jsonl')), {
+          'Content-Type': 'application/x-ndjson',
+        });
+      const recalls = await Promise.all(
+        queries.map(async ({ _id, text }) => {
+          const { hits } = (await post(`${server.url}/search`, { query: text, k: 11 })).body;
+          const ids = hits.map(({ id }: { id: string }) => id).filter((id: string) => id !== _id);
+          const wanted = relevant.get(_id)!;
+          return wanted.filter((id) => ids.slice(0, 10).includes(id)).length / wanted.length;
+        }),
+      );
+      const recall = recalls.reduce((sum, x) => sum + x, 0) / queries.length;
+      assert.ok(recall > 0.01);
+      assert.ok(Math.abs(recall - metrics['recall@10']) < 0.002, `${recall}, not ${metrics['recall@10']}`);
+      await server.stop();
+    }
   });
 
   it('has every acknowledged document after kill -9 in the middle of a stream', async () => {

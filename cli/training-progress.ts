@@ -18,6 +18,8 @@ export class TrainingProgress {
   private recent: StepEntry[] = [];
   private metric = '';
   private lastLine = 0;
+  /** Steps so far. */
+  private made = 0;
 
   start(run: RunStart): void {
     this.run = run;
@@ -30,6 +32,7 @@ export class TrainingProgress {
   }
 
   step(entry: StepEntry): void {
+    this.made = entry.step;
     this.recent = [...this.recent, entry].slice(-WINDOW);
     const text = this.describe(entry);
     if (this.terminal) this.draw(entry.step, text);
@@ -40,7 +43,7 @@ export class TrainingProgress {
   }
 
   evaluating(spec: string, done: number, total: number): void {
-    if (this.terminal) this.bar?.update({ text: `evaluating ${spec}: ${Math.floor((100 * done) / total)}%` });
+    if (this.terminal) this.draw(this.made, `evaluating ${spec}: ${Math.floor((100 * done) / total)}%`);
   }
 
   evaluation({ step, results }: EvaluationEntry): void {

@@ -1,7 +1,7 @@
 import { Presets, SingleBar } from 'cli-progress';
 
 import type { EvaluationEntry, RunStart, StepEntry } from '../trainer/run-log.js';
-import { sentencesPerSecond } from '../trainer/throughput.js';
+import { secondsOf, sentencesPerSecond } from '../trainer/throughput.js';
 
 /** How often a log without a terminal gets a line. */
 const LINE_SECONDS = 30;
@@ -83,18 +83,25 @@ export class TrainingProgress {
   }
 
   private draw(step: number, text: string): void {
+    const payload = { text, left: this.left(step) };
     if (!this.bar) {
       this.bar = new SingleBar(
         {
-          format: '{bar} {value}/{total} | {eta_formatted} left | {text}',
+          format: '{bar} {value}/{total} | {left}{text}',
           stream: process.stderr,
           hideCursor: true,
           barsize: 20,
-          etaBuffer: WINDOW,
         },
         Presets.shades_classic,
       );
-      this.bar.start(this.run!.steps, step, { text });
-    } else this.bar.update(step, { text });
+      this.bar.start(this.run!.steps, step, payload);
+    } else this.bar.update(step, payload);
+  }
+
+  /** Of the steps alone, by the recent ones: cli-progress would count evaluations in. */
+  private left(step: number): string {
+    if (this.recent.length === 0) return '';
+    const seconds = ((this.run!.steps - step) * secondsOf(this.recent)) / this.recent.length;
+    return seconds < 90 ? `${Math.ceil(seconds)} s left | ` : `${Math.ceil(seconds / 60)} min left | `;
   }
 }

@@ -17,7 +17,7 @@ RUN mkdir -p /cache /data && \
     else npm uninstall --no-save --omit=dev --ignore-scripts @tensorflow/tfjs-node; fi
 # What ONNX Runtime brings for other platforms and for browsers, and what better-sqlite3 was compiled from.
 RUN find node_modules/onnxruntime-node/bin -mindepth 3 -maxdepth 3 -not -path "*/linux/$(node -p process.arch)" -exec rm -r {} + && \
-    rm -r node_modules/onnxruntime-web/dist node_modules/better-sqlite3/deps node_modules/better-sqlite3/src
+    rm -rf node_modules/onnxruntime-web/dist node_modules/better-sqlite3*/deps node_modules/better-sqlite3*/src
 
 FROM node:${NODE}-bookworm-slim
 ARG SENTENCE_JEPA_SKIP_TENSORFLOW

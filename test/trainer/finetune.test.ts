@@ -195,6 +195,12 @@ describe('a fine-tuning', () => {
   });
 });
 
+interface Running extends ChildProcess {
+  closed: Promise<[code: number | null, signal: string | null]>;
+  /** On both streams. */
+  said(): string;
+}
+
 describe('a fine-tuning that is cut off', () => {
   // Slow enough to be caught in the middle, quick enough for a test.
   const settings = [
@@ -205,16 +211,18 @@ describe('a fine-tuning that is cut off', () => {
     'learningRate=1e-3',
   ];
   const args = (out: string): string[] => [
-    ...['finetune', '--data', titles, '--model', base, '--out', out, '--max-steps', '40', '--threads', '1'],
+    ...['finetune', '--data', titles, '--model', base, '--out', out, '--max-steps', '60', '--threads', '1'],
     ...['--eval', `beir:${BEIR}`, '--set', ...settings],
   ];
-  const start = (out: string, ...more: string[]): ChildProcess & { said(): string } => {
+  const start = (out: string, ...more: string[]): Running => {
     const child = spawn(process.execPath, [CLI, ...args(out), ...more], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let text = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += String(chunk)));
-    return Object.assign(child, { said: () => text });
+    // Asked for at once: a process that has ended says so only once.
+    const closed = once(child, 'close') as Promise<[number | null, string | null]>;
+    return Object.assign(child, { closed, said: () => text });
   };
   const logOf = (out: string): { type: string; step: number; loss: number; results: unknown }[] => {
     const file = path.join(runFolderOf(out), 'log.jsonl');
@@ -222,7 +230,7 @@ describe('a fine-tuning that is cut off', () => {
     const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1);
     return lines.map((line) => JSON.parse(line) as never);
   };
-  const untilStep = async (out: string, child: ChildProcess, step: number): Promise<void> => {
+  const untilStep = async (out: string, child: Running, step: number): Promise<void> => {
     while (!logOf(out).some((entry) => entry.type === 'step' && entry.step >= step)) {
       assert.equal(child.exitCode, null, 'it ended before it was cut off');
       await setTimeout(5);
@@ -243,7 +251,7 @@ describe('a fine-tuning that is cut off', () => {
   before(async () => {
     unbroken = newOut();
     const child = start(unbroken);
-    assert.deepEqual(await once(child, 'close'), [0, null], child.said());
+    assert.deepEqual(await child.closed, [0, null], child.said());
   });
 
   it('by kill -9 goes on with the same losses as the unbroken run, and makes the same model', async () => {
@@ -252,11 +260,11 @@ describe('a fine-tuning that is cut off', () => {
       const child = start(out, ...(step > 8 ? ['--resume'] : []));
       await untilStep(out, child, step);
       child.kill('SIGKILL');
-      await once(child, 'close');
+      await child.closed;
       assert.equal(existsSync(out), false);
     }
     const child = start(out, '--resume');
-    assert.deepEqual(await once(child, 'close'), [0, null], child.said());
+    assert.deepEqual(await child.closed, [0, null], child.said());
     assert.deepEqual(story(out), story(unbroken));
     const [made, expected] = [out, unbroken].map((dir) => readFileSync(path.join(dir, 'model.safetensors')));
     assert.ok(made.equals(expected));
@@ -267,11 +275,11 @@ describe('a fine-tuning that is cut off', () => {
     const child = start(out);
     await untilStep(out, child, 8);
     child.kill('SIGINT');
-    const [code] = (await once(child, 'close')) as [number];
+    const [code] = await child.closed;
     assert.equal(code, 1);
-    assert.match(child.said(), /stopped after step \d+ of 40; go on with the same command and --resume/);
+    assert.match(child.said(), /stopped after step \d+ of 60; go on with the same command and --resume/);
     const resumed = start(out, '--resume');
-    assert.deepEqual(await once(resumed, 'close'), [0, null], resumed.said());
+    assert.deepEqual(await resumed.closed, [0, null], resumed.said());
     assert.deepEqual(story(out), story(unbroken));
   });
 
@@ -280,13 +288,13 @@ describe('a fine-tuning that is cut off', () => {
     const child = start(out);
     await untilStep(out, child, 6);
     child.kill('SIGKILL');
-    await once(child, 'close');
+    await child.closed;
 
     const anew = start(out);
-    assert.deepEqual(await once(anew, 'close'), [1, null]);
+    assert.deepEqual(await anew.closed, [1, null]);
     assert.match(anew.said(), /an unfinished run is there; go on with it by --resume/);
     const other = start(out, '--resume', '--seed', '5');
-    assert.deepEqual(await once(other, 'close'), [1, null]);
+    assert.deepEqual(await other.closed, [1, null]);
     assert.match(other.said(), /the run was started with recipe\.seed 1, and now has 5/);
   });
 
@@ -295,12 +303,12 @@ describe('a fine-tuning that is cut off', () => {
     const child = start(out);
     await untilStep(out, child, 6);
     child.kill('SIGKILL');
-    await once(child, 'close');
+    await child.closed;
     const state = (await readdir(runFolderOf(out))).find((name) => name.startsWith('state-'))!;
     const file = path.join(runFolderOf(out), state);
     await writeFile(file, readFileSync(file).subarray(0, 1000));
     const resumed = start(out, '--resume');
-    assert.deepEqual(await once(resumed, 'close'), [1, null]);
+    assert.deepEqual(await resumed.closed, [1, null]);
     assert.match(resumed.said(), /expected SHA-256/);
   });
 });

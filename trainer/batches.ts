@@ -3,7 +3,7 @@ import type { Tokenizer } from '../encoder/tokenizer.js';
 import type { Example } from './data.js';
 import { pack } from './packing.js';
 import type { Recipe } from './recipe.js';
-import type { PackedBatch } from './types.js';
+import type { PackedBatch, View } from './types.js';
 import { makeView } from './views.js';
 
 /** Tells the random numbers of the order from those of the views and of dropout. */
@@ -23,11 +23,12 @@ export interface TrainingBatch {
  * The batches of a run. The batch of a step is a function of the examples, the recipe and the step, and of
  * nothing that went before: a run that was cut off goes on as if it had not been.
  *
- * An epoch is a shuffle of all examples; what is left at its end and is no whole batch waits for the next one.
+ * An epoch is a shuffle of all examples; what is left at its end and fills no batch is left out of it.
  */
 export class Batches {
   readonly stepsPerEpoch: number;
   private readonly order: Uint32Array;
+  private readonly views: View[];
   private epoch = -1;
 
   /** @param tokenizer cuts off at the recipe's maxTokens */
@@ -38,16 +39,17 @@ export class Batches {
   ) {
     this.stepsPerEpoch = Math.floor(examples.length / recipe.batch);
     this.order = new Uint32Array(examples.length);
+    this.views = recipe.views.map((name) => makeView(name, recipe));
   }
 
   /** @param step from 1 */
   at(step: number): TrainingBatch {
-    const { batch, seed, views, minCropWords } = this.recipe;
+    const { batch, seed } = this.recipe;
     const epoch = Math.floor((step - 1) / this.stepsPerEpoch);
     const start = ((step - 1) % this.stepsPerEpoch) * batch;
     if (epoch !== this.epoch) this.shuffle(epoch);
     const random = new Random(seed, VIEWS, step);
-    const [first, second] = views.map((name) => makeView(name, { minCropWords }));
+    const [first, second] = this.views;
     const sequences: [Int32Array[], Int32Array[]] = [[], []];
     for (const index of this.order.subarray(start, start + batch)) {
       const example = this.examples[index];

@@ -23,6 +23,7 @@ import { LogFile, readRun } from './log-file.js';
 import { modelCard } from './model-card.js';
 import { presetNamed } from './presets.js';
 import { trainingReport } from './report.js';
+import { beforeAndAfter } from './report/verdict.js';
 import type { EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
 import { withSettings } from './settings.js';
 import { TensorBoard } from './tensorboard.js';
@@ -236,15 +237,13 @@ async function startingPoint(
 }
 
 /** sentence-jepa.json: enough to make it again. */
-function provenanceOf({ start, evaluations, end }: Run): Record<string, unknown> {
-  const { version, time, preset, recipe, steps, data, base, environment } = start;
-  const bestStep = end?.bestStep;
-  const at = (wanted?: number): unknown => evaluations.find(({ step }) => step === wanted)?.results;
+function provenanceOf(run: Run): Record<string, unknown> {
+  const { version, time, preset, recipe, steps, data, base, environment } = run.start;
+  const bestStep = run.end?.bestStep;
   return {
     format: 1,
     ...{ version, time, preset, recipe, steps, bestStep, data, base, environment },
-    before: at(0),
-    after: at(bestStep),
+    ...beforeAndAfter(run),
   };
 }
 

@@ -12,6 +12,16 @@ export interface Comparison {
   columns: { label: string; step: number; result: EvaluationResult }[];
 }
 
+/** The results before training, and those of the weights that were exported; nothing for what was not evaluated. */
+export function beforeAndAfter({
+  evaluations,
+  end,
+}: Run): Record<'before' | 'after', EvaluationResult[] | undefined> {
+  const at = (wanted?: number): EvaluationResult[] | undefined =>
+    evaluations.find(({ step }) => step === wanted)?.results;
+  return { before: at(0), after: at(end?.bestStep) };
+}
+
 /** Every evaluation of the run, in the order in which they were given. */
 export function comparisons({ evaluations, end }: Run): Comparison[] {
   const last = evaluations.at(-1);

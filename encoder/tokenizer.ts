@@ -25,11 +25,19 @@ export interface SpecialIds {
   mask: number;
 }
 
+/** What BERT's vocabulary has beside text, in the order of its ids. */
+export const SPECIAL_TOKENS: readonly string[] = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'];
+
+/** A word of more characters than these is [UNK] for BERT, however it could be spelled. */
+export const LONGEST_WORD = 100;
+
 /** The part of @huggingface/tokenizers that is used; its own types are lost behind the package's. */
 interface Inner {
   encode(text: string): { ids: number[]; tokens: string[] };
+  tokenize(text: string): string[];
   token_to_id(token: string): number | undefined;
   get_vocab(withAdded: boolean): Map<string, number>;
+  get_added_tokens_decoder(): Map<number, { content: string }>;
 }
 
 /** Text to token ids, by @xenova/transformers. Pure: no text changes what comes after it. */
@@ -38,6 +46,9 @@ export class Tokenizer {
   /** One more than the largest id. */
   readonly vocabSize: number;
   private readonly inner: Inner;
+  /** The same up to the words, which it gives as they are. */
+  private readonly splitter: Inner;
+  private readonly addedTokens: Set<string>;
   private readonly specialIds: Set<number>;
 
   /**
@@ -72,6 +83,11 @@ export class Tokenizer {
     const { pad_token: pad, unk_token: unknown, mask_token: mask } = tokenizer;
     this.special = { cls, sep, pad: Math.max(0, idOf(pad)), unknown: idOf(unknown), mask: idOf(mask) };
     this.specialIds = new Set([...Object.values(this.special), ...tokenizer.all_special_ids]);
+    const asTheyAre = { model: (words: string[]) => words, post_processor: null };
+    this.splitter = Object.assign(Object.create(this.inner) as Inner, asTheyAre);
+    this.addedTokens = new Set(
+      [...this.inner.get_added_tokens_decoder().values()].map(({ content }) => content),
+    );
     let largest = 0;
     for (const id of this.inner.get_vocab(true).values()) largest = Math.max(largest, id);
     this.vocabSize = largest + 1;
@@ -94,6 +110,11 @@ export class Tokenizer {
   /** How many tokens a text has, special ones included, before truncation. */
   count(text: string): number {
     return this.inner.encode(this.prepare(text)).ids.length;
+  }
+
+  /** What the tokenizer looks up in its vocabulary, normalized and split; without [SEP] and the like. */
+  words(text: string): string[] {
+    return this.splitter.tokenize(this.prepare(text)).filter((word) => !this.addedTokens.has(word));
   }
 
   /** All ids, or those of a beginning of the text that fills maxTokens: a long text is mostly cut off. */
@@ -141,8 +162,7 @@ export function wordPieceFiles(
   source = 'vocab.txt',
 ): TokenizerFiles {
   const ids = new Map(vocabulary.map((token, id) => [token, id]));
-  const special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'];
-  for (const token of special)
+  for (const token of SPECIAL_TOKENS)
     if (!ids.has(token))
       throw new UserError('unsupported-model', `${source}: expected the token ${token}, found none`);
   const place = (id: string, type: number): object => ({ SpecialToken: { id, type_id: type } });
@@ -151,7 +171,7 @@ export function wordPieceFiles(
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: special.map((content) => ({
+    added_tokens: SPECIAL_TOKENS.map((content) => ({
       id: ids.get(content),
       content,
       single_word: false,
@@ -185,7 +205,7 @@ export function wordPieceFiles(
       type: 'WordPiece',
       unk_token: '[UNK]',
       continuing_subword_prefix: '##',
-      max_input_chars_per_word: 100,
+      max_input_chars_per_word: LONGEST_WORD,
       vocab: Object.fromEntries(ids),
     },
   };
@@ -202,4 +222,33 @@ export function wordPieceFiles(
     mask_token: '[MASK]',
   };
   return { tokenizerJson: JSON.stringify(tokenizerJson), tokenizerConfig };
+}
+
+/**
+ * The tokenizer files of a folder without tokenizer.json: the same text gives the same bytes.
+ *
+ * @param vocabText vocab.txt, a token a line in the order of their ids
+ * @param tokenizerConfig tokenizer_config.json; of it, do_lower_case decides ids
+ * @throws UserError as {@link wordPieceFiles}
+ */
+export function filesOfVocabulary(
+  vocabText: string,
+  tokenizerConfig: Record<string, unknown>,
+  maxTokens: number,
+  source?: string,
+): TokenizerFiles {
+  const vocabulary = vocabText.replace(/\r?\n$/, '').split(/\r?\n/);
+  const lowerCase = tokenizerConfig.do_lower_case !== false;
+  const files = wordPieceFiles(vocabulary, { lowerCase, maxTokens }, source);
+  return { ...files, tokenizerConfig: { ...files.tokenizerConfig, ...tokenizerConfig } };
+}
+
+/** vocab.txt of a WordPiece tokenizer; nothing for another kind. */
+export function vocabTextOf({ tokenizerJson }: TokenizerFiles): string | undefined {
+  const { model } = JSON.parse(tokenizerJson) as {
+    model?: { type?: string; vocab?: Record<string, number> };
+  };
+  if (!model?.vocab || (model.type ?? 'WordPiece') !== 'WordPiece') return undefined;
+  const tokens = Object.entries(model.vocab).sort(([, a], [, b]) => a - b);
+  return tokens.map(([token]) => `${token}\n`).join('');
 }

@@ -89,6 +89,16 @@ describe('a WordPiece tokenizer', () => {
     assert.deepEqual(special, [true, true, false, true]);
   });
 
+  it('gives the words that it looks up: normalized, split, without special tokens', () => {
+    assert.deepEqual(tokenizer.words("Bóot\tan ΩMEGA-disk, don't! [SEP] 漢字"), [
+      ...['boot', 'an', 'ωmega', '-', 'disk', ',', 'don', "'", 't', '!', '漢', '字'],
+    ]);
+    assert.deepEqual(tokenizer.words(' \n '), []);
+    const text = 'Booting USBs: quit the déSKTOP';
+    const pieces = tokensOf(text).slice(1, -1).join(' ').replaceAll(' ##', '');
+    assert.equal(tokenizer.words(text).join(' '), pieces);
+  });
+
   it('does not depend on what it saw before', () => {
     const once = tokenizer.encode('install the driver');
     for (let i = 0; i < 100; i++) tokenizer.encode(`word ${i}`);

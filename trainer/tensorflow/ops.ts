@@ -83,6 +83,32 @@ export class Ops {
     return this.run('Softmax', [x], this.type);
   }
 
+  /**
+   * Of each row of logits [n, classes] and its label [n]: cross entropy of the softmax, in nats [n], and its
+   * gradient, softmax minus one-hot [n, classes].
+   */
+  softmaxCrossEntropy(logits: Tensor, labels: Tensor): { losses: Tensor; slope: Tensor } {
+    const [losses, slope] = this.backend.executeMultipleOutputs(
+      'SparseSoftmaxCrossEntropyWithLogits',
+      [this.type, this.dataType('Tlabels', INT32)],
+      [logits, labels],
+      2,
+    );
+    return { losses, slope };
+  }
+
+  /** x [n, d], with rows [k, d] added to those at `indices` [k]. */
+  addRows(x: Tensor, indices: Tensor, rows: Tensor): Tensor {
+    return this.tidy(() =>
+      this.run(
+        'TensorScatterAdd',
+        [x, indices.reshape([indices.size, 1]), rows],
+        this.type,
+        this.dataType('Tindices', INT32),
+      ),
+    );
+  }
+
   /** Half the sum of squares, a scalar. */
   halfSquares(x: Tensor): Tensor {
     return this.run('L2Loss', [x], this.type);

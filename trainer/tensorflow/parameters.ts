@@ -13,9 +13,12 @@ const EPSILON = 1e-8;
  */
 const LEAST_DECAY = 5e-6;
 
-/** Gradients by parameter. Those of an embedding matrix are rows: most of it was not looked at. */
+/**
+ * Gradients by parameter, each name in one of the maps: what is added to rows or has rows added makes a whole.
+ */
 export class Gradients {
   readonly whole = new Map<string, Tensor>();
+  /** Of embedding matrices most of which was not looked at. */
   readonly rows = new Map<string, { indices: Int32Array; rows: Tensor }>();
 
   constructor(private readonly ops: Ops) {}
@@ -26,11 +29,13 @@ export class Gradients {
     const before = this.whole.get(name);
     this.whole.set(name, tf.keep(before ? tf.add(before, gradient) : gradient));
     before?.dispose();
+    this.merge(name);
   }
 
   /** @param indices the different rows that have a gradient, each once; once for a name */
   addRows(name: string, indices: Int32Array, rows: Tensor): void {
     this.rows.set(name, { indices, rows: this.ops.tf.keep(rows) });
+    this.merge(name);
   }
 
   /** Square root of the sum of all squares. */
@@ -59,6 +64,18 @@ export class Gradients {
     for (const { rows } of this.rows.values()) rows.dispose();
     this.whole.clear();
     this.rows.clear();
+  }
+
+  /** Rows and whole of a name become one: the norm and AdamW's squares are of the sum, not of its parts. */
+  private merge(name: string): void {
+    const whole = this.whole.get(name);
+    const part = this.rows.get(name);
+    if (!whole || !part) return;
+    const { tf } = this.ops;
+    const sum = this.ops.tidy(() => this.ops.addRows(whole, tf.tensor1d(part.indices, 'int32'), part.rows));
+    this.whole.set(name, tf.keep(sum));
+    this.rows.delete(name);
+    this.ops.free(whole, part.rows);
   }
 }
 

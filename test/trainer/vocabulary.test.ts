@@ -3,7 +3,13 @@ import { describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
 import { SPECIAL_TOKENS, Tokenizer, wordPieceFiles } from '../../encoder/tokenizer.js';
-import { countTokens, countWords, pruneVocabulary, trainVocabulary } from '../../trainer/vocabulary.js';
+import {
+  countTokens,
+  countWords,
+  pruneVocabulary,
+  trainVocabulary,
+  vocabularyOf,
+} from '../../trainer/vocabulary.js';
 
 const tokenizerOf = (vocabulary: readonly string[]): Tokenizer =>
   new Tokenizer(wordPieceFiles(vocabulary, { lowerCase: true, maxTokens: 512 }), 512);
@@ -12,6 +18,19 @@ const textsOf = (tokenizer: Tokenizer, text: string): string[] =>
     .tokens(text)
     .slice(1, -1)
     .map((token) => token.text);
+
+describe("a tokenizer's vocabulary", () => {
+  it('is in the order of the ids, numbers too', () => {
+    const vocabulary = [...SPECIAL_TOKENS, 'boot', '7', '##7', '10', '2'];
+    const files = wordPieceFiles(vocabulary, { lowerCase: true, maxTokens: 16 });
+    assert.deepEqual(vocabularyOf(files), vocabulary);
+  });
+
+  it('is none when it is not WordPiece', () => {
+    const tokenizerJson = JSON.stringify({ model: { type: 'BPE', vocab: { a: 0 }, merges: [] } });
+    assert.equal(vocabularyOf({ tokenizerJson, tokenizerConfig: {} }), undefined);
+  });
+});
 
 describe('a pruned vocabulary', () => {
   // As in BERT's: special tokens are not all in front, [unused] lies between them.

@@ -1,10 +1,18 @@
+import type { OnNote } from '../encoder/compact.js';
 import { findModel, type GotModel } from '../encoder/get-model.js';
 import type { FetchProgress } from '../encoder/hub.js';
 import { progressBar } from './progress.js';
 
-/** A model folder for a folder or a name; fetched, with a bar for each file, when it is not on this machine. */
-export async function findModelWithProgress(model: string): Promise<GotModel> {
-  return withFetchBars((onProgress) => findModel(model, { onProgress }));
+/**
+ * A model folder for a folder or a name; fetched, with a bar for each file, when it is not on this machine.
+ *
+ * @param say takes a line for the person who waits
+ */
+export async function findModelWithProgress(
+  model: string,
+  say: OnNote = (line) => console.error(line),
+): Promise<GotModel> {
+  return withFetchBars((onProgress) => findModel(model, { onProgress, onNote: say }));
 }
 
 export async function withFetchBars<T>(fetch: (onProgress: FetchProgress) => Promise<T>): Promise<T> {

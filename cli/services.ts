@@ -26,12 +26,12 @@ export async function openServices(
 ): Promise<Services> {
   const { precision = 'fp32', workers, threads, dataDir, reembed } = config;
   const model = config.model ?? DEFAULT_MODEL;
-  const isHere = await resolveModel(model).then(
+  const isHere = await resolveModel(model, say).then(
     () => true,
     () => false,
   );
   if (!isHere && canFetch(model)) say(`${model} is not on this machine yet: fetching it`);
-  const { dir, source } = await findModelWithProgress(model);
+  const { dir, source } = await findModelWithProgress(model, say);
   if (source) say(`fetched ${model} from ${source} into ${dir}`);
   say(`loading ${model}`);
   const inference = await startInference({ model, precision, workers, threads });

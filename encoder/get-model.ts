@@ -2,6 +2,7 @@ import path from 'node:path';
 
 import { messageOf, UserError } from '../base/errors.js';
 import { exists, sha256File, writeFolderAtomic } from '../base/files.js';
+import type { OnNote } from './compact.js';
 import { fetchFromHub, type FetchOptions } from './hub.js';
 import { WEIGHTS_FILE } from './model-files.js';
 import { loadTokenizer, loadWeights, openModelFolder } from './model-folder.js';
@@ -69,12 +70,15 @@ export async function getModel(name: string, options: FetchOptions = {}): Promis
 /**
  * Finds a model on this machine, or fetches it.
  *
- * @param model a folder, or a name as getModel takes it
- * @throws UserError `not-found`; as getModel
+ * @param model a folder, or a name as resolveModel or getModel takes it
+ * @throws UserError as resolveModel and getModel
  */
-export async function findModel(model: string, options: FetchOptions = {}): Promise<GotModel> {
+export async function findModel(
+  model: string,
+  options: FetchOptions & { onNote?: OnNote } = {},
+): Promise<GotModel> {
   try {
-    return await resolveModel(model);
+    return await resolveModel(model, options.onNote);
   } catch (error) {
     if (canFetch(model)) return getModel(model, options);
     throw error;

@@ -3,10 +3,17 @@ import path from 'node:path';
 
 import { messageOf, UserError } from '../base/errors.js';
 import { exists, fileError, readJson, writeFileAtomic, writeFolderAtomic } from '../base/files.js';
+import { version } from '../base/paths.js';
 import { bertConfigJson, parseBertConfig, readBertWeights, type BertConfig } from './bert.js';
 import { bertGraph } from './onnx/bert-graph.js';
 import { writeSafetensors, type Tensor } from './safetensors.js';
-import { specialTokens, Tokenizer, wordPieceFiles, type TokenizerFiles } from './tokenizer.js';
+import {
+  filesOfVocabulary,
+  specialTokens,
+  Tokenizer,
+  vocabTextOf,
+  type TokenizerFiles,
+} from './tokenizer.js';
 
 /** How the hidden states of a text's tokens become one vector. */
 export type Pooling = 'mean' | 'cls';
@@ -23,29 +30,37 @@ export interface EncoderSettings {
   lowerCase: boolean;
 }
 
-/** A model folder on disk, its small files read and checked. */
-export interface ModelFolder extends EncoderSettings {
-  dir: string;
-  /** What a person calls it. */
-  name: string;
+/** What a folder's small files say. */
+export interface FolderSettings extends EncoderSettings {
   tokenizer: TokenizerFiles;
   /** What the folder doesn't say and was assumed, a sentence each. */
   notes: string[];
+}
+
+/** A model folder on disk, its small files read and checked. */
+export interface ModelFolder extends FolderSettings {
+  dir: string;
+  /** What a person calls it. */
+  name: string;
   /** model.safetensors, when it is there. */
   weightsFile?: string;
   /** The graphs that are there. */
   graphs: { fp32?: string; quantized?: string };
 }
 
-/** What a model folder is written from. */
-export interface ModelContent extends EncoderSettings {
-  /** Under the names of bertTensors. */
-  weights: ReadonlyMap<string, Tensor>;
-  tokenizer: TokenizerFiles;
+/** Where an encoder comes from. */
+export interface Origin {
   /** README.md, the model card. */
   card: string;
   /** sentence-jepa.json: recipe, seeds, data digests, metrics, versions. */
   provenance: Record<string, unknown>;
+}
+
+/** What a model folder is written from. */
+export interface ModelContent extends EncoderSettings, Origin {
+  /** Under the names of bertTensors. */
+  weights: ReadonlyMap<string, Tensor>;
+  tokenizer: TokenizerFiles;
 }
 
 type Json = Record<string, unknown>;
@@ -59,6 +74,26 @@ type Json = Record<string, unknown>;
 export async function openModelFolder(dir: string, name?: string): Promise<ModelFolder> {
   const at = (...parts: string[]): string => path.join(dir, ...parts);
   if (!(await exists(dir))) throw new UserError('not-found', `${dir}: no such model folder`);
+  const settings = await readSettings(dir);
+  const graphs: ModelFolder['graphs'] = {};
+  if (await exists(at('onnx', 'model.onnx'))) graphs.fp32 = at('onnx', 'model.onnx');
+  if (await exists(at('onnx', 'model_quantized.onnx'))) graphs.quantized = at('onnx', 'model_quantized.onnx');
+  const weightsFile = (await exists(at('model.safetensors'))) ? at('model.safetensors') : undefined;
+  if (!weightsFile && !graphs.fp32 && !graphs.quantized)
+    throw new UserError(
+      'unsupported-model',
+      `${dir}: expected model.safetensors or onnx/model.onnx, found neither`,
+    );
+  return { dir, name: name ?? path.basename(path.resolve(dir)), ...settings, weightsFile, graphs };
+}
+
+/**
+ * Reads a folder's small files: all that it says beside the weights.
+ *
+ * @throws UserError as {@link openModelFolder}
+ */
+export async function readSettings(dir: string): Promise<FolderSettings> {
+  const at = (...parts: string[]): string => path.join(dir, ...parts);
   const config = parseBertConfig(await readJson<Json>(at('config.json')), at('config.json'));
   const tokenizer = await readTokenizerFiles(dir, config);
   const sentence = await readJsonIfThere(at('sentence_bert_config.json'));
@@ -71,27 +106,25 @@ export async function openModelFolder(dir: string, name?: string): Promise<Model
       `${at('config_sentence_transformers.json')}: default_prompt_name: expected null (a prompt before every text is not supported), found ${JSON.stringify(prompt)}`,
     );
 
-  const graphs: ModelFolder['graphs'] = {};
-  if (await exists(at('onnx', 'model.onnx'))) graphs.fp32 = at('onnx', 'model.onnx');
-  if (await exists(at('onnx', 'model_quantized.onnx'))) graphs.quantized = at('onnx', 'model_quantized.onnx');
-  const weightsFile = (await exists(at('model.safetensors'))) ? at('model.safetensors') : undefined;
-  if (!weightsFile && !graphs.fp32 && !graphs.quantized)
-    throw new UserError(
-      'unsupported-model',
-      `${dir}: expected model.safetensors or onnx/model.onnx, found neither`,
-    );
-
   return {
-    dir,
-    name: name ?? path.basename(path.resolve(dir)),
     config,
     ...(await readModules(dir, notes)),
     maxTokens: maxTokensOf(config, sentence, tokenizer, notes),
     lowerCase: sentence?.do_lower_case === true,
     tokenizer,
     notes,
-    weightsFile,
-    graphs,
+  };
+}
+
+/** The card and the provenance that a folder came with, or ones that say where it came from. */
+export async function readOrigin({ dir, name }: Pick<ModelFolder, 'dir' | 'name'>): Promise<Origin> {
+  const card = path.join(dir, 'README.md');
+  const provenance = path.join(dir, 'sentence-jepa.json');
+  return {
+    card: (await exists(card)) ? await readText(card) : `# ${name}\n`,
+    provenance: (await exists(provenance))
+      ? await readJson(provenance)
+      : { base: name, exportedBy: `sentence-jepa ${version}` },
   };
 }
 
@@ -129,43 +162,46 @@ export async function loadWeights(folder: ModelFolder): Promise<Map<string, Tens
 export async function writeModelFolder(out: string, content: ModelContent): Promise<void> {
   if (await exists(out))
     throw new UserError('exists', `${out}: already there; name another folder or remove it first`);
-  const { config, weights, tokenizer, maxTokens } = content;
+  const { config, weights, tokenizer } = content;
   await writeFolderAtomic(out, async (folder) => {
-    const write = (name: string, text: string | Iterable<Uint8Array>): Promise<void> =>
-      writeFileAtomic(path.join(folder, name), text);
-    const json = (name: string, value: unknown): Promise<void> =>
-      write(name, JSON.stringify(value, null, 2) + '\n');
-    await json('config.json', bertConfigJson(config));
-    await write('tokenizer.json', tokenizer.tokenizerJson);
-    // transformers.js truncates to model_max_length, sentence-transformers to max_seq_length.
-    await json('tokenizer_config.json', {
-      tokenizer_class: 'BertTokenizer',
-      ...specialTokens(tokenizer),
-      ...tokenizer.tokenizerConfig,
-      model_max_length: maxTokens,
-    });
-    const vocabulary = vocabularyOf(tokenizer);
-    if (vocabulary) await write('vocab.txt', vocabulary.join('\n') + '\n');
-    await json('special_tokens_map.json', specialTokens(tokenizer));
-    await json('modules.json', modulesJson(content.normalize));
-    await json('1_Pooling/config.json', poolingJson(content));
-    if (content.normalize) await json('2_Normalize/config.json', {});
-    await json('sentence_bert_config.json', {
-      max_seq_length: maxTokens,
-      do_lower_case: content.lowerCase,
-    });
-    await json('config_sentence_transformers.json', {
-      __version__: { sentence_transformers: '2.0.0' },
-      prompts: {},
-      default_prompt_name: null,
-      similarity_fn_name: 'cosine',
-    });
-    await writeSafetensors(path.join(folder, 'model.safetensors'), weights);
-    await write('onnx/model.onnx', bertGraph(config, weights, 'fp32'));
-    await write('onnx/model_quantized.onnx', bertGraph(config, weights, 'quantized'));
-    await write('README.md', content.card);
-    await json('sentence-jepa.json', content.provenance);
+    const at = (name: string): string => path.join(folder, name);
+    await writeSettings(folder, content);
+    await writeFileAtomic(at('tokenizer.json'), tokenizer.tokenizerJson);
+    await writeSafetensors(at('model.safetensors'), weights);
+    await writeFileAtomic(at('onnx/model.onnx'), bertGraph(config, weights, 'fp32'));
+    await writeFileAtomic(at('onnx/model_quantized.onnx'), bertGraph(config, weights, 'quantized'));
   });
+}
+
+/** Writes the files that readSettings and readOrigin read, into a folder that is being made. */
+export async function writeSettings(folder: string, content: ModelContent): Promise<void> {
+  const { config, tokenizer, maxTokens } = content;
+  const write = (name: string, text: string): Promise<void> => writeFileAtomic(path.join(folder, name), text);
+  const json = (name: string, value: unknown): Promise<void> =>
+    write(name, JSON.stringify(value, null, 2) + '\n');
+  await json('config.json', bertConfigJson(config));
+  // transformers.js truncates to model_max_length, sentence-transformers to max_seq_length.
+  await json('tokenizer_config.json', {
+    tokenizer_class: 'BertTokenizer',
+    ...specialTokens(tokenizer),
+    ...tokenizer.tokenizerConfig,
+    model_max_length: maxTokens,
+  });
+  const vocabText = vocabTextOf(tokenizer);
+  if (vocabText !== undefined) await write('vocab.txt', vocabText);
+  await json('special_tokens_map.json', specialTokens(tokenizer));
+  await json('modules.json', modulesJson(content.normalize));
+  await json('1_Pooling/config.json', poolingJson(content));
+  if (content.normalize) await json('2_Normalize/config.json', {});
+  await json('sentence_bert_config.json', { max_seq_length: maxTokens, do_lower_case: content.lowerCase });
+  await json('config_sentence_transformers.json', {
+    __version__: { sentence_transformers: '2.0.0' },
+    prompts: {},
+    default_prompt_name: null,
+    similarity_fn_name: 'cosine',
+  });
+  await write('README.md', content.card);
+  await json('sentence-jepa.json', content.provenance);
 }
 
 async function readJsonIfThere(file: string): Promise<Json | undefined> {
@@ -248,10 +284,7 @@ async function readTokenizerFiles(dir: string, config: BertConfig): Promise<Toke
   }
   if (!(await exists(vocabFile)))
     throw new UserError('unsupported-model', `${dir}: expected tokenizer.json or vocab.txt, found neither`);
-  const vocabulary = (await readText(vocabFile)).replace(/\r?\n$/, '').split(/\r?\n/);
-  const lowerCase = tokenizerConfig?.do_lower_case !== false;
-  const files = wordPieceFiles(vocabulary, { lowerCase, maxTokens: config.maxPositions }, vocabFile);
-  return { ...files, tokenizerConfig: { ...files.tokenizerConfig, ...tokenizerConfig } };
+  return filesOfVocabulary(await readText(vocabFile), tokenizerConfig ?? {}, config.maxPositions, vocabFile);
 }
 
 async function readText(file: string): Promise<string> {
@@ -260,17 +293,6 @@ async function readText(file: string): Promise<string> {
   } catch (error) {
     throw fileError(error, file, 'read');
   }
-}
-
-/** The WordPiece tokens in the order of their ids; nothing for another kind of tokenizer. */
-function vocabularyOf({ tokenizerJson }: TokenizerFiles): string[] | undefined {
-  const { model } = JSON.parse(tokenizerJson) as {
-    model?: { type?: string; vocab?: Record<string, number> };
-  };
-  if (!model?.vocab || (model.type ?? 'WordPiece') !== 'WordPiece') return undefined;
-  return Object.entries(model.vocab)
-    .sort(([, a], [, b]) => a - b)
-    .map(([token]) => token);
 }
 
 /** Spelled as sentence-transformers 2 wrote it; 6 still reads it. */

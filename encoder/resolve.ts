@@ -3,11 +3,14 @@ import path from 'node:path';
 
 import { UserError } from '../base/errors.js';
 import { exists } from '../base/files.js';
-import { cacheFolder } from '../base/paths.js';
+import { cacheFolder, projectRoot } from '../base/paths.js';
+import { isCompact, unpackCompact, type OnNote } from './compact.js';
 import type { Wheel } from './wheel.js';
 
-/** What `npm start` serves when no model is named. */
-export const DEFAULT_MODEL = 'all-MiniLM-L6-v2';
+/** The name of the encoder in the repository, which every command takes when no model is named. */
+export const DEFAULT_MODEL = 'default';
+
+const DEFAULT_FOLDER = path.join(projectRoot, 'models', DEFAULT_MODEL);
 
 interface KnownModel {
   /** ORGANIZATION/NAME on the hub. */
@@ -49,17 +52,24 @@ export function modelCacheFolder(name: string): string {
 }
 
 /**
- * Finds a model on this machine.
+ * Finds a model on this machine. A compact folder is unpacked into the cache folder the first time.
  *
- * @param model a folder, or the name of a model that was fetched before
- * @throws UserError `not-found`, saying how to get it
+ * @param model a folder, or a name: of a model that was fetched before, or `default`. `default` is always the
+ *   encoder in the repository, so that what is served without --model hangs on no folder that happens to have that
+ *   name; such a folder is ./default
+ * @param onNote told when there is something to wait for
+ * @returns a complete model folder, or anybody's, and what a person calls it
+ * @throws UserError `not-found`, saying how to get it; as unpackCompact
  */
-export async function resolveModel(model: string): Promise<{ dir: string; name: string }> {
-  const isFolder = await stat(model).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
-  if (isFolder) return { dir: model, name: path.basename(path.resolve(model)) };
+export async function resolveModel(model: string, onNote?: OnNote): Promise<{ dir: string; name: string }> {
+  if (model === DEFAULT_MODEL) {
+    if (await isFolder(DEFAULT_FOLDER)) return ordinary(DEFAULT_FOLDER, DEFAULT_MODEL, onNote);
+    throw new UserError(
+      'not-found',
+      `${DEFAULT_FOLDER}: expected the default encoder, found no such folder; name a model with --model DIR|NAME, such as ${Object.keys(KNOWN_MODELS)[0]}`,
+    );
+  }
+  if (await isFolder(model)) return ordinary(model, path.basename(path.resolve(model)), onNote);
   const dir = modelCacheFolder(model);
   if (isModelName(model) && (await exists(dir))) return { dir, name: model };
   throw new UserError(
@@ -68,4 +78,15 @@ export async function resolveModel(model: string): Promise<{ dir: string; name: 
       ? `${model}: no such model folder, and no model of that name on this machine; fetch it with: sentence-jepa model get ${model}`
       : `${model}: no such model folder`,
   );
+}
+
+async function isFolder(dir: string): Promise<boolean> {
+  return stat(dir).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+async function ordinary(dir: string, name: string, onNote?: OnNote): Promise<{ dir: string; name: string }> {
+  return { dir: (await isCompact(dir)) ? await unpackCompact(dir, onNote) : dir, name };
 }

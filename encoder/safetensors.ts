@@ -9,6 +9,12 @@ export interface Tensor {
   data: Float32Array;
 }
 
+/** The same, of 8-bit integers. */
+export interface IntegerTensor {
+  shape: number[];
+  data: Int8Array;
+}
+
 export interface TensorEntry {
   dtype: string;
   shape: number[];
@@ -43,7 +49,16 @@ export function countOf(shape: readonly number[]): number {
  * @throws UserError `not-found`; `corrupt`, naming file, tensor, expected and found
  */
 export async function readSafetensorsHeader(file: string): Promise<Map<string, TensorEntry>> {
-  return withFile(file, (handle) => header(file, handle));
+  return withFile(file, async (handle) => (await header(file, handle)).entries);
+}
+
+/**
+ * What a safetensors file says about itself.
+ *
+ * @throws UserError as {@link readSafetensorsHeader}
+ */
+export async function readSafetensorsMetadata(file: string): Promise<Record<string, unknown>> {
+  return withFile(file, async (handle) => (await header(file, handle)).metadata);
 }
 
 /**
@@ -56,26 +71,26 @@ export async function readSafetensors(
   file: string,
   wanted: (name: string) => boolean = () => true,
 ): Promise<Map<string, Tensor>> {
-  return withFile(file, async (handle) => {
-    const tensors = new Map<string, Tensor>();
-    for (const [name, entry] of await header(file, handle)) {
-      if (!wanted(name)) continue;
-      if (!FLOATS.includes(entry.dtype))
-        throw new UserError(
-          'unsupported-model',
-          `${file}: ${name}: expected dtype ${FLOATS.join(', ')}, found ${entry.dtype}`,
-        );
-      const bytes = await readBytes(file, handle, entry.begin, entry.end - entry.begin);
-      tensors.set(name, { shape: entry.shape, data: toFloat32(bytes, entry.dtype) });
-    }
-    return tensors;
-  });
+  return readTensors(file, wanted, FLOATS, toFloat32);
 }
 
-/** Writes fp32 tensors in the order of the map, atomically. */
+/**
+ * The 8-bit integer tensors (I8) of a safetensors file.
+ *
+ * @param wanted which names to read
+ * @throws UserError as {@link readSafetensors}
+ */
+export async function readIntegers(
+  file: string,
+  wanted: (name: string) => boolean,
+): Promise<Map<string, IntegerTensor>> {
+  return readTensors(file, wanted, ['I8'], ({ buffer }) => new Int8Array(buffer));
+}
+
+/** Writes fp32 and int8 tensors in the order of the map, atomically. */
 export async function writeSafetensors(
   file: string,
-  tensors: ReadonlyMap<string, Tensor>,
+  tensors: ReadonlyMap<string, Tensor | IntegerTensor>,
   metadata: Record<string, string> = { format: 'pt' },
 ): Promise<void> {
   const entries: Record<string, unknown> = { __metadata__: metadata };
@@ -85,7 +100,8 @@ export async function writeSafetensors(
       throw new Error(
         `${name}: shape ${shapeText(shape)} holds ${countOf(shape)} numbers, not ${data.length}`,
       );
-    entries[name] = { dtype: 'F32', shape, data_offsets: [at, at + data.byteLength] };
+    const dtype = data instanceof Int8Array ? 'I8' : 'F32';
+    entries[name] = { dtype, shape, data_offsets: [at, at + data.byteLength] };
     at += data.byteLength;
   }
   let json = JSON.stringify(entries);
@@ -123,7 +139,7 @@ async function readBytes(
   handle: FileHandle,
   position: number,
   length: number,
-): Promise<Uint8Array> {
+): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length;) {
     const { bytesRead } = await handle.read(bytes, done, length - done, position + done);
@@ -134,7 +150,32 @@ async function readBytes(
   return bytes;
 }
 
-async function header(file: string, handle: FileHandle): Promise<Map<string, TensorEntry>> {
+async function readTensors<Data>(
+  file: string,
+  wanted: (name: string) => boolean,
+  dtypes: string[],
+  convert: (bytes: Uint8Array<ArrayBuffer>, dtype: string) => Data,
+): Promise<Map<string, { shape: number[]; data: Data }>> {
+  return withFile(file, async (handle) => {
+    const tensors = new Map<string, { shape: number[]; data: Data }>();
+    for (const [name, entry] of (await header(file, handle)).entries) {
+      if (!wanted(name)) continue;
+      if (!dtypes.includes(entry.dtype))
+        throw new UserError(
+          'unsupported-model',
+          `${file}: ${name}: expected dtype ${dtypes.join(', ')}, found ${entry.dtype}`,
+        );
+      const bytes = await readBytes(file, handle, entry.begin, entry.end - entry.begin);
+      tensors.set(name, { shape: entry.shape, data: convert(bytes, entry.dtype) });
+    }
+    return tensors;
+  });
+}
+
+async function header(
+  file: string,
+  handle: FileHandle,
+): Promise<{ entries: Map<string, TensorEntry>; metadata: Record<string, unknown> }> {
   const { size } = await handle.stat();
   if (size < 8)
     throw new UserError('corrupt', `${file}: expected a safetensors file, found only ${size} bytes`);
@@ -153,8 +194,8 @@ async function header(file: string, handle: FileHandle): Promise<Map<string, Ten
   }
   const base = 8 + length;
   const entries = new Map<string, TensorEntry>();
-  for (const [name, { dtype, shape, data_offsets: offsets }] of Object.entries(json)) {
-    if (name === '__metadata__') continue;
+  const { __metadata__: metadata = {}, ...described } = json;
+  for (const [name, { dtype, shape, data_offsets: offsets }] of Object.entries(described)) {
     if (typeof dtype !== 'string' || !isSizes(shape) || !isSizes(offsets) || offsets.length !== 2)
       throw new UserError(
         'corrupt',
@@ -174,14 +215,14 @@ async function header(file: string, handle: FileHandle): Promise<Map<string, Ten
       );
     entries.set(name, { dtype, shape, begin: base + begin, end: base + end });
   }
-  return entries;
+  return { entries, metadata: metadata as Record<string, unknown> };
 }
 
 function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
 }
 
-function toFloat32(bytes: Uint8Array, dtype: string): Float32Array {
+function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: string): Float32Array {
   if (dtype === 'F32') return new Float32Array(bytes.buffer);
   const half = new Uint16Array(bytes.buffer);
   const result = new Float32Array(half.length);

@@ -1,15 +1,19 @@
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 
 import { Command } from 'commander';
 
 import { UserError } from '../../base/errors.js';
-import { exists, readJson } from '../../base/files.js';
-import { version } from '../../base/paths.js';
+import { writeCompactFolder } from '../../encoder/compact.js';
 import { fingerprintOf } from '../../encoder/fingerprint.js';
 import { getModel } from '../../encoder/get-model.js';
 import { findGraph } from '../../encoder/graph-file.js';
-import { loadTokenizer, loadWeights, openModelFolder, writeModelFolder } from '../../encoder/model-folder.js';
+import {
+  loadTokenizer,
+  loadWeights,
+  openModelFolder,
+  readOrigin,
+  writeModelFolder,
+} from '../../encoder/model-folder.js';
 import type { ModelFolder } from '../../encoder/model-folder.js';
 import { bertTensors } from '../../encoder/bert.js';
 import { countOf } from '../../encoder/safetensors.js';
@@ -107,35 +111,28 @@ function exportCommand(): Command {
     )
     .argument('<dir|name>', 'a model folder with model.safetensors, or the name of one that was fetched')
     .requiredOption('--out <dir>', 'a folder that does not exist yet')
+    .option('--compact', 'matrices in 8 bits and no graphs, small enough for a repository to keep')
     .addHelpText(
       'after',
       `
+This program takes a compact folder like any other, and makes a complete one of it in the cache folder on first use.
+Other runtimes need that one: export the compact folder once more. Only the rounding of its matrices is lost.
+
 Examples:
-  sentence-jepa model export all-MiniLM-L6-v2 --out ./minilm`,
+  sentence-jepa model export all-MiniLM-L6-v2 --out ./minilm
+  sentence-jepa model export ./my-encoder --out ./my-encoder-compact --compact`,
     )
-    .action(async (model: string, { out }: { out: string }) => {
+    .action(async (model: string, { out, compact }: { out: string; compact?: boolean }) => {
       const folder = await open(model);
-      const { card, provenance } = await origin(folder);
-      await writeModelFolder(out, { ...folder, weights: await loadWeights(folder), card, provenance });
+      const content = { ...folder, weights: await loadWeights(folder), ...(await readOrigin(folder)) };
+      await (compact ? writeCompactFolder : writeModelFolder)(out, content);
       console.log(path.resolve(out));
     });
 }
 
 async function open(model: string): Promise<ModelFolder> {
-  const { dir, name } = await resolveModel(model);
+  const { dir, name } = await resolveModel(model, (line) => console.error(line));
   return openModelFolder(dir, name);
-}
-
-/** The card and the provenance that the folder came with, or ones that say where it came from. */
-async function origin(folder: ModelFolder): Promise<{ card: string; provenance: Record<string, unknown> }> {
-  const card = path.join(folder.dir, 'README.md');
-  const provenance = path.join(folder.dir, 'sentence-jepa.json');
-  return {
-    card: (await exists(card)) ? await readFile(card, 'utf8') : `# ${folder.name}\n`,
-    provenance: (await exists(provenance))
-      ? await readJson(provenance)
-      : { base: folder.name, exportedBy: `sentence-jepa ${version}` },
-  };
 }
 
 async function describe(folder: ModelFolder): Promise<Record<string, unknown>> {

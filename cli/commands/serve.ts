@@ -7,6 +7,7 @@ import { pino, type Logger } from 'pino';
 import { UserError } from '../../base/errors.js';
 import { fileError } from '../../base/files.js';
 import type { Precision } from '../../encoder/onnx/bert-graph.js';
+import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { defaults, type ServerConfig } from '../../server/config.js';
 import { startServer } from '../../server/main.js';
 import type { Services } from '../../server/services.js';
@@ -42,7 +43,9 @@ export function serveCommand(): Command {
     option(flags, description, variable).argParser(integerFrom(1, most));
   return new Command('serve')
     .description('Serve an encoder and a searchable collection over HTTP.')
-    .addOption(option('--model <dir|name>', 'a model folder, or a name (default: all-MiniLM-L6-v2)', 'MODEL'))
+    .addOption(
+      option('--model <dir|name>', `a model folder, or a name (default: "${DEFAULT_MODEL}")`, 'MODEL'),
+    )
     .addOption(
       option(
         '--data-dir <dir>',

@@ -38,3 +38,11 @@ export function quantizeRows({ shape: [rows, columns], data }: Tensor): Quantize
   }
   return { values, scales };
 }
+
+/** The matrix that {@link quantizeRows} stands for, in 32-bit floats. */
+export function dequantizeRows({ values, scales }: Quantized): Float32Array {
+  const columns = values.length / scales.length;
+  const data = new Float32Array(values.length);
+  for (let i = 0; i < data.length; i++) data[i] = values[i] * scales[Math.floor(i / columns)];
+  return data;
+}

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -86,6 +86,32 @@ describe('sentence-jepa model', () => {
     const again = await run(['model', 'export', plain, '--out', out]);
     assert.equal(again.code, 1);
     assert.match(again.stderr, /exported: already there/);
+  });
+
+  it('export --compact writes a folder for a repository, which every command takes like any other', async () => {
+    const out = path.join(scratch, 'small');
+    const exported = await run(['model', 'export', model, '--out', out, '--compact']);
+    assert.equal(exported.code, 0, exported.stderr);
+    assert.equal(exported.stdout.trim(), out);
+    const files = await readdir(out);
+    assert.ok(files.includes('model.int8.safetensors') && !files.includes('onnx'));
+    const size = async (file: string): Promise<number> => (await stat(file)).size;
+    const exact = await size(path.join(model, 'model.safetensors'));
+    assert.ok((await size(path.join(out, 'model.int8.safetensors'))) < exact / 2);
+
+    const first = await run(['model', 'info', out, '--json']);
+    assert.match(first.stderr, /^unpacking .*small into .*compact-[0-9a-f]{64}, once\n$/);
+    assert.equal((JSON.parse(first.stdout) as { name: string }).name, 'small');
+    const verified = await run(['model', 'verify', out, '--json']);
+    assert.equal(verified.code, 0);
+    assert.equal(verified.stderr, '');
+    const complete = path.join(scratch, 'complete-again');
+    assert.equal((await run(['model', 'export', out, '--out', complete])).code, 0);
+    const [compact, ordinary] = await Promise.all(
+      [out, complete].map(async (dir) => (await run(['embed', '--model', dir, 'usb boot'])).stdout),
+    );
+    assert.match(compact, /^{"text":"usb boot","embedding":\[/);
+    assert.equal(compact, ordinary);
   });
 
   it('says how to get a model that is not here, and is not fooled by a name', async () => {

@@ -4,7 +4,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 
-import { readSafetensors, readSafetensorsHeader, writeSafetensors } from '../../encoder/safetensors.js';
+import {
+  readIntegers,
+  readSafetensors,
+  readSafetensorsHeader,
+  readSafetensorsMetadata,
+  writeSafetensors,
+  type IntegerTensor,
+  type Tensor,
+} from '../../encoder/safetensors.js';
 
 let folder: string;
 before(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'safetensors-'))));
@@ -57,6 +65,30 @@ describe('writing safetensors', () => {
     assert.deepEqual([...read.keys()], ['z', 'empty']);
     assert.deepEqual(read.get('z'), { shape: [5], data });
     assert.deepEqual(read.get('empty')!.shape, [0, 4]);
+  });
+
+  it('writes 8-bit integers beside floats, with what the file says about itself', async () => {
+    const file = path.join(folder, 'integers.safetensors');
+    const floats: Tensor = { shape: [1], data: Float32Array.of(0.5) };
+    const integers: IntegerTensor = { shape: [3, 1], data: Int8Array.of(127, -127, 0) };
+    const tensors = new Map<string, Tensor | IntegerTensor>([
+      ['f', floats],
+      ['i', integers],
+    ]);
+    await writeSafetensors(file, tensors, { format: 'pt', made: 'here' });
+    const bytes = await readFile(file);
+    assert.equal(bytes.subarray(bytes.length - 7).toString('hex'), '0000003f' + '7f8100');
+    assert.equal((await readSafetensorsHeader(file)).get('i')!.dtype, 'I8');
+    assert.deepEqual(await readIntegers(file, (name) => name === 'i'), new Map([['i', integers]]));
+    assert.deepEqual(await readSafetensors(file, (name) => name === 'f'), new Map([['f', floats]]));
+    assert.deepEqual(await readSafetensorsMetadata(file), { format: 'pt', made: 'here' });
+    await assert.rejects(
+      readIntegers(file, () => true),
+      {
+        kind: 'unsupported-model',
+        message: /f: expected dtype I8, found F32/,
+      },
+    );
   });
 
   it('leaves the old file when the new one fails, and nothing beside it', async () => {

@@ -1,0 +1,221 @@
+import { createHash } from 'node:crypto';
+import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+
+import { UserError } from '../base/errors.js';
+import { exists, sha256File, writeFolderAtomic } from '../base/files.js';
+import { cacheFolder } from '../base/paths.js';
+import { bertTensors, type BertConfig } from './bert.js';
+import { weightsDigest } from './fingerprint.js';
+import { SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
+import {
+  readOrigin,
+  readSettings,
+  writeModelFolder,
+  writeSettings,
+  type ModelContent,
+} from './model-folder.js';
+import { GRAPH_VERSION } from './onnx/bert-graph.js';
+import { dequantizeRows, quantizeRows } from './onnx/quantize.js';
+import {
+  readIntegers,
+  readSafetensors,
+  readSafetensorsHeader,
+  readSafetensorsMetadata,
+  shapeText,
+  writeSafetensors,
+  type IntegerTensor,
+  type Tensor,
+} from './safetensors.js';
+import { filesOfVocabulary, vocabTextOf, type TokenizerFiles } from './tokenizer.js';
+
+/** The weights of a compact folder, in place of model.safetensors. */
+const COMPACT_WEIGHTS = 'model.int8.safetensors';
+
+/** Changes when the same compact folder is unpacked into something else. */
+const UNPACKED_VERSION = 1;
+
+/** Takes a line for the person who waits. */
+export type OnNote = (line: string) => void;
+
+/** Whether a folder holds a model in the form in which a repository keeps it. */
+export async function isCompact(dir: string): Promise<boolean> {
+  return (await exists(path.join(dir, COMPACT_WEIGHTS))) && !(await exists(path.join(dir, WEIGHTS_FILE)));
+}
+
+/**
+ * Writes a model in about a sixth of a complete folder's size: matrices in 8 bits with a scale for each row (an
+ * output of a dense layer, a token of an embedding), no graphs, no tokenizer.json. What is left out is made again
+ * by {@link unpackCompact}; only the rounding of the matrices is lost.
+ *
+ * @throws UserError `exists` when `out` is there already; `unsupported-model` for a tokenizer that vocab.txt alone
+ *   doesn't give, naming what differs
+ */
+export async function writeCompactFolder(out: string, content: ModelContent): Promise<void> {
+  if (await exists(out))
+    throw new UserError('exists', `${out}: already there; name another folder or remove it first`);
+  const vocabText = derivableVocabulary(content);
+  const floats = new Map<string, Tensor>();
+  const integers = new Map<string, IntegerTensor>();
+  const unpacked = new Map<string, Tensor>();
+  for (const name of bertTensors(content.config).keys()) {
+    const tensor = content.weights.get(name);
+    if (!tensor) throw new Error(`${name}: no such tensor among the weights`);
+    const { shape } = tensor;
+    if (shape.length === 2) {
+      const { values, scales } = quantizeRows(tensor);
+      integers.set(name, { shape, data: values });
+      floats.set(scaleOf(name), { shape: [shape[0]], data: scales });
+      unpacked.set(name, { shape, data: dequantizeRows({ values, scales }) });
+    } else {
+      floats.set(name, tensor);
+      unpacked.set(name, tensor);
+    }
+  }
+  const metadata = {
+    format: 'pt',
+    weights: weightsDigest(content.config, unpacked),
+    vocabulary: sha256(vocabText),
+  };
+  await writeFolderAtomic(out, async (folder) => {
+    await writeSettings(folder, content);
+    // Floats first: they begin at a multiple of their size then.
+    const tensors = new Map<string, Tensor | IntegerTensor>([...floats, ...integers]);
+    await writeSafetensors(path.join(folder, COMPACT_WEIGHTS), tensors, metadata);
+  });
+}
+
+/**
+ * The complete model folder of a compact one, in the cache folder: written when it is asked for the first time,
+ * where it appears whole or not at all, and trusted from then on.
+ *
+ * @returns its path
+ * @throws UserError `corrupt`, naming file, expected and found; as openModelFolder
+ */
+export async function unpackCompact(dir: string, onNote?: OnNote): Promise<string> {
+  const folder = cacheFolder('models', `compact-${await digestOf(dir)}`);
+  if (await exists(folder)) return folder;
+  onNote?.(`unpacking ${dir} into ${folder}, once`);
+  const content = await readCompact(dir);
+  try {
+    await writeModelFolder(folder, content);
+  } catch (error) {
+    // Another process was as quick, and made the same.
+    if (!(error instanceof UserError && error.kind === 'exists')) throw error;
+  }
+  return folder;
+}
+
+/** SHA-256 over every file that the unpacked folder is made of. */
+async function digestOf(dir: string): Promise<string> {
+  const digests: unknown[] = [UNPACKED_VERSION, GRAPH_VERSION];
+  for (const name of [...SETTINGS_FILES, 'sentence-jepa.json', COMPACT_WEIGHTS]) {
+    const file = path.join(dir, name);
+    if (await exists(file)) digests.push([name, await sha256File(file)]);
+  }
+  return sha256(JSON.stringify(digests));
+}
+
+async function readCompact(dir: string): Promise<ModelContent> {
+  const file = path.join(dir, COMPACT_WEIGHTS);
+  const settings = await readSettings(dir);
+  const weights = await readCompactWeights(file, settings.config);
+  const stated = await readSafetensorsMetadata(file);
+  const check = (what: string, expected: unknown, found: string): void => {
+    if (found !== expected)
+      throw new UserError(
+        'corrupt',
+        `${what}: expected the SHA-256 ${String(expected)} that ${COMPACT_WEIGHTS} states, found ${found}; one of the two was changed`,
+      );
+  };
+  check(path.join(dir, 'vocab.txt'), stated.vocabulary, sha256(vocabTextOf(settings.tokenizer) ?? ''));
+  check(`${file}: weights`, stated.weights, weightsDigest(settings.config, weights));
+  return { ...settings, weights, ...(await readOrigin({ dir, name: path.basename(path.resolve(dir)) })) };
+}
+
+/** In fp32, in the order of bertTensors. */
+async function readCompactWeights(file: string, config: BertConfig): Promise<Map<string, Tensor>> {
+  const header = await readSafetensorsHeader(file);
+  const expect = (name: string, dtype: string, shape: number[]): void => {
+    const entry = header.get(name);
+    const found = entry ? `${entry.dtype} ${shapeText(entry.shape)}` : 'no such tensor';
+    const expected = `${dtype} ${shapeText(shape)}`;
+    if (found !== expected)
+      throw new UserError('corrupt', `${file}: ${name}: expected ${expected}, found ${found}`);
+  };
+  const shapes = bertTensors(config);
+  for (const [name, shape] of shapes)
+    if (shape.length === 2) {
+      expect(name, 'I8', shape);
+      expect(scaleOf(name), 'F32', [shape[0]]);
+    } else expect(name, 'F32', shape);
+  const isMatrix = (name: string): boolean => shapes.get(name)?.length === 2;
+  const integers = await readIntegers(file, isMatrix);
+  const floats = await readSafetensors(file, (name) => !isMatrix(name));
+  const weights = new Map<string, Tensor>();
+  for (const [name, shape] of shapes) {
+    const values = integers.get(name)?.data;
+    const data = values
+      ? dequantizeRows({ values, scales: floats.get(scaleOf(name))!.data })
+      : floats.get(name)!.data;
+    weights.set(name, { shape, data });
+  }
+  return weights;
+}
+
+function scaleOf(name: string): string {
+  return `${name}.scale`;
+}
+
+/** vocab.txt, when tokenizer.json says nothing else about a text's ids. */
+function derivableVocabulary({ tokenizer, config }: ModelContent): string {
+  const vocabText = vocabTextOf(tokenizer);
+  const refuse = (difference: string): UserError =>
+    new UserError(
+      'unsupported-model',
+      `a compact folder keeps vocab.txt alone, and this tokenizer is not what follows from it: tokenizer.json: ${difference}; export it without --compact`,
+    );
+  if (vocabText === undefined) throw refuse('model: expected WordPiece, found another kind');
+  const derived = filesOfVocabulary(vocabText, tokenizer.tokenizerConfig, config.maxPositions);
+  const difference = firstDifference('', decidesIds(derived), decidesIds(tokenizer));
+  if (difference !== undefined) throw refuse(difference);
+  return vocabText;
+}
+
+/** The parts of tokenizer.json that decide ids: not truncation and padding, which are the reader's own. */
+function decidesIds({ tokenizerJson }: TokenizerFiles): Record<string, unknown> {
+  const json = JSON.parse(tokenizerJson) as Record<string, unknown>;
+  const { normalizer, pre_tokenizer, post_processor, model } = json;
+  const added = (json.added_tokens ?? []) as { content: string }[];
+  return {
+    added_tokens: Object.fromEntries(added.map((token) => [token.content, token])),
+    normalizer,
+    pre_tokenizer,
+    post_processor,
+    model: { type: 'WordPiece', ...(model as object) },
+  };
+}
+
+/** "normalizer.lowercase: expected true, found false"; nothing when both are the same. */
+function firstDifference(at: string, expected: unknown, found: unknown): string | undefined {
+  if (isDeepStrictEqual(expected, found)) return undefined;
+  if (isObject(expected) && isObject(found))
+    for (const key of new Set([...Object.keys(expected), ...Object.keys(found)])) {
+      const difference = firstDifference(at ? `${at}.${key}` : key, expected[key], found[key]);
+      if (difference !== undefined) return difference;
+    }
+  return `${at}: expected ${shortJson(expected)}, found ${shortJson(found)}`;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+function shortJson(value: unknown): string {
+  const text = value === undefined ? 'nothing' : JSON.stringify(value);
+  return text.length > 100 ? `${text.slice(0, 100)}...` : text;
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

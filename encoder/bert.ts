@@ -1,5 +1,11 @@
 import { UserError } from '../base/errors.js';
-import { readSafetensors, readSafetensorsHeader, shapeText, type Tensor } from './safetensors.js';
+import {
+  floatChunks,
+  readSafetensors,
+  readSafetensorsHeader,
+  shapeText,
+  type Tensor,
+} from './safetensors.js';
 
 /** BERT as Devlin et al. 2018 define it: post-layer-norm, learned absolute positions, GELU by erf. */
 export interface BertConfig {
@@ -146,6 +152,40 @@ function canonicalName(name: string): string {
  *   file or a weight that is not finite
  */
 export async function readBertWeights(file: string, config: BertConfig): Promise<Map<string, Tensor>> {
+  const stored = await storedNames(file, config);
+  const names = new Set(stored.values());
+  const read = await readSafetensors(file, (name) => names.has(name));
+  const weights = new Map<string, Tensor>();
+  for (const [name, storedName] of stored) {
+    const tensor = read.get(storedName)!;
+    checkFinite(file, storedName, tensor.data);
+    weights.set(name, tensor);
+  }
+  return weights;
+}
+
+/**
+ * The same numbers piece by piece, in the same order, without ever holding all of them.
+ *
+ * @yields a tensor's name and shape, and some of its numbers, which are overwritten by the next ones
+ * @throws UserError as {@link readBertWeights}
+ */
+export async function* bertWeightChunks(
+  file: string,
+  config: BertConfig,
+): AsyncGenerator<{ name: string; shape: number[]; data: Float32Array }> {
+  const stored = await storedNames(file, config);
+  const ours = new Map([...stored].map(([name, storedName]) => [storedName, name]));
+  const shapes = bertTensors(config);
+  for await (const { name: storedName, data } of floatChunks(file, stored.values())) {
+    checkFinite(file, storedName, data);
+    const name = ours.get(storedName)!;
+    yield { name, shape: shapes.get(name)!, data };
+  }
+}
+
+/** Our name of each tensor -> the file's, in the order of {@link bertTensors}. */
+async function storedNames(file: string, config: BertConfig): Promise<Map<string, string>> {
   const expected = bertTensors(config);
   const found = new Map<string, string>();
   for (const [name, entry] of await readSafetensorsHeader(file)) {
@@ -159,27 +199,23 @@ export async function readBertWeights(file: string, config: BertConfig): Promise
         `${file}: ${name}: expected shape ${shapeText(shape)} by config.json, found ${shapeText(entry.shape)}`,
       );
   }
-  for (const [name, shape] of expected)
-    if (!found.has(name))
+  const stored = new Map<string, string>();
+  for (const [name, shape] of expected) {
+    const storedName = found.get(name);
+    if (storedName === undefined)
       throw new UserError(
         'unsupported-model',
         `${file}: ${name}: expected a tensor of shape ${shapeText(shape)}, found none of that name`,
       );
-  const names = new Set(found.values());
-  const read = await readSafetensors(file, (name) => names.has(name));
-  const weights = new Map<string, Tensor>();
-  for (const name of expected.keys()) {
-    const stored = found.get(name)!;
-    const tensor = read.get(stored)!;
-    const bad = firstNotFinite(tensor.data);
-    if (bad >= 0)
-      throw new UserError(
-        'corrupt',
-        `${file}: ${stored}: expected finite numbers, found ${tensor.data[bad]} at ${bad}`,
-      );
-    weights.set(name, tensor);
+    stored.set(name, storedName);
   }
-  return weights;
+  return stored;
+}
+
+function checkFinite(file: string, name: string, data: Float32Array): void {
+  const bad = firstNotFinite(data);
+  if (bad >= 0)
+    throw new UserError('corrupt', `${file}: ${name}: expected finite numbers, found ${data[bad]} at ${bad}`);
 }
 
 function firstNotFinite(data: Float32Array): number {

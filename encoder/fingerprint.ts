@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 
-import type { BertConfig } from './bert.js';
+import { bertWeightChunks, type BertConfig } from './bert.js';
 import type { ModelFolder } from './model-folder.js';
 import type { Precision } from './onnx/bert-graph.js';
 import { bytesOf, type Tensor } from './safetensors.js';
@@ -12,11 +12,30 @@ import { bytesOf, type Tensor } from './safetensors.js';
  * @param weights as loadWeights gives them
  */
 export function weightsDigest(config: BertConfig, weights: ReadonlyMap<string, Tensor>): string {
-  const hash = createHash('sha256');
-  hash.update(JSON.stringify([config.heads, config.layerNormEps]));
+  const hash = beginDigest(config);
   for (const [name, { shape, data }] of weights)
     hash.update(JSON.stringify([name, shape])).update(bytesOf(data));
   return hash.digest('hex');
+}
+
+/**
+ * The same of a file, read piece by piece: a server has no need of the numbers, nor of the memory for them.
+ *
+ * @throws UserError as readBertWeights
+ */
+export async function weightsFileDigest(file: string, config: BertConfig): Promise<string> {
+  const hash = beginDigest(config);
+  let current = '';
+  for await (const { name, shape, data } of bertWeightChunks(file, config)) {
+    if (name !== current) hash.update(JSON.stringify([name, shape]));
+    current = name;
+    hash.update(bytesOf(data));
+  }
+  return hash.digest('hex');
+}
+
+function beginDigest({ heads, layerNormEps }: BertConfig): Hash {
+  return createHash('sha256').update(JSON.stringify([heads, layerNormEps]));
 }
 
 /**

@@ -1,7 +1,7 @@
 import { UserError } from '../base/errors.js';
 import { exists, sha256File, writeFileAtomic } from '../base/files.js';
 import { cacheFolder } from '../base/paths.js';
-import { weightsDigest } from './fingerprint.js';
+import { weightsFileDigest } from './fingerprint.js';
 import { loadWeights, type ModelFolder } from './model-folder.js';
 import { bertGraph, GRAPH_VERSION, type Precision } from './onnx/bert-graph.js';
 
@@ -30,10 +30,10 @@ export async function findGraph(folder: ModelFolder, precision: Precision): Prom
       `${folder.dir}: expected onnx/${precision === 'fp32' ? 'model' : 'model_quantized'}.onnx or model.safetensors, found only the ${there} graph; run it with --precision ${there}`,
     );
   }
-  const weights = await loadWeights(folder);
-  const digest = weightsDigest(folder.config, weights);
+  const digest = await weightsFileDigest(folder.weightsFile, folder.config);
   if (own) return { file: own, weights: digest };
   const file = cacheFolder('graphs', `${digest}-${GRAPH_VERSION}`, `${precision}.onnx`);
-  if (!(await exists(file))) await writeFileAtomic(file, bertGraph(folder.config, weights, precision));
+  if (!(await exists(file)))
+    await writeFileAtomic(file, bertGraph(folder.config, await loadWeights(folder), precision));
   return { file, weights: precision === 'fp32' ? digest : await sha256File(file) };
 }

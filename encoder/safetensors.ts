@@ -74,6 +74,41 @@ export async function readSafetensors(
   return readTensors(file, wanted, FLOATS, toFloat32);
 }
 
+/** Numbers that are read at a time. */
+const CHUNK = 1 << 18;
+
+/**
+ * The same numbers piece by piece, for who needs no more of them at once: tensor by tensor in the order of the names.
+ *
+ * @yields the tensor's name, and up to 2^18 of its numbers, which are overwritten by the next ones
+ * @throws UserError as {@link readSafetensors}
+ */
+export async function* floatChunks(
+  file: string,
+  names: Iterable<string>,
+): AsyncGenerator<{ name: string; data: Float32Array }> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(file, 'r');
+    const { entries } = await header(file, handle);
+    const buffer = new Uint8Array(4 * CHUNK);
+    for (const name of names) {
+      const { dtype, begin, end } = entries.get(name)!;
+      checkDtype(file, name, dtype, FLOATS);
+      const size = CHUNK * BYTES[dtype];
+      for (let at = begin; at < end; at += size) {
+        const bytes = buffer.subarray(0, Math.min(size, end - at));
+        await fillBytes(file, handle, at, bytes);
+        yield { name, data: toFloat32(bytes, dtype) };
+      }
+    }
+  } catch (error) {
+    throw error instanceof UserError ? error : fileError(error, file, 'read');
+  } finally {
+    await handle?.close();
+  }
+}
+
 /**
  * The 8-bit integer tensors (I8) of a safetensors file.
  *
@@ -141,13 +176,30 @@ async function readBytes(
   length: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(length);
-  for (let done = 0; done < length;) {
-    const { bytesRead } = await handle.read(bytes, done, length - done, position + done);
+  await fillBytes(file, handle, position, bytes);
+  return bytes;
+}
+
+async function fillBytes(
+  file: string,
+  handle: FileHandle,
+  position: number,
+  bytes: Uint8Array,
+): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesRead } = await handle.read(bytes, done, bytes.length - done, position + done);
     if (bytesRead === 0)
-      throw new UserError('corrupt', `${file}: expected ${length} bytes at ${position}, found ${done}`);
+      throw new UserError('corrupt', `${file}: expected ${bytes.length} bytes at ${position}, found ${done}`);
     done += bytesRead;
   }
-  return bytes;
+}
+
+function checkDtype(file: string, name: string, found: string, expected: string[]): void {
+  if (!expected.includes(found))
+    throw new UserError(
+      'unsupported-model',
+      `${file}: ${name}: expected dtype ${expected.join(', ')}, found ${found}`,
+    );
 }
 
 async function readTensors<Data>(
@@ -160,11 +212,7 @@ async function readTensors<Data>(
     const tensors = new Map<string, { shape: number[]; data: Data }>();
     for (const [name, entry] of (await header(file, handle)).entries) {
       if (!wanted(name)) continue;
-      if (!dtypes.includes(entry.dtype))
-        throw new UserError(
-          'unsupported-model',
-          `${file}: ${name}: expected dtype ${dtypes.join(', ')}, found ${entry.dtype}`,
-        );
+      checkDtype(file, name, entry.dtype, dtypes);
       const bytes = await readBytes(file, handle, entry.begin, entry.end - entry.begin);
       tensors.set(name, { shape: entry.shape, data: convert(bytes, entry.dtype) });
     }

@@ -1,27 +1,16 @@
 import { Random } from '../base/random.js';
-import type { Tokenizer } from '../encoder/tokenizer.js';
 import type { Example } from './data.js';
-import { pack } from './packing.js';
-import type { Recipe } from './recipe.js';
-import type { PackedBatch, View } from './types.js';
+import { viewsOf, type Recipe } from './recipe.js';
+import type { View } from './types.js';
 import { makeView } from './views.js';
 
-/** Tells the random numbers of the order from those of the views and of dropout. */
+/** Tells the random numbers of the order from those of the views. */
 const ORDER = 2;
 const VIEWS = 3;
-const DROPOUT = 4;
-
-/** What one optimizer step is fed. */
-export interface TrainingBatch {
-  /** Two views of the same examples. */
-  views: [PackedBatch, PackedBatch];
-  /** For dropout: 32 bits. */
-  seed: number;
-}
 
 /**
- * The batches of a run. The batch of a step is a function of the examples, the recipe and the step, and of
- * nothing that went before: a run that was cut off goes on as if it had not been.
+ * Which texts a run is fed, step by step. The texts of a step are a function of the examples, the recipe and the
+ * step, and of nothing that went before: a run that was cut off goes on as if it had not been.
  *
  * An epoch is a shuffle of all examples; what is left at its end and fills no batch is left out of it.
  */
@@ -31,38 +20,34 @@ export class Batches {
   private readonly views: View[];
   private epoch = -1;
 
-  /** @param tokenizer cuts off at the recipe's maxTokens */
   constructor(
     private readonly examples: readonly Example[],
-    private readonly tokenizer: Tokenizer,
-    private readonly recipe: Pick<Recipe, 'batch' | 'seed' | 'views' | 'minCropWords'>,
+    private readonly recipe: Pick<Recipe, 'objective' | 'batch' | 'seed' | 'views' | 'minCropWords'>,
   ) {
     this.stepsPerEpoch = Math.floor(examples.length / recipe.batch);
     this.order = new Uint32Array(examples.length);
-    this.views = recipe.views.map((name) => makeView(name, recipe));
+    this.views = viewsOf(recipe).map((name) => makeView(name, recipe));
   }
 
-  /** @param step from 1 */
-  at(step: number): TrainingBatch {
+  /**
+   * @param step from 1
+   * @returns the batch's texts, view by view
+   */
+  at(step: number): string[][] {
     const { batch, seed } = this.recipe;
     const epoch = Math.floor((step - 1) / this.stepsPerEpoch);
     const start = ((step - 1) % this.stepsPerEpoch) * batch;
     if (epoch !== this.epoch) this.shuffle(epoch);
     const random = new Random(seed, VIEWS, step);
-    const [first, second] = this.views;
-    const sequences: [Int32Array[], Int32Array[]] = [[], []];
+    const texts: string[][] = this.views.map(() => []);
     for (const index of this.order.subarray(start, start + batch)) {
-      const example = this.examples[index];
-      const texts =
-        example.kind === 'pair'
-          ? [example.first, example.second]
-          : [first.apply(example.first, random), second.apply(example.second, random)];
-      texts.forEach((text, side) => sequences[side].push(this.tokenizer.encode(text)));
+      const { first, second, kind } = this.examples[index];
+      // A pair has two views already, both as they are.
+      this.views.forEach((view, i) =>
+        texts[i].push(kind === 'pair' ? [first, second][i] : view.apply(first, random)),
+      );
     }
-    return {
-      views: [pack(sequences[0]), pack(sequences[1])],
-      seed: new Random(seed, DROPOUT, step).uint32(),
-    };
+    return texts;
   }
 
   private shuffle(epoch: number): void {

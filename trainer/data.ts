@@ -140,7 +140,7 @@ async function* textsOf(
   file: string,
   field: string | undefined,
   note: (text: string) => void,
-): AsyncGenerator<Texts> {
+): AsyncGenerator<[string]> {
   const form = formOf(file);
   if (form === 'txt') {
     for await (const { text } of readLines(file)) yield [text];

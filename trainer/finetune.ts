@@ -7,6 +7,7 @@ import { parse } from 'yaml';
 import { UserError } from '../base/errors.js';
 import { exists, writeFileAtomic } from '../base/files.js';
 import { version } from '../base/paths.js';
+import { Random } from '../base/random.js';
 import { fingerprintOf, weightsDigest } from '../encoder/fingerprint.js';
 import {
   loadTokenizer,
@@ -15,27 +16,51 @@ import {
   writeModelFolder,
   type ModelFolder,
 } from '../encoder/model-folder.js';
+import type { Tensor } from '../encoder/safetensors.js';
+import type { Evaluation } from '../evaluation/evaluation.js';
 import { openEvaluation } from '../evaluation/open-evaluation.js';
 import { Batches } from './batches.js';
 import { Checkpoints } from './checkpoint.js';
 import { readTrainingData } from './data.js';
+import { feedOf, type Targets } from './feed.js';
 import { LogFile, readRun } from './log-file.js';
 import { modelCard } from './model-card.js';
 import { presetNamed } from './presets.js';
+import type { Recipe } from './recipe.js';
 import { trainingReport } from './report.js';
 import { beforeAndAfter } from './report/verdict.js';
-import type { EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
+import type { DataFile, EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
 import { withSettings } from './settings.js';
+import {
+  cutWeights,
+  randomWeights,
+  studentConfig,
+  studentVocabulary,
+  type StudentVocabulary,
+} from './student.js';
+import { parseStudentShape, type StudentShape } from './student-shape.js';
+import { Teacher } from './teacher.js';
 import { TensorBoard } from './tensorboard.js';
 import { loadTensorFlow } from './tensorflow/load.js';
+import { measureSource } from './tensorflow/measure.js';
+import { Ops } from './tensorflow/ops.js';
 import { bf16Speedup } from './tensorflow/probe-precision.js';
 import { openTrainable } from './tensorflow/trainable-bert.js';
 import { train, type Outcome } from './train.js';
 import { trainedEncoder } from './trained-encoder.js';
 
+/** Tells the random numbers of that choice from all others of a run. */
+const SAMPLE = 7;
+/** Texts on which an encoder is looked at before a student is cut out of it. */
+const MEASURED_TEXTS = 1024;
+
 export interface FinetuneOptions {
-  /** Model folder of the encoder to start from, and what to call it. */
+  /** Model folder of the encoder to start from, or to cut a student out of, and what to call it. */
   base: { dir: string; name: string };
+  /** distill: the model folder or name of the encoder whose vectors are learned. */
+  teacher?: string;
+  /** The shape of a new encoder that is made from the base, see parseStudentShape. */
+  student?: string;
   /** The model folder to make; the run's own folder is beside it, see runFolderOf. */
   out: string;
   data: string[];
@@ -58,6 +83,8 @@ export interface FinetuneOptions {
   onStep?(entry: StepEntry): void;
   onEvaluation?(entry: EvaluationEntry): void;
   onEvaluationProgress?(spec: string, done: number, total: number): void;
+  /** The teacher encodes the texts. */
+  onTeacherProgress?(done: number, total: number): void;
 }
 
 export interface FinetuneResult {
@@ -82,17 +109,43 @@ export function runFolderOf(out: string): string {
  *   is there; `unavailable` without TensorFlow or with a full disk; `backend` for a collapse
  */
 export async function finetune(options: FinetuneOptions): Promise<FinetuneResult> {
-  const { out, onNote } = options;
-  const folder = runFolderOf(out);
-  const at = (name: string): string => path.join(folder, name);
+  const { out } = options;
   if (await exists(out))
     throw new UserError('exists', `${out}: already there; name another folder with --out or remove it first`);
-  const recipe = withSettings(presetNamed(options.preset), options.settings);
+  const plan = await planOf(options);
+  try {
+    return await carryOut(plan, options);
+  } finally {
+    await plan.teacher?.close();
+  }
+}
 
-  // Everything that can be wrong is read before TensorFlow is loaded.
+/** All that is known of a run before TensorFlow is loaded. */
+interface Plan {
+  recipe: Recipe;
+  steps: number;
+  threads: number;
+  base: ModelFolder;
+  baseWeights: ReadonlyMap<string, Tensor>;
+  fingerprint: string;
+  /** What will be exported, but for its weights. */
+  trained: ModelFolder;
+  student?: { shape: StudentShape; vocabulary: StudentVocabulary };
+  teacher?: Teacher;
+  files: DataFile[];
+  texts: string[];
+  batches: Batches;
+  evaluations: Evaluation[];
+}
+
+/** Reads everything that can be wrong. @throws UserError as finetune */
+async function planOf(options: FinetuneOptions): Promise<Plan> {
+  const { onNote } = options;
+  const recipe = withSettings(presetNamed(options.preset), options.settings);
+  checkObjective(recipe, options);
   const base = await openModelFolder(options.base.dir, options.base.name);
   base.notes.forEach(onNote);
-  const weights = await loadWeights(base);
+  const baseWeights = await loadWeights(base);
   const { examples, files, notes } = await readTrainingData(options);
   notes.forEach(onNote);
   if (examples.length < recipe.batch)
@@ -107,20 +160,44 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
     evaluations.push(evaluation);
   }
 
+  const texts = examples.map(({ first }) => first);
   const pooling = recipe.pooling === 'model' ? base.pooling : recipe.pooling;
   const trained: ModelFolder = { ...base, pooling };
-  const { config } = base;
-  const maxTokens = Math.min(recipe.maxTokens, config.maxPositions);
-  const batches = new Batches(examples, loadTokenizer(base, maxTokens), recipe);
-  const steps = recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch;
+  let student: Plan['student'];
+  if (options.student !== undefined) {
+    const shape = parseStudentShape(options.student, base.config);
+    const vocabulary = studentVocabulary(base, shape, texts);
+    student = { shape, vocabulary };
+    trained.config = studentConfig(base.config, shape, vocabulary.pieces.length);
+    trained.tokenizer = vocabulary.tokenizer;
+  }
+  const batches = new Batches(examples, recipe);
   const threads = options.threads ?? availableParallelism();
-  const fingerprint = fingerprintOf(base, weightsDigest(config, weights), 'fp32');
+  return {
+    ...{ recipe, threads, base, baseWeights, trained, student, files, texts, batches, evaluations },
+    steps: recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
+    fingerprint: fingerprintOf(base, weightsDigest(base.config, baseWeights), 'fp32'),
+    teacher: options.teacher === undefined ? undefined : await Teacher.open(options.teacher, { threads }),
+  };
+}
+
+async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneResult> {
+  const { recipe, steps, threads, base, fingerprint, trained, student, teacher, files, batches } = plan;
+  const { out, onNote } = options;
+  const { config, pooling } = trained;
+  const folder = runFolderOf(out);
+  const at = (name: string): string => path.join(folder, name);
   const digests = files.map(({ kind, count, sha256 }) => ({ kind, count, sha256 }));
-  const identity = { recipe, steps, data: digests, base: fingerprint, evaluations: options.evaluations };
+  const identity = {
+    ...{ recipe, steps, data: digests, base: fingerprint, evaluations: options.evaluations },
+    ...(teacher && { teacher: teacher.fingerprint }),
+    ...(student && { student: student.shape }),
+  };
   const checkpoints = new Checkpoints(folder, identity);
   const from = await startingPoint(checkpoints, options);
 
   const tf = await loadTensorFlow({ threads });
+  const ops = new Ops(tf);
   if (recipe.precision === 'bf16') {
     const speedup = bf16Speedup(tf);
     if (speedup < 1)
@@ -128,6 +205,15 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
         `bf16 is slow on this processor: a product takes ${(1 / speedup).toFixed(1)} times as long as in fp32`,
       );
   }
+  let targets: Targets | undefined;
+  if (teacher) {
+    const { signal, onTeacherProgress: onProgress } = options;
+    await teacher.prepare(textsOf(batches, steps), { signal, onProgress });
+    targets = await teacher.targets(ops, config.hiddenSize);
+  }
+  const tokenizer = loadTokenizer(trained, Math.min(recipe.maxTokens, config.maxPositions));
+  const feed = feedOf(batches, { tokenizer, files: trained.tokenizer }, recipe, targets);
+  const weights = firstWeights(ops, plan);
   const model = await openTrainable({ config, weights, pooling, recipe, threads });
   if (from) model.restore(from.state);
   const start: RunStart = {
@@ -139,6 +225,8 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
     steps,
     data: files,
     base: { name: base.name, fingerprint, dimensions: config.hiddenSize, layers: config.layers },
+    ...(teacher && { teacher: { name: teacher.name, fingerprint: teacher.fingerprint } }),
+    ...(student && { student: student.shape }),
     environment: {
       node: process.versions.node,
       tensorflow: tf.backend().binding.TF_Version,
@@ -149,19 +237,19 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
   if (!from) await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   const log = await LogFile.open(at('log.jsonl'), { keepThrough: from?.checkpoint.step });
-  const board = new TensorBoard(tf, at('tensorboard'), recipe.batch);
+  const board = new TensorBoard(tf, at('tensorboard'), recipe);
   let outcome: Outcome;
   try {
     if (!from) await log.write(start);
     options.onStart?.(start);
     outcome = await train({
       model,
-      batches,
+      feed,
       recipe,
       steps,
       dimensions: config.hiddenSize,
-      evaluations,
-      encoder: trainedEncoder(model, loadTokenizer(base), {
+      evaluations: plan.evaluations,
+      encoder: trainedEncoder(model, loadTokenizer(trained), {
         name: base.name,
         dimensions: config.hiddenSize,
         normalize: base.normalize,
@@ -222,6 +310,50 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
   return { status, run, step: best?.step ?? step, report: at('report.html') };
 }
 
+/** @throws UserError `usage` when objective, teacher and data do not go together */
+function checkObjective({ objective, views }: Recipe, { teacher, pairs }: FinetuneOptions): void {
+  const expect = (holds: boolean, message: string): void => {
+    if (!holds) throw new UserError('usage', message);
+  };
+  if (objective === 'distill')
+    expect(teacher !== undefined, 'expected --teacher DIR|NAME for --objective distill, found none');
+  else
+    expect(
+      teacher === undefined,
+      `expected --objective distill with --teacher, found ${objective}; leave one of the two out`,
+    );
+  if (objective === 'vicreg')
+    expect(views.length <= 2, `--set views: expected one view, or two, found ${views.length}`);
+  else
+    expect(
+      pairs.length === 0,
+      `expected texts by --data for --objective ${objective}, found --pairs; put both texts of a pair into a file of texts`,
+    );
+}
+
+/** All texts that a run's steps are made of. */
+function textsOf(batches: Batches, steps: number): Set<string> {
+  const texts = new Set<string>();
+  for (let step = 1; step <= steps; step++) for (const text of batches.at(step).flat()) texts.add(text);
+  return texts;
+}
+
+/** The weights that training begins with: the base encoder's, or a student's. */
+function firstWeights(
+  ops: Ops,
+  { recipe, base, baseWeights, trained: { config }, student, texts }: Plan,
+): ReadonlyMap<string, Tensor> {
+  if (!student) return baseWeights;
+  const { shape, vocabulary } = student;
+  const { seed, maxTokens } = recipe;
+  if (shape.init === 'random') return randomWeights(config, seed);
+  const sample = new Random(seed, SAMPLE).shuffle([...texts]).slice(0, MEASURED_TEXTS);
+  const tokenizer = loadTokenizer(base, Math.min(maxTokens, base.config.maxPositions));
+  const sequences = sample.map((text) => tokenizer.encode(text));
+  const measured = measureSource(ops, base.config, baseWeights, sequences);
+  return cutWeights({ config: base.config, weights: baseWeights }, config, shape, vocabulary, measured);
+}
+
 /** What an earlier process left; nothing for a new run. */
 async function startingPoint(
   checkpoints: Checkpoints,
@@ -238,11 +370,11 @@ async function startingPoint(
 
 /** sentence-jepa.json: enough to make it again. */
 function provenanceOf(run: Run): Record<string, unknown> {
-  const { version, time, preset, recipe, steps, data, base, environment } = run.start;
+  const { version, time, preset, recipe, steps, data, base, teacher, student, environment } = run.start;
   const bestStep = run.end?.bestStep;
   return {
     format: 1,
-    ...{ version, time, preset, recipe, steps, bestStep, data, base, environment },
+    ...{ version, time, preset, recipe, steps, bestStep, data, base, teacher, student, environment },
     ...beforeAndAfter(run),
   };
 }

@@ -4,7 +4,7 @@ import { stringify } from 'yaml';
 
 import { KNOWN_MODELS } from '../encoder/resolve.js';
 import { comparisons, exportedStep, percent, verdict } from './report/verdict.js';
-import type { Run } from './run-log.js';
+import type { Run, RunStart } from './run-log.js';
 
 /**
  * The README.md of a trained encoder's folder: a model card as the Hugging Face Hub reads it. Of files and
@@ -41,11 +41,8 @@ export function modelCard(options: {
     ...(repository.includes('/') && { base_model: repository }),
     ...(license !== undefined && { license }),
   };
-  const kinds = start.data.map(({ kind }) => kind);
-  const predicted = [
-    ...(kinds.includes('texts') ? ['two views of each text'] : []),
-    ...(kinds.includes('pairs') ? ['the two texts of each pair'] : []),
-  ].join(' and ');
+  const trainedOn = start.data.map(({ kind, count }) => `${whole(count)} ${kind}`).join(' and ');
+  const { objective } = start.recipe;
 
   return `---
 ${stringify(front)}---
@@ -53,8 +50,8 @@ ${stringify(front)}---
 # ${line(name)}
 
 A sentence encoder: it turns a text of up to ${maxTokens} tokens into a vector of ${dimensions} numbers, and texts that
-mean the same into vectors with a high cosine. It is ${code(base)}, trained further by sentence-jepa
-${start.version} on ${start.data.map(({ kind, count }) => `${whole(count)} ${kind}`).join(' and ')}.
+mean the same into vectors with a high cosine. It is ${originOf(start)} by sentence-jepa
+${start.version} on ${trainedOn}.
 
 ## Results
 
@@ -62,8 +59,7 @@ ${resultsOf(run)}
 
 ## How it was made
 
-Training makes ${predicted} predict each other under the VICReg loss
-(Bardes, Ponce and LeCun 2022, [arXiv 2105.04906](https://arxiv.org/abs/2105.04906)).
+${methodOf(start)}
 Preset ${code(start.preset)}, seed ${start.recipe.seed}, ${whole(end?.bestStep ?? start.steps)} of ${whole(start.steps)} steps,
 ${pooling} pooling.
 
@@ -119,11 +115,48 @@ docker run -p 8080:80 -v "$PWD/${name}:/model" ghcr.io/huggingface/text-embeddin
 ## Limits
 
 - A text is cut off after ${maxTokens} tokens; what comes behind does not count.
-- It was adapted to texts like those it was trained on. On others the base encoder may be better: measure both.
+${objective === 'mlm' ? '- It has learned words, not yet which texts mean the same: train it further, on texts or by a teacher.\n' : ''}- It was adapted to texts like those it was trained on. On others the base encoder may be better: measure both.
 - A high cosine is no proof that two texts mean the same: choose the threshold on data of your own.
 - Languages, and biases, are those of the base encoder and of the data.
-- Its vectors can't be compared with the base encoder's: embed a collection again before searching it.
+- Its vectors can't be compared with ${objective === 'distill' ? "the teacher's, though they are near to them" : "the base encoder's"}: embed a collection again before
+  searching it.
 `;
+}
+
+/** "`base`, trained further": what the encoder is. */
+function originOf({ base, teacher, student, recipe }: RunStart): string {
+  if (student) {
+    const { layers, hidden, intermediate } = student;
+    const shape = `${layers} ${layers === 1 ? 'layer' : 'layers'} of ${hidden}, feed-forward ${intermediate}`;
+    const from = student.init === 'source' ? 'begun with parts of its weights' : 'begun from nothing';
+    return teacher
+      ? `a smaller encoder (${shape}) distilled from ${code(teacher.name)} and ${from},`
+      : `a new encoder (${shape}) in the manner of ${code(base.name)}, ${from} and trained`;
+  }
+  if (teacher) return `${code(base.name)}, taught the vectors of ${code(teacher.name)}`;
+  return `${code(base.name)}, trained further${recipe.objective === 'mlm' ? ' to guess masked words' : ''}`;
+}
+
+/** What training does, a sentence or two with its source. */
+function methodOf({ recipe, data, teacher, student }: RunStart): string {
+  if (recipe.objective === 'distill')
+    return `Training gives a text the vector that ${code(teacher!.name)} gives it: a loss on the cosine of the two, on the
+similarities in a batch (Tung and Mori 2019, [arXiv 1907.09682](https://arxiv.org/abs/1907.09682)), and VICReg's
+variance and covariance (Bardes, Ponce and LeCun 2022, [arXiv 2105.04906](https://arxiv.org/abs/2105.04906)).${
+      student?.init === 'source'
+        ? `
+It begins as layers ${student.take.join(' and ')} of it (counted from 0), each cut down to the neurons that do most.`
+        : ''
+    }`;
+  if (recipe.objective === 'mlm')
+    return `Training has it guess masked words (Devlin et al. 2018, [arXiv 1810.04805](https://arxiv.org/abs/1810.04805)).`;
+  const kinds = data.map(({ kind }) => kind);
+  const predicted = [
+    ...(kinds.includes('texts') ? ['two views of each text'] : []),
+    ...(kinds.includes('pairs') ? ['the two texts of each pair'] : []),
+  ].join(' and ');
+  return `Training makes ${predicted} predict each other under the VICReg loss
+(Bardes, Ponce and LeCun 2022, [arXiv 2105.04906](https://arxiv.org/abs/2105.04906)).`;
 }
 
 function resultsOf(run: Run): string {

@@ -9,14 +9,17 @@ export function pack(sequences: readonly Int32Array[]): PackedBatch {
   return { ids, offsets };
 }
 
-/** Two batches as one, the first one's sequences first. */
-export function join(a: PackedBatch, b: PackedBatch): PackedBatch {
-  const ids = new Int32Array(a.ids.length + b.ids.length);
-  ids.set(a.ids);
-  ids.set(b.ids, a.ids.length);
-  const offsets = new Int32Array(a.offsets.length + b.offsets.length - 1);
-  offsets.set(a.offsets);
-  for (let i = 1; i < b.offsets.length; i++) offsets[a.offsets.length + i - 1] = a.ids.length + b.offsets[i];
+/** Batches as one, the first one's sequences first. */
+export function join(...batches: readonly PackedBatch[]): PackedBatch {
+  const ids = new Int32Array(batches.reduce((sum, batch) => sum + batch.ids.length, 0));
+  const offsets = new Int32Array(1 + batches.reduce((sum, batch) => sum + batch.offsets.length - 1, 0));
+  let row = 0;
+  let sequence = 0;
+  for (const batch of batches) {
+    ids.set(batch.ids, row);
+    for (const end of batch.offsets.subarray(1)) offsets[++sequence] = row + end;
+    row += batch.ids.length;
+  }
   return { ids, offsets };
 }
 

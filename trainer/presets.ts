@@ -1,7 +1,8 @@
 import { UserError } from '../base/errors.js';
-import type { Recipe } from './recipe.js';
+import type { ObjectiveName, Recipe } from './recipe.js';
 
 const base: Recipe = {
+  objective: 'vicreg',
   batch: 64,
   epochs: 1,
   maxSteps: 0,
@@ -21,6 +22,11 @@ const base: Recipe = {
   lambda: 25,
   mu: 25,
   nu: 1,
+
+  vectorWeight: 1,
+  similarityWeight: 1,
+
+  maskShare: 0.15,
 
   learningRate: 1e-5,
   expanderLearningRate: 1e-3,
@@ -63,7 +69,57 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     evaluateEvery: 1000,
     checkpointEvery: 500,
   }),
+  distill: Object.freeze<Recipe>({
+    ...base,
+    objective: 'distill',
+    views: ['same'],
+    // Against a collapse only: the teacher's own vectors are correlated, and those are what is to be learned. Of 64
+    // vectors the covariance is mostly chance, too.
+    mu: 0.01,
+    nu: 0.001,
+    learningRate: 5e-4,
+    warmup: 0.05,
+    dropout: 0,
+    evaluateEvery: 500,
+    checkpointEvery: 500,
+  }),
+  mlm: Object.freeze<Recipe>({
+    ...base,
+    objective: 'mlm',
+    views: ['same'],
+    learningRate: 5e-4,
+    expanderLearningRate: 5e-4,
+    evaluateEvery: 1000,
+    checkpointEvery: 500,
+    // Words are guessed from hidden states; what their mean does is of no concern here.
+    collapseStd: 0,
+  }),
 });
+
+/** The preset of an objective when none is named. */
+const PRESET_OF: Readonly<Record<ObjectiveName, string>> = {
+  vicreg: 'default',
+  distill: 'distill',
+  mlm: 'mlm',
+};
+
+export const OBJECTIVES = Object.keys(PRESET_OF) as ObjectiveName[];
+
+/**
+ * The preset that a command means.
+ *
+ * @throws UserError `usage` when the preset is of another objective
+ */
+export function choosePreset(preset?: string, objective?: ObjectiveName): string {
+  if (preset === undefined) return PRESET_OF[objective ?? 'vicreg'];
+  const { objective: found } = presetNamed(preset);
+  if (objective !== undefined && objective !== found)
+    throw new UserError(
+      'usage',
+      `--preset ${preset}: expected a recipe for --objective ${objective}, found one for ${found}; leave one of the two out`,
+    );
+  return preset;
+}
 
 /** @throws UserError `usage` for an unknown name */
 export function presetNamed(name: string): Readonly<Recipe> {

@@ -81,7 +81,7 @@ function facts({ start, steps, end }: Run): Html {
   if (steps.length > 0)
     all.push(
       ['in steps', duration(secondsOf(steps))],
-      ['sentences a second', whole(sentencesPerSecond(steps, start.recipe.batch))],
+      ['sentences a second', whole(sentencesPerSecond(steps, start.recipe))],
       ['real tokens a second', whole(tokensPerSecond(steps))],
     );
   return html`<dl>

@@ -1,5 +1,6 @@
 import type { EmbeddingDiagnostics } from '../evaluation/evaluation.js';
 import type { Recipe } from './recipe.js';
+import type { StudentShape } from './student-shape.js';
 
 /** One line of log.jsonl. */
 export type LogEntry = RunStart | StepEntry | EvaluationEntry | RunEnd;
@@ -25,7 +26,12 @@ export interface RunStart {
   /** Steps that the run will make. */
   steps: number;
   data: DataFile[];
+  /** The encoder that was started from; dimensions and layers are those of the one that is trained. */
   base: { name: string; fingerprint: string; dimensions: number; layers: number };
+  /** distill: whose vectors are learned. */
+  teacher?: { name: string; fingerprint: string };
+  /** The new encoder that was made from the base. */
+  student?: StudentShape;
   /** Node, TensorFlow, processor, threads: what a rerun must share to give the same losses. */
   environment: Record<string, string | number>;
 }
@@ -35,15 +41,17 @@ export interface StepEntry {
   /** From 1. */
   step: number;
   loss: number;
-  /** Weighted, as they enter the sum: invariance, variance, covariance. */
+  /** Weighted, as they enter the sum, by name. */
   terms: Record<string, number>;
+  /** What else the objective measures, by name. */
+  measures?: Record<string, number>;
   /** Mean over dimensions of the std of the batch's length-1 vectors, times sqrt(d). */
   std: number;
   /** Of the same vectors; at most one less than the batch. */
   effectiveRank?: number;
   gradientNorm: number;
   learningRate: number;
-  /** Real tokens of both views. */
+  /** Real tokens of all views. */
   tokens: number;
   /** Of the step alone, without evaluation and checkpoints. */
   seconds: number;

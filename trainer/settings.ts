@@ -30,7 +30,10 @@ function oneOf<T extends string>(...values: T[]): Reader<T> {
   };
 }
 
-const READERS: { [K in keyof Recipe]: Reader<Recipe[K]> } = {
+const flag: Reader<boolean> = (text) => oneOf('true', 'false')(text) === 'true';
+
+/** The objective is the preset's: no other setting of it would make sense. */
+const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   batch: integer(2),
   epochs: integer(1),
   maxSteps: integer(0),
@@ -42,15 +45,18 @@ const READERS: { [K in keyof Recipe]: Reader<Recipe[K]> } = {
     const names = text.split(',');
     if (names.length > 2) throw new Expected('one view, or two with a comma between');
     for (const name of names) makeView(name, { minCropWords: 1 });
-    return [names[0], names.at(-1)!];
+    return names;
   },
   minCropWords: integer(1),
   expander: (text) => text.split(',').map(integer(1)),
-  expanderBias: (text) => oneOf('true', 'false')(text) === 'true',
+  expanderBias: flag,
   invariance: oneOf('mse', 'mse-squared'),
   lambda: notNegative,
   mu: notNegative,
   nu: notNegative,
+  vectorWeight: notNegative,
+  similarityWeight: notNegative,
+  maskShare: number((value) => value > 0 && value < 1, 'a number above 0 and below 1'),
   learningRate: positive,
   expanderLearningRate: positive,
   schedule: oneOf('constant', 'linear', 'cosine'),
@@ -80,7 +86,7 @@ export function withSettings(recipe: Readonly<Recipe>, settings: readonly string
     if (!Object.hasOwn(READERS, key))
       throw new UserError('usage', `--set: expected one of ${SETTING_NAMES.join(', ')}, found "${key}"`);
     try {
-      changed[key] = READERS[key as keyof Recipe](text);
+      changed[key] = READERS[key as keyof typeof READERS](text);
     } catch (error) {
       if (!(error instanceof Expected)) throw error;
       throw new UserError('usage', `--set ${key}: expected ${error.message}, found "${text}"`);

@@ -1,3 +1,4 @@
+import type { Recipe } from './recipe.js';
 import type { LogEntry, StepEntry } from './run-log.js';
 import type { TF } from './tensorflow/load.js';
 import { sentencesPerSecond, tokensPerSecond } from './throughput.js';
@@ -25,17 +26,17 @@ const FLUSH_MILLIS = 5000;
 export class TensorBoard {
   private readonly writer: SummaryWriter;
 
-  /** @param batch texts a step */
+  /** @param recipe the run's */
   constructor(
     tf: TF,
     folder: string,
-    private readonly batch: number,
+    private readonly recipe: Recipe,
   ) {
     this.writer = (tf as TF & WithSummaries).node.summaryFileWriter(folder, QUEUE, FLUSH_MILLIS);
   }
 
   write(entry: LogEntry): void {
-    if (entry.type === 'step') this.scalars(entry.step, scalarsOfStep(entry, this.batch));
+    if (entry.type === 'step') this.scalars(entry.step, scalarsOfStep(entry, this.recipe));
     if (entry.type === 'evaluation') {
       for (const { spec, primary, metrics, diagnostics } of entry.results)
         this.scalars(entry.step, {
@@ -55,15 +56,16 @@ export class TensorBoard {
   }
 }
 
-function scalarsOfStep(entry: StepEntry, batch: number): Record<string, number> {
+function scalarsOfStep(entry: StepEntry, recipe: Recipe): Record<string, number> {
   const terms = Object.entries(entry.terms).map(([name, value]) => [`loss/${name}`, value] as const);
   return {
     'loss/total': entry.loss,
     ...Object.fromEntries(terms),
+    ...entry.measures,
     'embeddings/std': entry.std,
     'optimizer/gradient norm': entry.gradientNorm,
     'optimizer/learning rate': entry.learningRate,
-    'speed/sentences a second': sentencesPerSecond([entry], batch),
+    'speed/sentences a second': sentencesPerSecond([entry], recipe),
     'speed/tokens a second': tokensPerSecond([entry]),
   };
 }

@@ -2,9 +2,9 @@ import { setImmediate } from 'node:timers/promises';
 
 import type { Encoder } from '../encoder/encoder.js';
 import type { Evaluation } from '../evaluation/evaluation.js';
-import type { Batches } from './batches.js';
 import type { Best, Checkpoint, Checkpoints } from './checkpoint.js';
 import { CollapseWatch } from './collapse.js';
+import type { Feed } from './feed.js';
 import type { Recipe } from './recipe.js';
 import type { EvaluationEntry, StepEntry } from './run-log.js';
 import { learningRateAt } from './schedule.js';
@@ -12,7 +12,7 @@ import type { TrainableEncoder } from './types.js';
 
 export interface TrainingRun {
   model: TrainableEncoder;
-  batches: Batches;
+  feed: Feed;
   recipe: Recipe;
   /** Steps of the whole run. */
   steps: number;
@@ -51,7 +51,7 @@ export interface Outcome {
  * @throws UserError `backend` when a loss is not finite; `unavailable` when a checkpoint can't be written
  */
 export async function train(run: TrainingRun): Promise<Outcome> {
-  const { model, batches, recipe, steps, checkpoints, signal } = run;
+  const { model, feed, recipe, steps, checkpoints, signal } = run;
   const watch = new CollapseWatch(recipe, run.dimensions);
   const started = performance.now();
   const before = run.from?.seconds ?? 0;
@@ -79,9 +79,8 @@ export async function train(run: TrainingRun): Promise<Outcome> {
       signal?.throwIfAborted();
 
       const begun = performance.now();
-      const { views, seed } = batches.at(step + 1);
       const learningRate = learningRateAt(step + 1, steps, recipe);
-      const report = await model.step(views, { learningRate, seed });
+      const report = await model.step(await feed.at(step + 1), { learningRate });
       step++;
       evaluated = !due(recipe.evaluateEvery);
       await run.onStep({

@@ -20,18 +20,32 @@ export interface View {
   apply(text: string, random: Random): string;
 }
 
+/** What one optimizer step is fed. */
+export interface TrainingBatch {
+  /** Views of the same n texts: two for vicreg. */
+  views: PackedBatch[];
+  /** distill: the vectors to learn, each of length 1: [views x n, d], view by view. */
+  targets?: Float32Array;
+  /** mlm: in each view, the packed rows to guess and the ids that belong there. */
+  masked?: { rows: Int32Array; labels: Int32Array }[];
+  /** For dropout: 32 bits. */
+  seed: number;
+}
+
 /** What one optimizer step reports. Loss terms are weighted as they enter the sum. */
 export interface StepReport {
   loss: number;
-  /** VICReg: invariance, variance, covariance (weighted). */
+  /** Weighted, by name: vicreg's are invariance, variance and covariance. */
   terms: Record<string, number>;
+  /** What else the objective measures, by name: mlm's accuracy. */
+  measures?: Record<string, number>;
   /** Mean over dimensions of the pooled vectors' std after L2 normalization, times sqrt(d). */
   std: number;
   /** Of the same vectors: exp of the entropy of their singular values, at most n - 1. */
   effectiveRank: number;
   /** Norm of the whole gradient before clipping. */
   gradientNorm: number;
-  /** Real tokens in the step (both views). */
+  /** Real tokens in the step, all views. */
   tokens: number;
 }
 
@@ -40,16 +54,13 @@ export interface StepReport {
  * stays behind it.
  */
 export interface TrainableEncoder {
-  /** One step on two views of the same n texts. `seed` decides dropout. @throws UserError `backend` when the loss is not finite */
-  step(
-    views: [PackedBatch, PackedBatch],
-    options: { learningRate: number; seed: number },
-  ): Promise<StepReport>;
+  /** One step. @throws UserError `backend` when the loss is not finite */
+  step(batch: TrainingBatch, options: { learningRate: number }): Promise<StepReport>;
   /** Pooled vectors without dropout and without L2: n x d, row-major. */
   embed(batch: PackedBatch): Promise<Float32Array>;
   /** The encoder's tensors under Hugging Face's names (no `bert.` prefix). */
   weights(): Promise<Map<string, HostTensor>>;
-  /** All that a resume needs: weights, expander, optimizer moments and step count. */
+  /** All that a resume needs: weights, the objective's head, optimizer moments and step count. */
   state(): Promise<Map<string, HostTensor>>;
   restore(state: Map<string, HostTensor>): void;
   dispose(): void;

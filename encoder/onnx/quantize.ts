@@ -46,3 +46,30 @@ export function dequantizeRows({ values, scales }: Quantized): Float32Array {
   for (let i = 0; i < data.length; i++) data[i] = values[i] * scales[Math.floor(i / columns)];
   return data;
 }
+
+/**
+ * The integers and scales that a matrix was made of by {@link dequantizeRows}: it is their product to the last bit.
+ *
+ * @returns nothing for a matrix that was not
+ */
+export function exactRows(tensor: Tensor): Quantized | undefined {
+  const { values, scales } = quantizeRows(tensor);
+  const { data } = tensor;
+  const columns = values.length / scales.length;
+  const bits = new Int32Array(scales.buffer);
+  const isExact = (row: number): boolean => {
+    for (let i = row * columns; i < (row + 1) * columns; i++)
+      if (Math.fround(values[i] * scales[row]) !== data[i]) return false;
+    return true;
+  };
+  for (let row = 0; row < scales.length; row++) {
+    // 127 scales, rounded, over 127 may be the scale's neighbour.
+    const scale = bits[row];
+    const found = [scale, scale - 1, scale + 1].some((candidate) => {
+      bits[row] = candidate;
+      return isExact(row);
+    });
+    if (!found) return undefined;
+  }
+  return { values, scales };
+}

@@ -161,6 +161,124 @@ describe('a fine-tuning', () => {
     assert.equal(existsSync(path.join(runFolderOf(out), 'report.html')), true);
   });
 
+  describe('of a student by its teacher', () => {
+    const distill = (changes: Partial<FinetuneOptions> = {}): Promise<FinetuneResult> =>
+      run({
+        preset: 'distill',
+        teacher: base,
+        student: 'layers=1,take=1,intermediate=48,vocab=120',
+        ...changes,
+        settings: ['learningRate=3e-3', ...(changes.settings ?? [])],
+      });
+
+    it('makes a whole model folder of the shape that was asked for, near to the teacher', async () => {
+      const out = newOut();
+      const { run: made } = await distill({ out, settings: ['maxSteps=80', 'checkpointEvery=80'] });
+      const first = made.steps.slice(0, 5).reduce((sum, { terms }) => sum + terms['vector'] / 5, 0);
+      const last = made.steps.slice(-5).reduce((sum, { terms }) => sum + terms['vector'] / 5, 0);
+      assert.ok(last < first / 2, `1 - cosine: ${first} -> ${last}`);
+      const { config } = await openModelFolder(out);
+      assert.deepEqual([config.layers, config.intermediateSize, config.vocabSize], [1, 48, 120]);
+      assert.deepEqual((await verifyModel(await openModelFolder(out))).problems, []);
+
+      const texts = readFileSync(titles, 'utf8').split('\n').slice(0, 20);
+      const [student, teacher] = [await openEncoder(out), await openEncoder(base)];
+      const [learned, taught] = [await student.encode(texts), await teacher.encode(texts)];
+      await Promise.all([student.close(), teacher.close()]);
+      const cosine = learned.reduce((sum, value, i) => sum + value * taught[i], 0) / texts.length;
+      assert.ok(Math.abs(1 - cosine - last) < 0.1, `cosine ${cosine}, in training ${1 - last}`);
+
+      const card = await readFile(path.join(out, 'README.md'), 'utf8');
+      assert.match(card, /distilled from `base`/);
+      const provenance = JSON.parse(await readFile(path.join(out, 'sentence-jepa.json'), 'utf8')) as {
+        student: { take: number[] };
+        teacher: { fingerprint: string };
+      };
+      assert.deepEqual(provenance.student.take, [1]);
+      assert.match(provenance.teacher.fingerprint, /^[0-9a-f]{64}$/);
+    });
+
+    it('asks the teacher once: the next run finds its vectors', async () => {
+      const asked: number[] = [];
+      const onTeacherProgress = (_: number, total: number): void => void asked.push(total);
+      const texts = path.join(home, 'others.txt');
+      await writeFile(texts, Array.from({ length: 40 }, (_, i) => `disk ${i} is slow`).join('\n'));
+      const first = await distill({ data: [texts], onTeacherProgress });
+      assert.equal(asked.at(-1), 40);
+      asked.length = 0;
+      const second = await distill({ data: [texts], onTeacherProgress });
+      assert.deepEqual(asked, []);
+      assert.deepEqual(losses(second), losses(first));
+    });
+
+    it('learns shorter vectors as well, and crops', async () => {
+      const out = newOut();
+      // Vectors of random weights lie close together.
+      const settings = ['views=same,word-crop', 'maxSteps=60', 'checkpointEvery=60', 'collapseStd=0'];
+      const { run: made } = await distill({
+        out,
+        student: 'hidden=16,vocabulary=trained,vocab=90',
+        settings,
+      });
+      assert.equal((await openModelFolder(out)).config.hiddenSize, 16);
+      const terms = made.steps.map((entry) => entry.terms['vector']);
+      assert.ok(terms.at(-1)! < 0.7 * terms[0], terms.join(' '));
+    });
+
+    it('goes on from a checkpoint as if it had not stopped', async () => {
+      const whole = losses(await distill());
+      const out = newOut();
+      const stop = new AbortController();
+      const begun = await distill({
+        out,
+        signal: stop.signal,
+        onStep: ({ step }) => step === 5 && stop.abort(),
+      });
+      assert.equal(begun.status, 'interrupted');
+      assert.deepEqual(losses(await distill({ out, resume: true })), whole);
+    });
+
+    it('teaches an encoder that is there, too', async () => {
+      const { run: made } = await distill({ student: undefined, settings: ['maxTokens=32'] });
+      // The same weights: nothing is left to learn.
+      assert.ok(made.steps[0].terms['vector'] < 1e-5, JSON.stringify(made.steps[0].terms));
+    });
+
+    it('is refused without a teacher, with pairs, with longer vectors than the teacher has', async () => {
+      await assert.rejects(distill({ teacher: undefined }), { kind: 'usage', message: /expected --teacher/ });
+      await assert.rejects(run({ teacher: base }), {
+        kind: 'usage',
+        message: /expected --objective distill/,
+      });
+      await assert.rejects(distill({ pairs: ['pairs.tsv'] }), { kind: 'usage', message: /found --pairs/ });
+      await assert.rejects(distill({ student: 'init=random,hidden=48,heads=4' }), {
+        kind: 'usage',
+        message: /at most as long as the teacher's 32, found 48/,
+      });
+    });
+  });
+
+  describe('by masked words', () => {
+    it('learns to guess them from nothing, and makes a whole model folder', async () => {
+      const out = newOut();
+      const { run: made } = await run({
+        out,
+        preset: 'mlm',
+        student: 'init=random,layers=1,vocab=150,vocabulary=trained',
+        settings: ['maxSteps=150', 'checkpointEvery=150', 'learningRate=5e-3', 'expanderLearningRate=5e-3'],
+      });
+      const mean = (from: number, to: number): number =>
+        made.steps.slice(from, to).reduce((sum, { loss }) => sum + loss, 0) / (to - from);
+      const vocabulary = (await openModelFolder(out)).config.vocabSize;
+      assert.ok(Math.abs(mean(0, 3) - Math.log(vocabulary)) < 0.5, `${mean(0, 3)} of ${vocabulary} tokens`);
+      assert.ok(mean(140, 150) < mean(0, 3) - 0.5, `${mean(0, 3)} -> ${mean(140, 150)}`);
+      const accuracy = made.steps.map(({ measures }) => measures!['accuracy']);
+      assert.ok(accuracy.every((share) => share >= 0 && share <= 1));
+      assert.deepEqual((await verifyModel(await openModelFolder(out))).problems, []);
+      assert.match(await readFile(path.join(out, 'README.md'), 'utf8'), /guess masked words/);
+    });
+  });
+
   describe('refuses', () => {
     const refused = async (changes: Partial<FinetuneOptions>, expected: object): Promise<void> => {
       const out = changes.out ?? newOut();

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { CollapseWatch } from '../../trainer/collapse.js';
-import { PRESETS, presetNamed } from '../../trainer/presets.js';
+import { choosePreset, OBJECTIVES, PRESETS, presetNamed } from '../../trainer/presets.js';
+import { viewsOf } from '../../trainer/recipe.js';
 import { learningRateAt } from '../../trainer/schedule.js';
 import { SETTING_NAMES, withSettings } from '../../trainer/settings.js';
 
@@ -51,11 +52,11 @@ describe('settings of a recipe', () => {
 
   it('are all those that a recipe has', () => {
     for (const preset of Object.values(PRESETS))
-      assert.deepEqual(Object.keys(preset).sort(), [...SETTING_NAMES].sort());
+      assert.deepEqual(Object.keys(preset).sort(), ['objective', ...SETTING_NAMES].sort());
   });
 
   it('take one view for both sides', () => {
-    assert.deepEqual(withSettings(PRESETS.default, ['views=word-crop']).views, ['word-crop', 'word-crop']);
+    assert.deepEqual(withSettings(PRESETS.default, ['views=word-crop']).views, ['word-crop']);
   });
 
   it('can write every value of every preset', () => {
@@ -63,9 +64,9 @@ describe('settings of a recipe', () => {
       assert.deepEqual(
         withSettings(
           PRESETS.default,
-          Object.entries(preset).map(([key, value]) => `${key}=${value}`),
+          Object.entries(preset).flatMap(([key, value]) => (key === 'objective' ? [] : [`${key}=${value}`])),
         ),
-        preset,
+        { ...preset, objective: 'vicreg' },
       );
   });
 
@@ -80,6 +81,8 @@ describe('settings of a recipe', () => {
     ['schedule=step', /--set schedule: expected constant or linear or cosine, found "step"/],
     ['views=upside-down', /expected one of .*word-crop.*found "upside-down"/],
     ['views=same,same,same', /--set views: expected one view, or two/],
+    ['maskShare=1', /--set maskShare: expected a number above 0 and below 1, found "1"/],
+    ['objective=mlm', /expected one of batch, .*found "objective"/],
     ['learningRate=0', /--set learningRate: expected a number above 0, found "0"/],
   ] as const)
     it(`refuse ${setting}`, () => {
@@ -124,8 +127,24 @@ describe('presets', () => {
   it('are named when an unknown one is asked for', () => {
     assert.throws(() => presetNamed('best'), {
       kind: 'usage',
-      message: /expected default or sketch-2022, found "best"/,
+      message: /expected default or sketch-2022 or distill or mlm, found "best"/,
     });
+  });
+
+  it('are chosen by the objective when none is named', () => {
+    assert.equal(choosePreset(), 'default');
+    for (const objective of OBJECTIVES)
+      assert.equal(presetNamed(choosePreset(undefined, objective)).objective, objective);
+    assert.equal(choosePreset('sketch-2022', 'vicreg'), 'sketch-2022');
+    assert.throws(() => choosePreset('sketch-2022', 'distill'), {
+      kind: 'usage',
+      message: /--preset sketch-2022: expected a recipe for --objective distill, found one for vicreg/,
+    });
+  });
+
+  it('of vicreg have two views, also when one is named for both', () => {
+    assert.deepEqual(viewsOf({ objective: 'vicreg', views: ['word-crop'] }), ['word-crop', 'word-crop']);
+    assert.deepEqual(viewsOf({ objective: 'distill', views: ['word-crop'] }), ['word-crop']);
   });
 });
 

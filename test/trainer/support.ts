@@ -8,6 +8,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
     version: '0.1.0',
     preset: 'default',
     recipe: {
+      objective: 'vicreg',
       batch: 64,
       epochs: 1,
       maxSteps: 0,
@@ -23,6 +24,9 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       lambda: 25,
       mu: 25,
       nu: 1,
+      vectorWeight: 1,
+      similarityWeight: 1,
+      maskShare: 0.15,
       learningRate: 2e-5,
       expanderLearningRate: 2e-5,
       schedule: 'linear',

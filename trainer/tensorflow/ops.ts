@@ -114,6 +114,18 @@ export class Ops {
     return this.run('L2Loss', [x], this.type);
   }
 
+  /** Of a symmetric matrix [d, d]: its eigenvectors as columns, by rising eigenvalue. */
+  symmetricEigenvectors(matrix: Tensor): Tensor {
+    const [values, vectors] = this.backend.executeMultipleOutputs(
+      'SelfAdjointEigV2',
+      [this.flag('compute_v', true), this.type],
+      [matrix],
+      2,
+    );
+    values.dispose();
+    return vectors;
+  }
+
   /** Uniform numbers in [0, 1), a function of both seeds and the shape (Philox, Salmon et al. 2011). */
   uniform(shape: readonly number[], seeds: readonly [number, number]): Tensor {
     return this.tidy(() =>

@@ -1,20 +1,21 @@
 import { UserError } from '../../base/errors.js';
-import { Random } from '../../base/random.js';
-import type { BertConfig } from '../../encoder/bert.js';
+import { bertTensors, type BertConfig } from '../../encoder/bert.js';
 import type { Pooling } from '../../encoder/model-folder.js';
 import { normalizeRows } from '../../encoder/pooling.js';
 import type { Tensor as StoredTensor } from '../../encoder/safetensors.js';
 import { embeddingDiagnostics } from '../../evaluation/diagnostics.js';
 import { join } from '../packing.js';
 import type { Recipe } from '../recipe.js';
-import type { HostTensor, PackedBatch, StepReport, TrainableEncoder } from '../types.js';
-import { bertBackward, bertForward, poolBackward, poolForward, toDevice } from './bert.js';
-import { expand, expandBackward, expanderParameters, type ExpanderShape } from './expander.js';
+import type { HostTensor, PackedBatch, StepReport, TrainableEncoder, TrainingBatch } from '../types.js';
+import { bertBackward, bertForward, poolForward, toDevice } from './bert.js';
 import { Dropout } from './layers.js';
 import { loadTensorFlow } from './load.js';
+import { distillObjective } from './objectives/distill.js';
+import { mlmObjective } from './objectives/mlm.js';
+import type { Objective } from './objectives/objective.js';
+import { vicregObjective } from './objectives/vicreg.js';
 import { Ops, type Tensor } from './ops.js';
 import { Gradients, Parameters } from './parameters.js';
-import { vicreg } from './vicreg.js';
 
 export interface TrainableOptions {
   config: BertConfig;
@@ -26,7 +27,7 @@ export interface TrainableOptions {
   threads?: number;
 }
 
-/** BERT with an expander under VICReg, on TensorFlow. @throws UserError `unavailable` without TensorFlow */
+/** BERT with the recipe's objective on it, on TensorFlow. @throws UserError `unavailable` without TensorFlow */
 export async function openTrainable(options: TrainableOptions): Promise<TrainableEncoder> {
   return new TrainableBert(
     new Ops(await loadTensorFlow({ threads: options.threads }), options.recipe.precision),
@@ -34,69 +35,68 @@ export async function openTrainable(options: TrainableOptions): Promise<Trainabl
   );
 }
 
+function objectiveOf(ops: Ops, { recipe, config, pooling }: TrainableOptions): Objective {
+  switch (recipe.objective) {
+    case 'vicreg':
+      return vicregObjective(ops, recipe, { dimensions: config.hiddenSize, pooling });
+    case 'distill':
+      return distillObjective(ops, recipe, pooling);
+    case 'mlm':
+      return mlmObjective(ops, recipe, { config, pooling });
+  }
+}
+
 class TrainableBert implements TrainableEncoder {
   private readonly parameters: Parameters;
   private readonly config: BertConfig;
   private readonly pooling: Pooling;
   private readonly recipe: Recipe;
-  private readonly expander: ExpanderShape;
+  private readonly objective: Objective;
   private readonly weight = (name: string): Tensor => this.parameters.value(name);
 
   constructor(
     private readonly ops: Ops,
-    { config, weights, pooling, recipe }: TrainableOptions,
+    options: TrainableOptions,
   ) {
+    const { config, weights, pooling, recipe } = options;
     const { dropout } = recipe;
     this.config =
       dropout === 'model' ? config : { ...config, hiddenDropout: dropout, attentionDropout: dropout };
     this.pooling = pooling;
     this.recipe = recipe;
-    this.expander = { input: config.hiddenSize, widths: recipe.expander, bias: recipe.expanderBias };
+    this.objective = objectiveOf(ops, options);
     this.parameters = new Parameters(ops);
-    const expanderRate = recipe.expanderLearningRate / recipe.learningRate;
     const add = (tensors: ReadonlyMap<string, HostTensor>, rate: number): void => {
       for (const [name, tensor] of tensors) this.parameters.add(name, tensor, tensor.shape.length > 1, rate);
     };
     add(fuseQkv(weights, config.layers), 1);
-    add(expanderParameters(this.expander, new Random(recipe.seed, EXPANDER)), expanderRate);
+    add(this.objective.parameters(), recipe.expanderLearningRate / recipe.learningRate);
   }
 
-  async step(
-    views: [PackedBatch, PackedBatch],
-    { learningRate, seed }: { learningRate: number; seed: number },
-  ): Promise<StepReport> {
-    const { ops, config, weight, expander, recipe } = this;
-    const { tf } = ops;
-    const n = views[0].offsets.length - 1;
+  async step(fed: TrainingBatch, { learningRate }: { learningRate: number }): Promise<StepReport> {
+    const { ops, config, weight, recipe, objective } = this;
     const gradients = new Gradients(ops);
     try {
       return ops.tidy(() => {
-        // Both views in one pass: the larger a matrix product, the better it keeps the cores busy.
-        const batch = toDevice(ops, join(...views), config);
-        const { hidden, saved } = bertForward(ops, config, weight, batch, new Dropout(ops, seed));
-        const pooled = poolForward(ops, hidden, batch, this.pooling);
+        // All views in one pass: the larger a matrix product, the better it keeps the cores busy.
+        const batch = toDevice(ops, join(...fed.views), config);
+        const { hidden, saved } = bertForward(ops, config, weight, batch, new Dropout(ops, fed.seed));
+        const made = objective.step(hidden, batch, fed, weight, gradients);
+        const { terms, dHidden, vectors, measures } = made;
         hidden.dispose();
-
-        const [h, other] = tf.split(pooled, 2);
-        const x = expand(ops, expander, weight, h);
-        const y = expand(ops, expander, weight, other);
-        const { terms, gradients: dz } = vicreg(ops, [x.z, y.z], recipe);
-        const loss = terms.invariance + terms.variance + terms.covariance;
+        const loss = Object.values(terms).reduce((sum, term) => sum + term, 0);
         if (!Number.isFinite(loss))
           throw new UserError(
             'backend',
             `the loss is ${loss}: expected a finite number; a lower learning rate (--set learningRate=...) or a clip (--set clip=1) keeps it so`,
           );
-
-        const dh = expandBackward(ops, expander, weight, x.saved, dz[0], gradients);
-        const dOther = expandBackward(ops, expander, weight, y.saved, dz[1], gradients);
-        const dHidden = poolBackward(ops, tf.concat([dh, dOther]), batch, this.pooling);
         bertBackward(ops, config, weight, batch, saved, dHidden, gradients);
 
         const gradientNorm = gradients.norm();
         if (recipe.clip > 0 && gradientNorm > recipe.clip) gradients.scale(recipe.clip / gradientNorm);
         this.parameters.update(gradients, { learningRate, weightDecay: recipe.weightDecay });
-        return { loss, terms, ...spread(h, n), gradientNorm, tokens: batch.tokens };
+        const report = { loss, terms, ...spread(vectors), gradientNorm, tokens: batch.tokens };
+        return measures ? { ...report, measures } : report;
       });
     } finally {
       gradients.dispose();
@@ -133,13 +133,10 @@ class TrainableBert implements TrainableEncoder {
   }
 }
 
-/** Tells the expander's random numbers from those of the batches. */
-const EXPANDER = 1;
-
-/** Signs of collapse in the batch's vectors [n, d], scaled to length 1. */
-function spread(h: Tensor, n: number): Pick<StepReport, 'std' | 'effectiveRank'> {
-  const data = h.dataSync<'float32'>().slice();
-  const d = data.length / n;
+/** Signs of collapse in vectors [n, d], scaled to length 1. */
+function spread(vectors: Tensor): Pick<StepReport, 'std' | 'effectiveRank'> {
+  const [n, d] = vectors.shape as [number, number];
+  const data = vectors.dataSync<'float32'>().slice();
   normalizeRows(data, d);
   const { std, effectiveRank } = embeddingDiagnostics({ data, n, d });
   return { std, effectiveRank };
@@ -166,24 +163,21 @@ export function fuseQkv(weights: ReadonlyMap<string, StoredTensor>, layers: numb
   return fused;
 }
 
-/** The encoder's tensors as they are stored: the expander's left out, query, key and value apart. */
+/** The encoder's tensors as they are stored: a head's left out, query, key and value apart. */
 export function splitQkv(
   parameters: ReadonlyMap<string, HostTensor>,
-  { layers }: BertConfig,
+  config: BertConfig,
 ): Map<string, HostTensor> {
-  const weights = new Map([...parameters].filter(([name]) => !name.startsWith('expander.')));
-  for (let layer = 0; layer < layers; layer++)
-    for (const kind of ['weight', 'bias']) {
-      const name = `${selfAttention(layer)}.qkv.${kind}`;
-      const { shape, data } = weights.get(name)!;
-      weights.delete(name);
-      const size = data.length / 3;
-      PARTS.forEach((part, i) =>
-        weights.set(`${selfAttention(layer)}.${part}.${kind}`, {
-          shape: [shape[0] / 3, ...shape.slice(1)],
-          data: data.slice(i * size, (i + 1) * size),
-        }),
-      );
+  const weights = new Map<string, HostTensor>();
+  for (const [name, shape] of bertTensors(config)) {
+    const [, at, part, kind] = /^(.*\.self)\.(query|key|value)\.(weight|bias)$/.exec(name) ?? [];
+    if (at === undefined) weights.set(name, parameters.get(name)!);
+    else {
+      const { data } = parameters.get(`${at}.qkv.${kind}`)!;
+      const size = data.length / PARTS.length;
+      const from = PARTS.indexOf(part) * size;
+      weights.set(name, { shape, data: data.slice(from, from + size) });
     }
+  }
   return weights;
 }

@@ -52,11 +52,11 @@ export function vicreg(ops: Ops, z: readonly [Tensor, Tensor], weights: VicregWe
   });
 }
 
-/** v and c of one view, unweighted, and the weighted gradient of mu v / 2 + nu c. */
-function regularizers(
+/** v and c of one view [n, D], unweighted, and the weighted gradient of mu v / 2 + nu c. */
+export function regularizers(
   ops: Ops,
   z: Tensor,
-  { mu, nu }: VicregWeights,
+  { mu, nu }: Pick<VicregWeights, 'mu' | 'nu'>,
 ): { variance: number; covariance: number; gradient: Tensor } {
   const { tf } = ops;
   const [n, D] = z.shape as [number, number];

@@ -1,0 +1,111 @@
+import { UserError } from '../base/errors.js';
+import { cacheFolder } from '../base/paths.js';
+import { openEncoder, type OnnxEncoder } from '../encoder/open-encoder.js';
+import { normalizeRows } from '../encoder/pooling.js';
+import type { Targets } from './feed.js';
+import type { Ops } from './tensorflow/ops.js';
+import { principalDirections } from './tensorflow/principal.js';
+import { VectorCache } from './vector-cache.js';
+
+/** Texts of a segment: what a killed process does again, half a minute's work or so. */
+const SEGMENT_TEXTS = 8192;
+
+/** Vectors that tell in which directions a teacher's lie. */
+const SAMPLE = 16_384;
+
+/**
+ * The encoder whose vectors a student learns. A text is encoded once: its vector is kept in the cache folder, by
+ * the teacher's fingerprint and the text's digest, for this run and every later one.
+ */
+export class Teacher {
+  readonly name: string;
+  readonly fingerprint: string;
+  /** Length of a vector. */
+  readonly dimensions: number;
+  private prepared: string[] = [];
+  /** Until the texts are encoded. */
+  private encoder?: OnnxEncoder;
+
+  private constructor(
+    encoder: OnnxEncoder,
+    private readonly cache: VectorCache,
+  ) {
+    this.encoder = encoder;
+    this.name = encoder.name;
+    this.fingerprint = encoder.fingerprint;
+    this.dimensions = encoder.dimensions;
+  }
+
+  /**
+   * @param model a model folder, or the name of a model
+   * @throws UserError as openEncoder and VectorCache.open
+   */
+  static async open(model: string, options: { threads?: number }): Promise<Teacher> {
+    const encoder = await openEncoder(model, options);
+    try {
+      const folder = cacheFolder('teachers', encoder.fingerprint);
+      return new Teacher(encoder, await VectorCache.open(folder, encoder.dimensions));
+    } catch (error) {
+      await encoder.close();
+      throw error;
+    }
+  }
+
+  /** Encodes the texts that are not in the cache yet. Once: the teacher's own memory is given back. */
+  async prepare(
+    texts: ReadonlySet<string>,
+    options: { signal?: AbortSignal; onProgress?(done: number, total: number): void } = {},
+  ): Promise<void> {
+    const { signal, onProgress } = options;
+    this.prepared = [...texts];
+    const missing = this.prepared.filter((text) => !this.cache.has(text));
+    for (let from = 0; from < missing.length; from += SEGMENT_TEXTS) {
+      const segment = missing.slice(from, from + SEGMENT_TEXTS);
+      const vectors = await this.encoder!.encode(segment, {
+        signal,
+        onProgress: (done) => onProgress?.(from + done, missing.length),
+      });
+      normalizeRows(vectors, this.dimensions);
+      await this.cache.add(segment, vectors);
+    }
+    await this.closeEncoder();
+  }
+
+  /**
+   * What a student with vectors of `dimensions` is to learn of the prepared texts. A shorter vector is the teacher's
+   * in the directions in which its vectors lie most: of all projections to that length it keeps most of the cosines.
+   *
+   * @throws UserError `usage` when the student's vectors are longer
+   */
+  async targets(ops: Ops, dimensions: number): Promise<Targets> {
+    const wide = this.dimensions;
+    if (dimensions > wide)
+      throw new UserError(
+        'usage',
+        `expected a student whose vectors are at most as long as the teacher's ${wide}, found ${dimensions}; --student hidden=${wide} is possible`,
+      );
+    if (dimensions === wide) return (texts) => this.cache.read(texts);
+    const sample = await this.cache.read(this.prepared.slice(0, SAMPLE));
+    const directions = principalDirections(ops, sample, wide, dimensions);
+    return async (texts) => {
+      const vectors = await this.cache.read(texts);
+      const targets = new Float32Array(texts.length * dimensions);
+      for (let row = 0; row < texts.length; row++)
+        for (let i = 0; i < wide; i++)
+          for (let j = 0; j < dimensions; j++)
+            targets[row * dimensions + j] += vectors[row * wide + i] * directions[i * dimensions + j];
+      normalizeRows(targets, dimensions);
+      return targets;
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.cache.close();
+    await this.closeEncoder();
+  }
+
+  private async closeEncoder(): Promise<void> {
+    await this.encoder?.close();
+    this.encoder = undefined;
+  }
+}

@@ -1,0 +1,21 @@
+import type { Pooling } from '../../../encoder/model-folder.js';
+import type { Recipe } from '../../recipe.js';
+import { poolBackward, poolForward } from '../bert.js';
+import { distillation } from '../distillation.js';
+import type { Ops } from '../ops.js';
+import type { Objective } from './objective.js';
+
+/** A text's vector is the one that the teacher gives it. There is no head: the vector itself is compared. */
+export function distillObjective(ops: Ops, recipe: Recipe, pooling: Pooling): Objective {
+  const { tf } = ops;
+  return {
+    parameters: () => new Map(),
+    step(hidden, batch, { views, targets }) {
+      const h = poolForward(ops, hidden, batch, pooling);
+      const taught = tf.tensor(targets!, h.shape as [number, number], 'float32');
+      const { terms, gradient } = distillation(ops, h, taught, recipe);
+      const [vectors] = tf.split(h, views.length);
+      return { terms, dHidden: poolBackward(ops, gradient, batch, pooling), vectors };
+    },
+  };
+}

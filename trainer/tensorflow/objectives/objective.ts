@@ -1,0 +1,35 @@
+import type { HostTensor, TrainingBatch } from '../../types.js';
+import type { DeviceBatch } from '../bert.js';
+import type { Tensor } from '../ops.js';
+import type { Gradients } from '../parameters.js';
+
+/** What an objective makes of a step's hidden states. */
+export interface ObjectiveStep {
+  /** Weighted; they add up to the loss. */
+  terms: Record<string, number>;
+  /** Gradient of the loss with respect to the hidden states: [tokens, d]. */
+  dHidden: Tensor;
+  /** Pooled vectors of the first view, to look for a collapse in: [n, d]. */
+  vectors: Tensor;
+  /** What else a person would want to see, by name. */
+  measures?: Record<string, number>;
+}
+
+/** What is trained on top of the encoder. */
+export interface Objective {
+  /** First values of its own parameters, beside the encoder's. */
+  parameters(): Map<string, HostTensor>;
+  /**
+   * The loss and its gradients; those of its own parameters go to `gradients`.
+   *
+   * @param hidden of all views together: [tokens, d]; the caller disposes of it
+   * @param weights an encoder's or own parameter by its name
+   */
+  step(
+    hidden: Tensor,
+    batch: DeviceBatch,
+    fed: TrainingBatch,
+    weights: (name: string) => Tensor,
+    gradients: Gradients,
+  ): ObjectiveStep;
+}

@@ -8,8 +8,9 @@ const mayImport = {
   evaluation: ['base', 'encoder'],
   trainer: ['base', 'encoder', 'evaluation'],
   server: ['base', 'encoder', 'evaluation'],
+  models: ['base'],
 };
-const rooms = ['base', 'encoder', 'evaluation', 'trainer', 'server', 'cli', 'bench', 'test'];
+const rooms = ['base', 'encoder', 'evaluation', 'trainer', 'server', 'cli', 'models', 'bench', 'test'];
 
 const tensorflow = {
   group: ['@tensorflow/*'],

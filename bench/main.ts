@@ -10,6 +10,7 @@ import { integerFrom } from '../cli/options.js';
 import { openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
 import { DEFAULT_MODEL } from '../encoder/resolve.js';
 import { PRESETS } from '../trainer/presets.js';
+import { benchEncode, encodeBenchTable } from './encode.js';
 import { machine, machineLine } from './machine.js';
 import { benchParity, parityTable } from './parity.js';
 import { benchSearch, searchBenchTable, type SearchBenchRow } from './search.js';
@@ -133,6 +134,28 @@ Examples:
     const { texts, model } = await inputs(options);
     const rows = await benchParity({ ...options, texts, model });
     print(options, { model: model.name, texts: texts.length, rows }, () => parityTable(rows));
+  });
+
+benchmark('encode', 'Texts a second of several encoders on one core, in fp32 and quantized.')
+  .option('--models <dir|name...>', 'the first is what the others are compared with', [
+    'all-MiniLM-L6-v2',
+    DEFAULT_MODEL,
+  ])
+  .option('--data <file>', 'texts: a text a line, or a BEIR corpus (.jsonl); .gz too', EXAMPLE)
+  .option('--texts <n>', 'take the first n texts of the file', integerFrom(1, 1e6), 1000)
+  .option('--rounds <n>', 'measure n times, taking turns; figures are medians', integerFrom(1, 100), 5)
+  .addHelpText(
+    'after',
+    `
+Examples:
+  npm run bench -- encode
+  npm run bench -- encode --models default ./my-encoder --data titles.txt`,
+  )
+  .action(async (options: Pick<Options, 'data' | 'texts' | 'rounds' | 'json'> & { models: string[] }) => {
+    const texts = await readTexts(options.data, options.texts);
+    for (const model of options.models) await findModelWithProgress(model);
+    const rows = await benchEncode({ ...options, texts });
+    print(options, { texts: texts.length, rows }, () => encodeBenchTable(rows));
   });
 
 async function inputs(options: Options): Promise<{ texts: string[]; model: ModelFolder }> {

@@ -38,10 +38,8 @@ for await (const line of createInterface({ input: process.stdin })) {
       (_, i) => pairs[(step * recipe.batch + i) % pairs.length],
     );
     const view = (side: 0 | 1): PackedBatch => pack(rows.map((pair) => tokenizer.encode(pair[side])));
-    const { loss, tokens } = await trainable.step([view(0), view(1)], {
-      learningRate: recipe.learningRate,
-      seed: new Random(recipe.seed, step).uint32(),
-    });
+    const batch = { views: [view(0), view(1)], seed: new Random(recipe.seed, step).uint32() };
+    const { loss, tokens } = await trainable.step(batch, { learningRate: recipe.learningRate });
     step++;
     answer.steps++;
     answer.sentences += 2 * recipe.batch;

@@ -24,8 +24,9 @@ export class TrainingProgress {
   start(run: RunStart): void {
     this.run = run;
     const examples = run.data.reduce((sum, { count }) => sum + count, 0);
+    const { base, teacher, student } = run;
     this.note(
-      `${run.base.name} (${run.base.layers} layers, ${run.base.dimensions} dimensions), ${examples.toLocaleString('en')} texts or pairs, ` +
+      `${student ? `a student of ${base.name}` : base.name}${teacher ? ` taught by ${teacher.name}` : ''} (${run.base.layers} layers, ${run.base.dimensions} dimensions), ${examples.toLocaleString('en')} texts or pairs, ` +
         `${run.steps.toLocaleString('en')} steps of ${run.recipe.batch}, preset ${run.preset}, seed ${run.recipe.seed}, ` +
         `TensorFlow ${run.environment.tensorflow} on ${run.environment.threads} threads`,
     );
@@ -39,6 +40,16 @@ export class TrainingProgress {
     else if (entry.step === 1 || performance.now() - this.lastLine > LINE_SECONDS * 1000) {
       this.lastLine = performance.now();
       console.error(`step ${entry.step}/${this.run?.steps} | ${text}`);
+    }
+  }
+
+  /** The teacher encodes the texts, before the first step. */
+  teaching(done: number, total: number): void {
+    const text = `the teacher encodes the texts: ${done.toLocaleString('en')} of ${total.toLocaleString('en')}`;
+    if (this.terminal) process.stderr.write(`\r\x1b[K${text}${done === total ? '\n' : ''}`);
+    else if (done === total || performance.now() - this.lastLine > LINE_SECONDS * 1000) {
+      this.lastLine = performance.now();
+      console.error(text);
     }
   }
 
@@ -72,10 +83,10 @@ export class TrainingProgress {
   }
 
   private describe({ loss, terms, std }: StepEntry): string {
-    const speed = sentencesPerSecond(this.recent, this.run!.recipe.batch);
-    const named = Object.entries(terms).map(([name, value]) => `${name.slice(0, 3)} ${value.toFixed(2)}`);
+    const speed = sentencesPerSecond(this.recent, this.run!.recipe);
+    const named = Object.entries(terms).map(([name, value]) => `${name.slice(0, 3)} ${digits(value)}`);
     return [
-      `loss ${loss.toFixed(2)} (${named.join(' ')})`,
+      `loss ${digits(loss)} (${named.join(' ')})`,
       `std ${std.toFixed(2)}`,
       ...(this.metric ? [this.metric] : []),
       `${speed.toFixed(0)} sentences/s`,
@@ -104,4 +115,9 @@ export class TrainingProgress {
     const seconds = ((this.run!.steps - step) * secondsOf(this.recent)) / this.recent.length;
     return seconds < 90 ? `${Math.ceil(seconds)} s left | ` : `${Math.ceil(seconds / 60)} min left | `;
   }
+}
+
+/** Two decimals, or three of what is small. */
+function digits(value: number): string {
+  return value.toFixed(Math.abs(value) < 1 ? 3 : 2);
 }

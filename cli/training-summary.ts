@@ -33,7 +33,7 @@ export function jsonSummary({ status, run, step, report }: FinetuneResult, out: 
     lastLoss: run.steps.at(-1)?.loss,
     seconds: secondsOf(run.steps),
     tokensPerSecond: tokensPerSecond(run.steps),
-    sentencesPerSecond: sentencesPerSecond(run.steps, run.start.recipe.batch),
+    sentencesPerSecond: sentencesPerSecond(run.steps, run.start.recipe),
     report,
   };
 }

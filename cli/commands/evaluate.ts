@@ -3,7 +3,7 @@ import { Command, Option } from 'commander';
 import { UserError } from '../../base/errors.js';
 import type { Precision } from '../../encoder/onnx/bert-graph.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
-import { resolveModel } from '../../encoder/resolve.js';
+import { DEFAULT_MODEL, resolveModel } from '../../encoder/resolve.js';
 import { scoreBm25Column } from '../../evaluation/askubuntu.js';
 import { bootstrapDefaults, compareScores } from '../../evaluation/bootstrap.js';
 import type { Evaluation } from '../../evaluation/evaluation.js';
@@ -26,7 +26,7 @@ interface Options {
 export function evaluateCommand(): Command {
   return new Command('evaluate')
     .description('Measure an encoder: retrieval, sentence similarity, signs of collapse.')
-    .option('--model <dir|name>', 'a model folder, or the name of a model')
+    .option('--model <dir|name>', `a model folder, or the name of a model (default: ${DEFAULT_MODEL})`)
     .option('--beir <dir...>', 'retrieval: a folder with corpus.jsonl, queries.jsonl and qrels/', [])
     .option('--sts <file...>', 'sentence similarity: CSV or TSV of sentence1, sentence2, score', [])
     .option('--askubuntu <dir...>', "duplicate questions: the Ask Ubuntu benchmark's own files", [])
@@ -54,7 +54,7 @@ A comparison is a paired bootstrap of the difference of the first metric: ${boot
 of the queries (sentence pairs), seed ${bootstrapDefaults.seed}, 95 % percentile interval.
 
 Examples:
-  sentence-jepa evaluate --model all-MiniLM-L6-v2 --beir examples/askubuntu-style
+  sentence-jepa evaluate --beir examples/askubuntu-style
   sentence-jepa evaluate --model ./my-encoder --beir ./dev --sts stsb-en-dev.csv --json
   sentence-jepa evaluate --compare ./my-encoder all-MiniLM-L6-v2 --beir ./dev
   sentence-jepa evaluate --method bm25 --askubuntu ./askubuntu --split dev`,
@@ -104,8 +104,12 @@ function modelNames({ model, method, compare, beir, sts }: Options): string[] {
     return compare;
   }
   const names = model === undefined ? compare : [model, ...compare];
-  if (names.length === 0 || (model === undefined && names.length === 1))
-    throw new UserError('usage', 'which model? Expected --model DIR|NAME, or two after --compare');
+  if (names.length === 0) return [DEFAULT_MODEL];
+  if (model === undefined && names.length === 1)
+    throw new UserError(
+      'usage',
+      'compare with which model? Expected --model DIR|NAME, or two after --compare',
+    );
   if (names.length > 2)
     throw new UserError('usage', `a comparison takes two models, found ${names.length}: ${names.join(', ')}`);
   return names;

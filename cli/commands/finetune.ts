@@ -2,7 +2,8 @@ import { Command, Option } from 'commander';
 
 import { UserError } from '../../base/errors.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
-import { presetNamed, PRESETS } from '../../trainer/presets.js';
+import { choosePreset, OBJECTIVES, presetNamed, PRESETS } from '../../trainer/presets.js';
+import type { ObjectiveName } from '../../trainer/recipe.js';
 import { SETTING_NAMES } from '../../trainer/settings.js';
 import { VIEW_NAMES } from '../../trainer/views.js';
 import { findModelWithProgress } from '../find-model.js';
@@ -15,8 +16,11 @@ interface Options {
   pairs: string[];
   field?: string;
   out: string;
-  model: string;
-  preset: string;
+  model?: string;
+  objective?: ObjectiveName;
+  teacher?: string;
+  student?: string;
+  preset?: string;
   eval: string[];
   split?: string;
   batch?: number;
@@ -44,8 +48,23 @@ export function finetuneCommand(): Command {
     .option('--pairs <file...>', 'texts that mean the same: .tsv or .csv of two columns, or .jsonl', [])
     .option('--field <name>', 'the column or field of --data that holds the text')
     .requiredOption('--out <dir>', 'the model folder to make; checkpoints, log and report go to DIR.training')
-    .option('--model <dir|name>', 'the encoder to start from', DEFAULT_MODEL)
-    .addOption(new Option('--preset <name>', 'the recipe').choices(Object.keys(PRESETS)).default('default'))
+    .option('--model <dir|name>', `the encoder to start from (default: ${DEFAULT_MODEL})`)
+    .addOption(
+      new Option(
+        '--objective <name>',
+        'vicreg: two views of a text predict each other; distill: learn the vectors of --teacher; mlm: guess masked words (default: vicreg)',
+      ).choices(OBJECTIVES),
+    )
+    .option('--teacher <dir|name>', 'distill: the encoder to learn from')
+    .option(
+      '--student <shape>',
+      'train a new, smaller encoder that is cut out of the teacher (distill) or of --model, as layers=4,hidden=256,heads=8,intermediate=1024,vocab=16000',
+    )
+    .addOption(
+      new Option('--preset <name>', 'the recipe (default: the one of the objective)').choices(
+        Object.keys(PRESETS),
+      ),
+    )
     .option(
       '--eval <spec...>',
       'measure on beir:DIR, sts:FILE or askubuntu:DIR before, during and after; the first one chooses the weights',
@@ -74,13 +93,20 @@ Ctrl-C writes a checkpoint; the same command with --resume goes on, and so it do
 
 Settings of the recipe, for --set, with the values of the preset "default":
 ${settingsHelp()}
-Views: ${VIEW_NAMES.join(', ')}.
+Views: ${VIEW_NAMES.join(', ')}. The presets distill and mlm differ; the card of the encoder that is made lists every value.
+
+Of --student, what is left out is as in the encoder that it is cut out of. take=0+5 names the layers to begin with,
+init=random begins from nothing, vocabulary=trained learns one on the data (pruned: the tokens that the data uses).
+The teacher's vectors are kept in the cache folder: a second run has them.
 
 Examples:
   sentence-jepa finetune --data titles.txt --out ./my-encoder
   sentence-jepa finetune --data posts.csv --field title --out ./my-encoder --eval beir:./dev --max-steps 500
   sentence-jepa finetune --pairs duplicates.tsv --out ./my-encoder --eval beir:./dev --set learningRate=1e-5
-  sentence-jepa finetune --data titles.txt --out ./sketch --preset sketch-2022 --seed 2`,
+  sentence-jepa finetune --data titles.txt --out ./sketch --preset sketch-2022 --seed 2
+  sentence-jepa finetune --data titles.txt docs.txt --out ./small --objective distill --teacher all-MiniLM-L6-v2 \\
+    --student layers=2,intermediate=1024,take=0+5,vocab=16000
+  sentence-jepa finetune --data docs.txt --out ./pretrained --objective mlm --epochs 3`,
     )
     .action(run);
 }
@@ -94,9 +120,17 @@ async function run(options: Options): Promise<void> {
   if (options.data.length + options.pairs.length === 0)
     throw new UserError('usage', 'nothing to train on: expected --data FILE or --pairs FILE');
   const named = SETTINGS.flatMap((name) => (options[name] === undefined ? [] : [`${name}=${options[name]}`]));
+  const { teacher, student, model } = options;
+  if (teacher !== undefined && student !== undefined && model !== undefined)
+    throw new UserError(
+      'usage',
+      `--student: expected a student cut out of the teacher ${teacher}, found --model ${model} too; leave one of the two out`,
+    );
+  const preset = choosePreset(options.preset, options.objective);
   // Only this command needs the trainer, and what it loads.
   const { finetune } = await import('../../trainer/finetune.js');
-  const base = await findModelWithProgress(options.model);
+  if (teacher !== undefined) await findModelWithProgress(teacher);
+  const base = await findModelWithProgress((student !== undefined && teacher) || model || DEFAULT_MODEL);
   const progress = new TrainingProgress();
   const interruption = new AbortController();
   const interrupt = (): void => {
@@ -113,7 +147,9 @@ async function run(options: Options): Promise<void> {
       data: options.data,
       pairs: options.pairs,
       field: options.field,
-      preset: options.preset,
+      preset,
+      teacher,
+      student,
       settings: [...named, ...options.set],
       evaluations: options.eval,
       split: options.split,
@@ -125,6 +161,7 @@ async function run(options: Options): Promise<void> {
       onStep: (entry) => progress.step(entry),
       onEvaluation: (entry) => progress.evaluation(entry),
       onEvaluationProgress: (spec, done, total) => progress.evaluating(spec, done, total),
+      onTeacherProgress: (done, total) => progress.teaching(done, total),
     });
     progress.stop();
     console.log(

@@ -8,11 +8,13 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 
 import { leastAndMeanCosine } from '../../bench/cosine.js';
+import { benchEncode, encodeBenchTable } from '../../bench/encode.js';
 import { runLoad } from '../../bench/load.js';
 import { BenchProcess, freePort } from '../../bench/processes.js';
 import { figure, markdownTable } from '../../bench/report.js';
 import { median, percentile } from '../../bench/statistics.js';
 import { readTexts } from '../../bench/texts.js';
+import { makeTinyModel } from '../support/tiny-model.js';
 
 describe('median and percentile', () => {
   it('take the middle, whatever the order', () => {
@@ -102,6 +104,31 @@ describe('texts of a file', () => {
       const message = `${file}:2: expected a JSON object with a string "text"`;
       await assert.rejects(readTexts(file, 10), { kind: 'malformed', message });
     }
+  });
+});
+
+describe('encoders in turns', () => {
+  it('are each timed in every round, in both precisions, beside the first', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'bench-'));
+    const models = ['one', 'two'].map((name) => path.join(folder, name));
+    for (const [i, model] of models.entries()) await makeTinyModel(model, { layers: 1 + i });
+    const rows = await benchEncode({ models, texts: ['wifi is slow', 'black screen'], rounds: 3 });
+    assert.deepEqual(
+      rows.map(({ model, precision }) => [model, precision]),
+      [
+        ['one', 'fp32'],
+        ['two', 'fp32'],
+        ['one', 'quantized'],
+        ['two', 'quantized'],
+      ],
+    );
+    for (const { textsPerSecond, ratios } of rows) {
+      assert.equal(textsPerSecond.length, 3);
+      assert.ok([...textsPerSecond, ...ratios].every((value) => value > 0));
+    }
+    assert.deepEqual(rows[0].ratios, [1, 1, 1]);
+    assert.match(encodeBenchTable(rows), /\| two \| quantized \|/);
+    await rm(folder, { recursive: true });
   });
 });
 

@@ -15,6 +15,8 @@ RUN mkdir -p /cache /data && \
     npm prune --omit=dev --ignore-scripts && \
     if [ -z "$SENTENCE_JEPA_SKIP_TENSORFLOW" ]; then node dist/cli/main.js setup; \
     else npm uninstall --no-save --omit=dev --ignore-scripts @tensorflow/tfjs-node; fi
+# Each new volume for the cache begins with the default encoder unpacked.
+RUN node dist/cli/main.js model info default
 # What ONNX Runtime brings for other platforms and for browsers, and what better-sqlite3 was compiled from.
 RUN find node_modules/onnxruntime-node/bin -mindepth 3 -maxdepth 3 -not -path "*/linux/$(node -p process.arch)" -exec rm -r {} + && \
     rm -rf node_modules/onnxruntime-web/dist node_modules/better-sqlite3*/deps node_modules/better-sqlite3*/src
@@ -33,6 +35,7 @@ COPY --from=build --chown=1000:1000 /cache /cache
 COPY --from=build /app/package.json /app/openapi.yaml /app/LICENSE ./
 COPY --from=build /app/examples examples
 COPY --from=build /app/node_modules node_modules
+COPY --from=build /app/models models
 COPY --from=build /app/dist dist
 # "node", by its number, so that Kubernetes can see that it is not root.
 USER 1000

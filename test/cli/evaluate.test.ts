@@ -122,8 +122,7 @@ describe('sentence-jepa evaluate', () => {
 
   const misused: [args: () => string[], message: RegExp][] = [
     [() => ['--model', model], /nothing to measure: expected --beir DIR, --sts FILE or --askubuntu DIR/],
-    [() => ['--sts', sts], /which model\?/],
-    [() => ['--sts', sts, '--compare', model], /which model\?/],
+    [() => ['--sts', sts, '--compare', model], /compare with which model\?/],
     [() => ['--sts', sts, '--compare', 'a', 'b', 'c'], /a comparison takes two models, found 3: a, b, c/],
     [() => ['--method', 'bm25', '--sts', sts], /--method bm25 takes --askubuntu DIR/],
     [() => ['--method', 'bm25', '--askubuntu', askubuntu, '--split', 'train'], /--split can be dev or test/],

@@ -8,7 +8,7 @@ import { readJson } from '../../base/files.js';
 import { projectRoot } from '../../base/paths.js';
 import { openEncoder, type OnnxEncoder } from '../../encoder/open-encoder.js';
 import { loadWeights } from '../../encoder/model-folder.js';
-import { resolveModel } from '../../encoder/resolve.js';
+import { DEFAULT_MODEL, resolveModel } from '../../encoder/resolve.js';
 import { PRESETS } from '../../trainer/presets.js';
 import { withSettings } from '../../trainer/settings.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
@@ -105,7 +105,11 @@ describe('a random BERT, against sentence-transformers', () => {
   });
 });
 
-// 90 MB that only a machine which has served or trained once holds; SENTENCE_JEPA_TEST_MODEL names a folder of it.
+describe('the default encoder, against sentence-transformers', () => {
+  specifyParity('default.json', () => openEncoder(DEFAULT_MODEL, { threads: 1 }));
+});
+
+// 90 MB that only a machine which has fetched it holds; SENTENCE_JEPA_TEST_MODEL names a folder of it.
 const model = process.env.SENTENCE_JEPA_TEST_MODEL ?? 'all-MiniLM-L6-v2';
 const isHere = await resolveModel(model).then(
   () => true,

@@ -4,7 +4,8 @@ usage: reference.py MODEL_FOLDER OUT.json
 
 For tiny.json the folder is the random one of test/support/tiny-model.ts:
   node -e "import('./dist/test/support/tiny-model.js').then((m) => m.makeTinyModel(process.argv[1]))" /tmp/tiny
-for minilm.json it is all-MiniLM-L6-v2 (sentence-jepa model get all-MiniLM-L6-v2 prints where it is).
+for default.json it is the unpacked default encoder (sentence-jepa model info default prints where it is), for
+minilm.json all-MiniLM-L6-v2 (sentence-jepa model get all-MiniLM-L6-v2 prints it).
 """
 import base64
 import json

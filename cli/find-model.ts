@@ -1,6 +1,7 @@
-import type { OnNote } from '../encoder/compact.js';
-import { findModel, type GotModel } from '../encoder/get-model.js';
+import type { GotModel } from '../encoder/get-model.js';
 import type { FetchProgress } from '../encoder/hub.js';
+import { canFetch, resolveModel } from '../encoder/resolve.js';
+import type { OnNote } from '../encoder/unpack.js';
 import { progressBar } from './progress.js';
 
 /**
@@ -12,7 +13,14 @@ export async function findModelWithProgress(
   model: string,
   say: OnNote = (line) => console.error(line),
 ): Promise<GotModel> {
-  return withFetchBars((onProgress) => findModel(model, { onProgress, onNote: say }));
+  try {
+    return await resolveModel(model, say);
+  } catch (error) {
+    if (!canFetch(model)) throw error;
+    // A server that finds its model has no use for what fetches one.
+    const { getModel } = await import('../encoder/get-model.js');
+    return withFetchBars((onProgress) => getModel(model, { onProgress }));
+  }
 }
 
 export async function withFetchBars<T>(fetch: (onProgress: FetchProgress) => Promise<T>): Promise<T> {

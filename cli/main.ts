@@ -3,30 +3,26 @@ import { Command, CommanderError } from 'commander';
 
 import { UserError } from '../base/errors.js';
 import { version } from '../base/paths.js';
-import { embedCommand } from './commands/embed.js';
-import { evaluateCommand } from './commands/evaluate.js';
-import { finetuneCommand } from './commands/finetune.js';
-import { modelCommand } from './commands/model.js';
-import { searchCommand } from './commands/search.js';
-import { serveCommand } from './commands/serve.js';
-import { setupCommand } from './commands/setup.js';
-
 /** Exit codes: 0 done, 1 failed, 2 bad usage. */
 const program = new Command('sentence-jepa')
   .description('Fine-tune a sentence encoder on your own text, serve it, find duplicates.')
   .version(version)
   .showHelpAfterError('(--help shows the options and examples)');
 
-const commands = [
-  serveCommand(),
-  finetuneCommand(),
-  evaluateCommand(),
-  embedCommand(),
-  searchCommand(),
-  modelCommand(),
-  setupCommand(),
-];
-for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
+const COMMANDS: Record<string, () => Promise<Command>> = {
+  serve: async () => (await import('./commands/serve.js')).serveCommand(),
+  finetune: async () => (await import('./commands/finetune.js')).finetuneCommand(),
+  evaluate: async () => (await import('./commands/evaluate.js')).evaluateCommand(),
+  embed: async () => (await import('./commands/embed.js')).embedCommand(),
+  search: async () => (await import('./commands/search.js')).searchCommand(),
+  model: async () => (await import('./commands/model.js')).modelCommand(),
+  setup: async () => (await import('./commands/setup.js')).setupCommand(),
+};
+
+// One command has no use for what the others load: a server would carry an inference runtime twice.
+const [asked] = process.argv.slice(2);
+for (const name of Object.hasOwn(COMMANDS, asked ?? '') ? [asked] : Object.keys(COMMANDS))
+  program.addCommand((await COMMANDS[name]()).copyInheritedSettings(program));
 
 /** Commander calls process.exit on every command unless each one is told otherwise. */
 function throwInsteadOfExit(command: Command): void {

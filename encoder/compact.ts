@@ -3,19 +3,11 @@ import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 
 import { UserError } from '../base/errors.js';
-import { exists, sha256File, writeFolderAtomic } from '../base/files.js';
-import { cacheFolder } from '../base/paths.js';
+import { exists, writeFolderAtomic } from '../base/files.js';
 import { bertTensors, type BertConfig } from './bert.js';
 import { weightsDigest } from './fingerprint.js';
-import { SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
-import {
-  readOrigin,
-  readSettings,
-  writeModelFolder,
-  writeSettings,
-  type ModelContent,
-} from './model-folder.js';
-import { GRAPH_VERSION } from './onnx/bert-graph.js';
+import { COMPACT_WEIGHTS_FILE } from './model-files.js';
+import { readOrigin, readSettings, writeSettings, type ModelContent } from './model-folder.js';
 import { dequantizeRows, quantizeRows } from './onnx/quantize.js';
 import {
   readIntegers,
@@ -29,24 +21,10 @@ import {
 } from './safetensors.js';
 import { filesOfVocabulary, vocabTextOf, type TokenizerFiles } from './tokenizer.js';
 
-/** The weights of a compact folder, in place of model.safetensors. */
-const COMPACT_WEIGHTS = 'model.int8.safetensors';
-
-/** Changes when the same compact folder is unpacked into something else. */
-const UNPACKED_VERSION = 1;
-
-/** Takes a line for the person who waits. */
-export type OnNote = (line: string) => void;
-
-/** Whether a folder holds a model in the form in which a repository keeps it. */
-export async function isCompact(dir: string): Promise<boolean> {
-  return (await exists(path.join(dir, COMPACT_WEIGHTS))) && !(await exists(path.join(dir, WEIGHTS_FILE)));
-}
-
 /**
  * Writes a model in about a sixth of a complete folder's size: matrices in 8 bits with a scale for each row (an
  * output of a dense layer, a token of an embedding), no graphs, no tokenizer.json. What is left out is made again
- * by {@link unpackCompact}; only the rounding of the matrices is lost.
+ * by unpackCompact; only the rounding of the matrices is lost.
  *
  * @throws UserError `exists` when `out` is there already; `unsupported-model` for a tokenizer that vocab.txt alone
  *   doesn't give, naming what differs
@@ -81,43 +59,17 @@ export async function writeCompactFolder(out: string, content: ModelContent): Pr
     await writeSettings(folder, content);
     // Floats first: they begin at a multiple of their size then.
     const tensors = new Map<string, Tensor | IntegerTensor>([...floats, ...integers]);
-    await writeSafetensors(path.join(folder, COMPACT_WEIGHTS), tensors, metadata);
+    await writeSafetensors(path.join(folder, COMPACT_WEIGHTS_FILE), tensors, metadata);
   });
 }
 
 /**
- * The complete model folder of a compact one, in the cache folder: written when it is asked for the first time,
- * where it appears whole or not at all, and trusted from then on.
+ * A compact folder's model, in fp32.
  *
- * @returns its path
  * @throws UserError `corrupt`, naming file, expected and found; as openModelFolder
  */
-export async function unpackCompact(dir: string, onNote?: OnNote): Promise<string> {
-  const folder = cacheFolder('models', `compact-${await digestOf(dir)}`);
-  if (await exists(folder)) return folder;
-  onNote?.(`unpacking ${dir} into ${folder}, once`);
-  const content = await readCompact(dir);
-  try {
-    await writeModelFolder(folder, content);
-  } catch (error) {
-    // Another process was as quick, and made the same.
-    if (!(error instanceof UserError && error.kind === 'exists')) throw error;
-  }
-  return folder;
-}
-
-/** SHA-256 over every file that the unpacked folder is made of. */
-async function digestOf(dir: string): Promise<string> {
-  const digests: unknown[] = [UNPACKED_VERSION, GRAPH_VERSION];
-  for (const name of [...SETTINGS_FILES, 'sentence-jepa.json', COMPACT_WEIGHTS]) {
-    const file = path.join(dir, name);
-    if (await exists(file)) digests.push([name, await sha256File(file)]);
-  }
-  return sha256(JSON.stringify(digests));
-}
-
-async function readCompact(dir: string): Promise<ModelContent> {
-  const file = path.join(dir, COMPACT_WEIGHTS);
+export async function readCompact(dir: string): Promise<ModelContent> {
+  const file = path.join(dir, COMPACT_WEIGHTS_FILE);
   const settings = await readSettings(dir);
   const weights = await readCompactWeights(file, settings.config);
   const stated = await readSafetensorsMetadata(file);
@@ -125,7 +77,7 @@ async function readCompact(dir: string): Promise<ModelContent> {
     if (found !== expected)
       throw new UserError(
         'corrupt',
-        `${what}: expected the SHA-256 ${String(expected)} that ${COMPACT_WEIGHTS} states, found ${found}; one of the two was changed`,
+        `${what}: expected the SHA-256 ${String(expected)} that ${COMPACT_WEIGHTS_FILE} states, found ${found}; one of the two was changed`,
       );
   };
   check(path.join(dir, 'vocab.txt'), stated.vocabulary, sha256(vocabTextOf(settings.tokenizer) ?? ''));

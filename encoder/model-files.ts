@@ -16,3 +16,9 @@ export const WEIGHTS_FILE = 'model.safetensors';
 
 /** Fetched only where there are no weights to build them from. */
 export const GRAPH_FILES = ['onnx/model.onnx', 'onnx/model_quantized.onnx'];
+
+/** The weights of a compact folder, in place of model.safetensors. */
+export const COMPACT_WEIGHTS_FILE = 'model.int8.safetensors';
+
+/** Counts up with every change of the graphs of onnx/bert-graph.ts: graphs kept in the cache are told apart by it. */
+export const GRAPH_VERSION = 2;

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { UserError } from '../base/errors.js';
 import { exists } from '../base/files.js';
 import { cacheFolder, projectRoot } from '../base/paths.js';
-import { isCompact, unpackCompact, type OnNote } from './compact.js';
+import { isCompact, unpackCompact, type OnNote } from './unpack.js';
 import type { Wheel } from './wheel.js';
 
 /** The name of the encoder in the repository, which every command takes when no model is named. */

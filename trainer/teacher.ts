@@ -51,7 +51,11 @@ export class Teacher {
     }
   }
 
-  /** Encodes the texts that are not in the cache yet. Once: the teacher's own memory is given back. */
+  /**
+   * Encodes the texts that are not in the cache yet. Once: the teacher's own memory is given back.
+   *
+   * @throws UserError `unavailable` when it was stopped
+   */
   async prepare(
     texts: ReadonlySet<string>,
     options: { signal?: AbortSignal; onProgress?(done: number, total: number): void } = {},
@@ -61,10 +65,16 @@ export class Teacher {
     const missing = this.prepared.filter((text) => !this.cache.has(text));
     for (let from = 0; from < missing.length; from += SEGMENT_TEXTS) {
       const segment = missing.slice(from, from + SEGMENT_TEXTS);
-      const vectors = await this.encoder!.encode(segment, {
-        signal,
-        onProgress: (done) => onProgress?.(from + done, missing.length),
-      });
+      const onTexts = (done: number): void => onProgress?.(from + done, missing.length);
+      const vectors = await this.encoder!.encode(segment, { signal, onProgress: onTexts }).catch(
+        (error: unknown) => {
+          if (!signal?.aborted) throw error;
+          throw new UserError(
+            'unavailable',
+            `stopped while the teacher encoded the texts, behind ${from.toLocaleString('en')} of ${missing.length.toLocaleString('en')} that are kept; the same command goes on from there`,
+          );
+        },
+      );
       normalizeRows(vectors, this.dimensions);
       await this.cache.add(segment, vectors);
     }

@@ -93,7 +93,9 @@ Ctrl-C writes a checkpoint; the same command with --resume goes on, and so it do
 
 Settings of the recipe, for --set, with the values of the preset "default":
 ${settingsHelp()}
-Views: ${VIEW_NAMES.join(', ')}. The presets distill and mlm differ; the card of the encoder that is made lists every value.
+Other presets differ in:
+${differencesHelp()}
+Views: ${VIEW_NAMES.join(', ')}.
 
 Of --student, what is left out is as in the encoder that it is cut out of. take=0+5 names the layers to begin with,
 init=random begins from nothing, vocabulary=trained learns one on the data (pruned: the tokens that the data uses).
@@ -114,6 +116,19 @@ Examples:
 function settingsHelp(): string {
   const recipe = presetNamed('default') as unknown as Record<string, unknown>;
   return SETTING_NAMES.map((name) => `  ${name.padEnd(16)} ${String(recipe[name])}\n`).join('');
+}
+
+function differencesHelp(): string {
+  const usual = presetNamed('default') as unknown as Record<string, unknown>;
+  return Object.entries(PRESETS)
+    .filter(([name]) => name !== 'default')
+    .map(([name, recipe]) => {
+      const own = Object.entries(recipe).filter(
+        ([key, value]) => key !== 'objective' && String(value) !== String(usual[key]),
+      );
+      return `  ${name}: ${own.map(([key, value]) => `${key}=${value}`).join(' ')}\n`;
+    })
+    .join('');
 }
 
 async function run(options: Options): Promise<void> {

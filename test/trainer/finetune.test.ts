@@ -211,6 +211,19 @@ describe('a fine-tuning', () => {
       assert.deepEqual(losses(second), losses(first));
     });
 
+    it('can be stopped while the teacher encodes, and says that the same command goes on', async () => {
+      const texts = path.join(home, 'stopped.txt');
+      await writeFile(texts, Array.from({ length: 400 }, (_, i) => `screen ${i} is black`).join('\n'));
+      const stop = new AbortController();
+      const stopped = distill({
+        data: [texts],
+        settings: ['maxSteps=20'],
+        signal: stop.signal,
+        onTeacherProgress: () => stop.abort(),
+      });
+      await assert.rejects(stopped, { kind: 'unavailable', message: /the same command goes on from there/ });
+    });
+
     it('learns shorter vectors as well, and crops', async () => {
       const out = newOut();
       // Vectors of random weights lie close together.

@@ -89,8 +89,8 @@ ${figures.join('\n')}
 
 The weights are Apache-2.0, as those of their teacher, [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2).
 The text that they were trained on is not in them: titles of Ask Ubuntu (Rodrigues et al. 2017, CC BY-SA 3.0) and Stack Overflow
-(CC BY-SA), tldr pages (CC BY 4.0), GNOME's user documentation (CC BY 3.0), Ubuntu Server's documentation (CC BY-SA 3.0), guides of
-the Linux Documentation Project (each under its own licence). No duplicate links were used, and no text of the dev sets above.
+(CC BY-SA), tldr pages (CC BY 4.0), GNOME's user documentation (CC BY 3.0), Ubuntu Server's documentation and the guides of the Linux
+Documentation Project (each under its own licence). No duplicate links were used, and no text of the dev sets above.
 `;
 }
 

@@ -41,7 +41,10 @@ export function modelCard(options: {
     ...(repository.includes('/') && { base_model: repository }),
     ...(license !== undefined && { license }),
   };
-  const trainedOn = start.data.map(({ kind, count }) => `${whole(count)} ${kind}`).join(' and ');
+  const kinds = [...new Set(start.data.map(({ kind }) => kind))];
+  const countOf = (wanted: string): number =>
+    start.data.reduce((sum, { kind, count }) => sum + (kind === wanted ? count : 0), 0);
+  const trainedOn = kinds.map((kind) => `${whole(countOf(kind))} ${kind}`).join(' and ');
   const { objective } = start.recipe;
 
   return `---

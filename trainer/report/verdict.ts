@@ -23,9 +23,9 @@ export function beforeAndAfter({
 }
 
 /** Every evaluation of the run, in the order in which they were given. */
-export function comparisons({ evaluations, end }: Run): Comparison[] {
+export function comparisons({ start, evaluations, end }: Run): Comparison[] {
   const last = evaluations.at(-1);
-  const steps = new Map([[0, 'base encoder']]);
+  const steps = new Map([[0, start.student ? 'untrained student' : 'base encoder']]);
   if (last && last.step > 0) steps.set(last.step, `step ${last.step}`);
   if (end?.reason === 'finished') steps.set(end.bestStep, `exported (step ${end.bestStep})`);
   const shown = evaluations.filter(({ step }) => steps.has(step));

@@ -1,10 +1,13 @@
+import { fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { UserError } from '../base/errors.js';
 import { exists, sha256File } from '../base/files.js';
 import { cacheFolder } from '../base/paths.js';
 import { COMPACT_WEIGHTS_FILE, GRAPH_VERSION, SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
+import type { Unpacked } from './unpack-process.js';
 
 /** Changes when the same compact folder is unpacked into something else. */
 const UNPACKED_VERSION = 1;
@@ -30,19 +33,24 @@ export async function unpackCompact(dir: string, onNote?: OnNote): Promise<strin
   const folder = cacheFolder('models', `compact-${await digestOf(dir)}`);
   if (await exists(folder)) return folder;
   onNote?.(`unpacking ${dir} into ${folder}, once`);
-  // What knows tensors and tokenizers takes a server memory that it needs this once only.
-  const [{ readCompact }, { writeModelFolder }] = await Promise.all([
-    import('./compact.js'),
-    import('./model-folder.js'),
-  ]);
-  const content = await readCompact(dir);
-  try {
-    await writeModelFolder(folder, content);
-  } catch (error) {
-    // Another process was as quick, and made the same.
-    if (!(error instanceof UserError && error.kind === 'exists')) throw error;
-  }
+  const { error } = await unpackInProcess(dir, folder);
+  // When it exists by now, another process was as quick, and made the same.
+  if (error && error.kind !== 'exists') throw new UserError(error.kind, error.message);
   return folder;
+}
+
+/** In a process of its own, whose memory is given back: a server runs for months, and unpacks once. */
+async function unpackInProcess(dir: string, out: string): Promise<Unpacked> {
+  const file = fileURLToPath(new URL('./unpack-process.js', import.meta.url));
+  const child = fork(file, [dir, out], { execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  return new Promise((resolve, reject) => {
+    child.once('message', (answer) => {
+      child.disconnect();
+      resolve(answer as Unpacked);
+    });
+    child.once('error', reject);
+    child.once('close', (code, signal) => reject(new Error(`unpacking ended with ${signal ?? code}`)));
+  });
 }
 
 /** SHA-256 over every file that the unpacked folder is made of. */

@@ -82,6 +82,8 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     dropout: 0,
     evaluateEvery: 500,
     checkpointEvery: 500,
+    // A student from nothing begins near to one point, and the loss says how far it is from its teacher.
+    collapseStd: 0,
   }),
   mlm: Object.freeze<Recipe>({
     ...base,

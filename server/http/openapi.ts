@@ -800,7 +800,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": {
-                 *         "message": "model: expected \"all-MiniLM-L6-v2\", the model that is served, came \"gpt-4\"",
+                 *         "message": "model: expected \"default\", the model that is served, came \"gpt-4\"",
                  *         "type": "invalid_request_error",
                  *         "param": "model",
                  *         "code": "not-found"
@@ -1011,7 +1011,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "model": "all-MiniLM-L6-v2",
+                 *       "model": "default",
                  *       "input": [
                  *         "How do I mount a USB stick?"
                  *       ]
@@ -1030,7 +1030,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "object": "list",
-                     *       "model": "all-MiniLM-L6-v2",
+                     *       "model": "default",
                      *       "data": [
                      *         {
                      *           "object": "embedding",
@@ -1201,7 +1201,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "model": "all-MiniLM-L6-v2",
+                     *       "model": "default",
                      *       "mode": "dense",
                      *       "hits": [
                      *         {
@@ -1249,7 +1249,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "model": "all-MiniLM-L6-v2",
+                     *       "model": "default",
                      *       "mode": "dense",
                      *       "hits": [
                      *         {
@@ -1658,7 +1658,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "model_id": "all-MiniLM-L6-v2",
+                     *       "model_id": "default",
                      *       "model_dtype": "fp32",
                      *       "fingerprint": "97237e7e7e08ed8e828a203c65e99e79a4303866499a947a81624200b5e236c1",
                      *       "dimensions": 384,

@@ -154,6 +154,6 @@ describe('sentence-jepa evaluate', () => {
   it('shows examples with --help', async () => {
     const { code, stdout } = await evaluate('--help');
     assert.equal(code, 0);
-    assert.match(stdout, /Examples:\n {2}sentence-jepa evaluate --model/);
+    assert.match(stdout, /Examples:\n {2}sentence-jepa evaluate --beir/);
   });
 });

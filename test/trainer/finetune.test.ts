@@ -13,6 +13,7 @@ import { openModelFolder } from '../../encoder/model-folder.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { verifyModel } from '../../encoder/verify.js';
 import { finetune, runFolderOf, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
+import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
@@ -162,6 +163,17 @@ describe('a fine-tuning', () => {
   });
 
   describe('of a student by its teacher', () => {
+    const cache = process.env.SENTENCE_JEPA_CACHE;
+    before(async () => {
+      // What setup built lies in the real cache folder; a teacher's vectors of an earlier run may, too.
+      await loadTensorFlow();
+      process.env.SENTENCE_JEPA_CACHE = path.join(home, 'cache');
+    });
+    after(() => {
+      if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
+      else process.env.SENTENCE_JEPA_CACHE = cache;
+    });
+
     const distill = (changes: Partial<FinetuneOptions> = {}): Promise<FinetuneResult> =>
       run({
         preset: 'distill',

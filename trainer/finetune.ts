@@ -24,7 +24,7 @@ import { Checkpoints } from './checkpoint.js';
 import { readTrainingData } from './data.js';
 import { feedOf, type Targets } from './feed.js';
 import { LogFile, readRun } from './log-file.js';
-import { modelCard } from './model-card.js';
+import { modelCard, withoutFolders } from './model-card.js';
 import { presetNamed } from './presets.js';
 import type { Recipe } from './recipe.js';
 import { trainingReport } from './report.js';
@@ -369,7 +369,8 @@ async function startingPoint(
 }
 
 /** sentence-jepa.json: enough to make it again. */
-function provenanceOf(run: Run): Record<string, unknown> {
+function provenanceOf(made: Run): Record<string, unknown> {
+  const run = withoutFolders(made);
   const { version, time, preset, recipe, steps, data, base, teacher, student, environment } = run.start;
   const bestStep = run.end?.bestStep;
   return {

@@ -185,8 +185,8 @@ function table(head: string[], rows: string[][]): string {
   return [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
 }
 
-/** Files and evaluations by the last part of their path. */
-function withoutFolders(run: Run): Run {
+/** Files and evaluations by the last part of their path: the rest is the trainer's own, and a model gets around. */
+export function withoutFolders(run: Run): Run {
   return {
     ...run,
     start: {

@@ -81,6 +81,7 @@ describe('a fine-tuning', () => {
     assert.equal(made['bestStep'], result.step);
     assert.equal((made['recipe'] as { batch: number }).batch, 16);
     assert.equal((made['before'] as unknown[]).length, 1);
+    assert.equal(JSON.stringify(made).includes(home), false, 'folders of the one who trained');
     assert.equal((made['after'] as unknown[]).length, 1);
     assert.match(await readFile(path.join(out, 'README.md'), 'utf8'), /^---\n/);
   });

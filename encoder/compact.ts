@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
 
+import { firstDifference } from '../base/difference.js';
 import { UserError } from '../base/errors.js';
 import { exists, writeFolderAtomic } from '../base/files.js';
 import { bertTensors, type BertConfig } from './bert.js';
@@ -129,8 +129,11 @@ function derivableVocabulary({ tokenizer, config }: ModelContent): string {
     );
   if (vocabText === undefined) throw refuse('model: expected WordPiece, found another kind');
   const derived = filesOfVocabulary(vocabText, tokenizer.tokenizerConfig, config.maxPositions);
-  const difference = firstDifference('', decidesIds(derived), decidesIds(tokenizer));
-  if (difference !== undefined) throw refuse(difference);
+  const difference = firstDifference(decidesIds(derived), decidesIds(tokenizer));
+  if (difference) {
+    const { at, a, b } = difference;
+    throw refuse(`${at}: expected ${shortJson(a)}, found ${shortJson(b)}`);
+  }
   return vocabText;
 }
 
@@ -146,21 +149,6 @@ function decidesIds({ tokenizerJson }: TokenizerFiles): Record<string, unknown> 
     post_processor,
     model: { type: 'WordPiece', ...(model as object) },
   };
-}
-
-/** "normalizer.lowercase: expected true, found false"; nothing when both are the same. */
-function firstDifference(at: string, expected: unknown, found: unknown): string | undefined {
-  if (isDeepStrictEqual(expected, found)) return undefined;
-  if (isObject(expected) && isObject(found))
-    for (const key of new Set([...Object.keys(expected), ...Object.keys(found)])) {
-      const difference = firstDifference(at ? `${at}.${key}` : key, expected[key], found[key]);
-      if (difference !== undefined) return difference;
-    }
-  return `${at}: expected ${shortJson(expected)}, found ${shortJson(found)}`;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
 }
 
 function shortJson(value: unknown): string {

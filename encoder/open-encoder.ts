@@ -11,6 +11,7 @@ import type { Precision } from './onnx/bert-graph.js';
 import { resolveModel } from './resolve.js';
 import { EncoderSession } from './session.js';
 import type { Tokenizer } from './tokenizer.js';
+import type { OnNote } from './unpack.js';
 
 export interface OpenEncoderOptions {
   /** Default fp32. */
@@ -19,6 +20,8 @@ export interface OpenEncoderOptions {
   threads?: number;
   /** Cut texts off earlier than the model folder says. */
   maxTokens?: number;
+  /** Told when there is something to wait for. */
+  onNote?: OnNote;
 }
 
 /** An encoder on ONNX Runtime, in the calling thread; its parts serve those who batch for themselves. */
@@ -36,7 +39,7 @@ export interface OnnxEncoder extends Encoder {
  */
 export async function openEncoder(model: string, options: OpenEncoderOptions = {}): Promise<OnnxEncoder> {
   const { precision = 'fp32', threads = availableParallelism() } = options;
-  const { dir, name } = await resolveModel(model);
+  const { dir, name } = await resolveModel(model, options.onNote);
   const opened = await openModelFolder(dir, name);
   const maxTokens = options.maxTokens ?? opened.maxTokens;
   if (!Number.isInteger(maxTokens) || maxTokens < 3 || maxTokens > opened.config.maxPositions)

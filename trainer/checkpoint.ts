@@ -1,6 +1,7 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 
+import { firstDifference, type Difference } from '../base/difference.js';
 import { UserError } from '../base/errors.js';
 import { exists, readJson, sha256File, writeFileAtomic } from '../base/files.js';
 import { readSafetensors, writeSafetensors } from '../encoder/safetensors.js';
@@ -76,7 +77,7 @@ export class Checkpoints {
     if (difference)
       throw new UserError(
         'invalid',
-        `${this.path(MANIFEST)}: the run was started with ${difference}; resume with the options it was started with, or remove ${this.folder} to start anew`,
+        `${this.path(MANIFEST)}: the run was started with ${inWords(difference)}; resume with the options it was started with, or remove ${this.folder} to start anew`,
       );
     const found = await sha256File(this.path(file));
     if (found !== sha256)
@@ -114,16 +115,7 @@ export class Checkpoints {
   }
 }
 
-/** "recipe.batch 64, found 32", for the first leaf that is not the same. */
-function firstDifference(now: unknown, before: unknown, at = ''): string | undefined {
-  if (typeof now !== 'object' || typeof before !== 'object' || now === null || before === null)
-    return now === before
-      ? undefined
-      : `${at} ${JSON.stringify(before) ?? 'unset'}, and now has ${JSON.stringify(now) ?? 'unset'}`;
-  for (const key of new Set([...Object.keys(now), ...Object.keys(before)])) {
-    const [a, b] = [now, before].map((side) => (side as Record<string, unknown>)[key]);
-    const difference = firstDifference(a, b, at === '' ? key : `${at}.${key}`);
-    if (difference) return difference;
-  }
-  return undefined;
+/** "recipe.batch 32, and now has 64" */
+function inWords({ at, a: now, b: before }: Difference): string {
+  return `${at} ${JSON.stringify(before) ?? 'unset'}, and now has ${JSON.stringify(now) ?? 'unset'}`;
 }

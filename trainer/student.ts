@@ -4,6 +4,7 @@ import { bertTensors, type BertConfig } from '../encoder/bert.js';
 import { loadTokenizer, type ModelFolder } from '../encoder/model-folder.js';
 import type { Tensor } from '../encoder/safetensors.js';
 import { wordPieceFiles, type TokenizerFiles } from '../encoder/tokenizer.js';
+import { product, transposedProduct } from './matrix.js';
 import type { StudentShape } from './student-shape.js';
 import type { Measured } from './tensorflow/measure.js';
 import { countTokens, countWords, pruneVocabulary, trainVocabulary, vocabularyOf } from './vocabulary.js';
@@ -121,7 +122,9 @@ export function cutWeights(
   const of = (name: string): Tensor => source.weights.get(name)!;
   /** The rows of a matrix whose columns are the hidden state: [rows, wide] -> [rows, narrow]. */
   const columns = ({ shape: [rows], data }: Tensor): Tensor =>
-    project ? product(data, project, rows, wide, narrow) : { shape: [rows, wide], data };
+    project
+      ? { shape: [rows, narrow], data: product(data, project, rows, wide, narrow) }
+      : { shape: [rows, wide], data };
   /** A matrix or bias whose rows are the hidden state: [wide, columns] -> [narrow, columns]. */
   const rows = ({ shape: [, count = 1], data, shape: { length } }: Tensor): Tensor => {
     if (!project) return { shape: length > 1 ? [wide, count] : [wide], data };
@@ -204,26 +207,4 @@ function meanRows({ shape: [, columns], data }: Tensor, lists: readonly Int32Arr
       for (let j = 0; j < columns; j++) result[i * columns + j] += data[row * columns + j] / list.length;
   });
   return { shape: [lists.length, columns], data: result };
-}
-
-/** [n, k] x [k, m]. */
-function product(a: Float32Array, b: Float32Array, n: number, k: number, m: number): Tensor {
-  const data = new Float32Array(n * m);
-  for (let i = 0; i < n; i++)
-    for (let l = 0; l < k; l++) {
-      const factor = a[i * k + l];
-      for (let j = 0; j < m; j++) data[i * m + j] += factor * b[l * m + j];
-    }
-  return { shape: [n, m], data };
-}
-
-/** [k, n]^T x [k, m] -> [n, m]. */
-function transposedProduct(a: Float32Array, b: Float32Array, k: number, n: number, m: number): Float32Array {
-  const result = new Float32Array(n * m);
-  for (let l = 0; l < k; l++)
-    for (let i = 0; i < n; i++) {
-      const factor = a[l * n + i];
-      for (let j = 0; j < m; j++) result[i * m + j] += factor * b[l * m + j];
-    }
-  return result;
 }

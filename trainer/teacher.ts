@@ -3,6 +3,7 @@ import { cacheFolder } from '../base/paths.js';
 import { openEncoder, type OnnxEncoder } from '../encoder/open-encoder.js';
 import { normalizeRows } from '../encoder/pooling.js';
 import type { Targets } from './feed.js';
+import { product } from './matrix.js';
 import type { Ops } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
 import { VectorCache } from './vector-cache.js';
@@ -99,11 +100,7 @@ export class Teacher {
     const directions = principalDirections(ops, sample, wide, dimensions);
     return async (texts) => {
       const vectors = await this.cache.read(texts);
-      const targets = new Float32Array(texts.length * dimensions);
-      for (let row = 0; row < texts.length; row++)
-        for (let i = 0; i < wide; i++)
-          for (let j = 0; j < dimensions; j++)
-            targets[row * dimensions + j] += vectors[row * wide + i] * directions[i * dimensions + j];
+      const targets = product(vectors, directions, texts.length, wide, dimensions);
       normalizeRows(targets, dimensions);
       return targets;
     };

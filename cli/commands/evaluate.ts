@@ -3,7 +3,7 @@ import { Command, Option } from 'commander';
 import { UserError } from '../../base/errors.js';
 import type { Precision } from '../../encoder/onnx/bert-graph.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
-import { DEFAULT_MODEL, resolveModel } from '../../encoder/resolve.js';
+import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { scoreBm25Column } from '../../evaluation/askubuntu.js';
 import { bootstrapDefaults, compareScores } from '../../evaluation/bootstrap.js';
 import type { Evaluation } from '../../evaluation/evaluation.js';
@@ -116,8 +116,7 @@ function modelNames({ model, method, compare, beir, sts }: Options): string[] {
 }
 
 async function judge(name: string, precision: Precision, evaluations: Evaluation[]): Promise<Judged> {
-  await resolveModel(name, (line) => console.error(line));
-  const encoder = await openEncoder(name, { precision });
+  const encoder = await openEncoder(name, { precision, onNote: (line) => console.error(line) });
   try {
     const judged: Judged = {
       name: encoder.name,

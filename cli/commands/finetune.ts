@@ -144,8 +144,9 @@ async function run(options: Options): Promise<void> {
   const preset = choosePreset(options.preset, options.objective);
   // Only this command needs the trainer, and what it loads.
   const { finetune } = await import('../../trainer/finetune.js');
-  if (teacher !== undefined) await findModelWithProgress(teacher);
-  const base = await findModelWithProgress((student !== undefined && teacher) || model || DEFAULT_MODEL);
+  const taughtBy = teacher === undefined ? undefined : await findModelWithProgress(teacher);
+  const base =
+    student !== undefined && taughtBy ? taughtBy : await findModelWithProgress(model ?? DEFAULT_MODEL);
   const progress = new TrainingProgress();
   const interruption = new AbortController();
   const interrupt = (): void => {

@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import { before, describe, it } from 'node:test';
 
-import { projectRoot } from '../../base/paths.js';
 import { Random } from '../../base/random.js';
 import type { Pooling } from '../../encoder/model-folder.js';
 import { join, pack } from '../../trainer/packing.js';
@@ -25,32 +22,8 @@ import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
 import { vicreg } from '../../trainer/tensorflow/vicreg.js';
 import type { HostTensor } from '../../trainer/types.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
+import { assertClose, flat, golden, largest, type Nested } from './numbers.js';
 import { covarianceTerm, invarianceTerm, numericalGradient, varianceTerm } from './reference-vicreg.js';
-
-type Nested = number | Nested[];
-
-function golden<T>(name: string): T {
-  return JSON.parse(readFileSync(path.join(projectRoot, 'test/golden', name), 'utf8')) as T;
-}
-
-const largest = (values: ArrayLike<number>): number => Math.max(1e-3, ...Array.from(values, Math.abs));
-const flat = (values: Nested): number[] => [values].flat(9) as number[];
-
-/** Every number within `tolerance` of the largest one expected: what fp32 leaves of sums of many. */
-function assertClose(
-  found: ArrayLike<number>,
-  expected: ArrayLike<number>,
-  what: string,
-  tolerance = 2e-5,
-  scale = largest(expected),
-): void {
-  assert.equal(found.length, expected.length, what);
-  for (let i = 0; i < expected.length; i++)
-    assert.ok(
-      Math.abs(found[i] - expected[i]) <= tolerance * scale,
-      `${what}: expected ${expected[i]} at ${i}, found ${found[i]}`,
-    );
-}
 
 let ops: Ops;
 const tensor = (values: Nested): Tensor => ops.tf.tensor(values as number[][], undefined, 'float32');

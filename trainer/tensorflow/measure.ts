@@ -1,3 +1,4 @@
+import { batchByLength } from '../../encoder/batches.js';
 import type { BertConfig } from '../../encoder/bert.js';
 import type { Tensor as StoredTensor } from '../../encoder/safetensors.js';
 import { pack } from '../packing.js';
@@ -49,7 +50,9 @@ export function measureSource(
     found.dataSync<'float32'>().forEach((value, i) => (sum[i] += value));
     found.dispose();
   };
-  for (const group of groups(sequences)) {
+  const lengths = sequences.map(({ length }) => length);
+  for (const batch of batchByLength(lengths, BATCH_TOKENS)) {
+    const group = batch.map((i) => sequences[i]);
     const scope = tf.engine();
     scope.startScope('measure');
     const { saved } = bertForward(ops, still, weight, toDevice(ops, pack(group), still), new Dropout(ops, 0));
@@ -86,18 +89,4 @@ export function measureSource(
       return principalDirections(ops, rows, hiddenSize, k);
     },
   };
-}
-
-function* groups(sequences: readonly Int32Array[]): Generator<Int32Array[]> {
-  let group: Int32Array[] = [];
-  let tokens = 0;
-  for (const sequence of sequences) {
-    if (group.length > 0 && tokens + sequence.length > BATCH_TOKENS) {
-      yield group;
-      [group, tokens] = [[], 0];
-    }
-    group.push(sequence);
-    tokens += sequence.length;
-  }
-  if (group.length > 0) yield group;
 }

@@ -9,7 +9,8 @@ import { Random } from '../base/random.js';
 import type { ModelFolder } from '../encoder/model-folder.js';
 import { PRESETS } from '../trainer/presets.js';
 import type { Recipe } from '../trainer/recipe.js';
-import { makeView } from '../trainer/views.js';
+import { makeView } from '../trainer/views/make-view.js';
+import type { ViewOptions } from '../trainer/views/transformation.js';
 import { BenchProcess } from './processes.js';
 import { figure, markdownTable } from './report.js';
 import { median } from './statistics.js';
@@ -166,11 +167,14 @@ export function trainBenchTable({ recipe, rows, tokensOfFirstStep }: TrainBench)
 /** The two views of each text that a recipe trains on. */
 export function pairsOfViews(
   texts: readonly string[],
-  { views, minCropWords, seed }: Pick<Recipe, 'views' | 'minCropWords' | 'seed'>,
+  { views, seed, ...options }: Pick<Recipe, 'views' | 'seed'> & ViewOptions,
 ): [string, string][] {
   const random = new Random(seed);
-  const [first, second] = views.map((name) => makeView(name, { minCropWords }));
-  return texts.map((text) => [first.apply(text, random), second.apply(text, random)]);
+  const [first, second] = views.map((name) => makeView(name, options));
+  return texts.map((text) => [
+    first.apply({ first: text }, random).text,
+    second.apply({ first: text }, random).text,
+  ]);
 }
 
 async function measure({ process }: Trainer, seconds: number): Promise<Measurement> {

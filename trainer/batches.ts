@@ -1,8 +1,10 @@
 import { Random } from '../base/random.js';
 import type { Example } from './data.js';
 import { viewsOf, type Recipe } from './recipe.js';
-import type { View } from './types.js';
-import { makeView } from './views.js';
+import type { View, Viewed } from './types.js';
+import { makeView } from './views/make-view.js';
+import type { ViewOptions } from './views/transformation.js';
+import { wordsOf } from './views/words.js';
 
 /** Tells the random numbers of the order from those of the views. */
 const ORDER = 2;
@@ -22,7 +24,7 @@ export class Batches {
 
   constructor(
     private readonly examples: readonly Example[],
-    private readonly recipe: Pick<Recipe, 'objective' | 'batch' | 'seed' | 'views' | 'minCropWords'>,
+    private readonly recipe: Pick<Recipe, 'objective' | 'batch' | 'seed' | 'views'> & ViewOptions,
   ) {
     this.stepsPerEpoch = Math.floor(examples.length / recipe.batch);
     this.order = new Uint32Array(examples.length);
@@ -31,20 +33,21 @@ export class Batches {
 
   /**
    * @param step from 1
-   * @returns the batch's texts, view by view
+   * @returns the batch's texts, view by view, with what was done to them
    */
-  at(step: number): string[][] {
+  at(step: number): Viewed[][] {
     const { batch, seed } = this.recipe;
     const epoch = Math.floor((step - 1) / this.stepsPerEpoch);
     const start = ((step - 1) % this.stepsPerEpoch) * batch;
     if (epoch !== this.epoch) this.shuffle(epoch);
     const random = new Random(seed, VIEWS, step);
-    const texts: string[][] = this.views.map(() => []);
+    const texts: Viewed[][] = this.views.map(() => []);
     for (const index of this.order.subarray(start, start + batch)) {
-      const { first, second, kind } = this.examples[index];
+      const example = this.examples[index];
+      const { first, second, kind } = example;
       // A pair has two views already, both as they are.
       this.views.forEach((view, i) =>
-        texts[i].push(kind === 'pair' ? [first, second][i] : view.apply(first, random)),
+        texts[i].push(kind === 'pair' ? asItIs([first, second][i]) : view.apply(example, random)),
       );
     }
     return texts;
@@ -55,4 +58,8 @@ export class Batches {
     new Random(this.recipe.seed, ORDER, epoch).shuffle(this.order);
     this.epoch = epoch;
   }
+}
+
+function asItIs(text: string): Viewed {
+  return { text, edits: [], words: wordsOf(text).length };
 }

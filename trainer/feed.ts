@@ -1,3 +1,4 @@
+import { UserError } from '../base/errors.js';
 import { Random } from '../base/random.js';
 import type { Tokenizer, TokenizerFiles } from '../encoder/tokenizer.js';
 import type { Batches } from './batches.js';
@@ -5,6 +6,8 @@ import { maskTokens, type MaskingVocabulary } from './masking.js';
 import { pack } from './packing.js';
 import type { Recipe } from './recipe.js';
 import type { TrainingBatch } from './types.js';
+import { packEdits } from './views/edits.js';
+import { MASK } from './views/masking.js';
 import { vocabularyOf } from './vocabulary.js';
 
 /** Tell the random numbers of dropout and masks from those of the order and the views. */
@@ -26,6 +29,7 @@ export type Targets = (texts: readonly string[]) => Promise<Float32Array>;
  * @param tokenizer cuts off at the recipe's maxTokens
  * @param files the tokenizer's
  * @param targets for distill
+ * @throws UserError `unsupported-model` when words are to be masked and the tokenizer reads no [MASK]
  */
 export function feedOf(
   batches: Batches,
@@ -34,13 +38,18 @@ export function feedOf(
   targets?: Targets,
 ): Feed {
   const { objective, seed, maskShare } = recipe;
+  if (recipe.views.some((name) => name.split('+').includes('masking'))) checkMask(tokenizer);
   const vocabulary = objective === 'mlm' ? maskingVocabulary(tokenizer, files) : undefined;
   return {
     async at(step) {
-      const texts = batches.at(step);
-      const views = texts.map((view) => pack(view.map((text) => tokenizer.encode(text))));
-      const batch: TrainingBatch = { views, seed: new Random(seed, DROPOUT, step).uint32() };
-      if (objective === 'distill') batch.targets = await targets!(texts.flat());
+      const viewed = batches.at(step);
+      const views = viewed.map((view) => pack(view.map(({ text }) => tokenizer.encode(text))));
+      const batch: TrainingBatch = {
+        views,
+        edits: viewed.map(packEdits),
+        seed: new Random(seed, DROPOUT, step).uint32(),
+      };
+      if (objective === 'distill') batch.targets = await targets!(viewed.flat().map(({ text }) => text));
       if (objective === 'mlm') {
         const random = new Random(seed, MASKS, step);
         const masked = views.map((view) => maskTokens(view, vocabulary!, maskShare, random));
@@ -56,4 +65,14 @@ function maskingVocabulary({ special, vocabSize }: Tokenizer, files: TokenizerFi
   const continues = new Uint8Array(vocabSize);
   vocabularyOf(files)?.forEach((token, id) => (continues[id] = token.startsWith('##') ? 1 : 0));
   return { special, vocabSize, continues };
+}
+
+/** The view masking writes [MASK] into a text. */
+function checkMask(tokenizer: Tokenizer): void {
+  const found = tokenizer.tokens(MASK).filter(({ id }) => id === tokenizer.special.mask);
+  if (found.length !== 1)
+    throw new UserError(
+      'unsupported-model',
+      `view masking: expected a tokenizer that reads ${MASK} as its mask token, found one that does not; choose another base model, or another view`,
+    );
 }

@@ -334,7 +334,7 @@ function checkObjective({ objective, views }: Recipe, { teacher, pairs }: Finetu
 /** All texts that a run's steps are made of. */
 function textsOf(batches: Batches, steps: number): Set<string> {
   const texts = new Set<string>();
-  for (let step = 1; step <= steps; step++) for (const text of batches.at(step).flat()) texts.add(text);
+  for (let step = 1; step <= steps; step++) for (const { text } of batches.at(step).flat()) texts.add(text);
   return texts;
 }
 

@@ -13,6 +13,12 @@ const base: Recipe = {
 
   views: ['same', 'word-crop'],
   minCropWords: 4,
+  cropShare: 0,
+  deletionShare: 0.2,
+  orderDistance: 3,
+  maskingShare: 0.15,
+  typoShare: 0.15,
+  swapShare: 0.3,
 
   // A batch of 64 has too few directions to keep 1,536 dimensions apart: the covariance term would hold the
   // variance down.

@@ -27,12 +27,24 @@ export interface Recipe {
   pooling: Pooling | 'model';
 
   /**
-   * Views of a text, by name (trainer/views.ts): vicreg has two, and takes one name for both; the others have as
-   * many as are named. Both sides of a pair are taken as they are.
+   * Views of a text, by name (trainer/views/), or several joined by `+`, done one after another: vicreg has two, and
+   * takes one name for both; the others have as many as are named. Both sides of a pair are taken as they are.
    */
   views: string[];
   /** Fewest words of a word crop; a text with fewer is taken whole. */
   minCropWords: number;
+  /** Least share of a text's words that a word crop keeps. */
+  cropShare: number;
+  /** deletion: the probability of a word to be left out. */
+  deletionShare: number;
+  /** word-order: how many places a word moves at most. */
+  orderDistance: number;
+  /** masking: the probability of a word to be hidden behind [MASK] in the view. */
+  maskingShare: number;
+  /** typos: the probability of a word of four letters or more to be mistyped. */
+  typoShare: number;
+  /** synonym, hyponym, sibling, antonym: the probability of a word that has one to be swapped for it. */
+  swapShare: number;
 
   /** vicreg: widths of the expander's layers, the last one's included. */
   expander: number[];

@@ -1,6 +1,6 @@
 import { UserError } from '../base/errors.js';
 import type { Recipe } from './recipe.js';
-import { makeView } from './views.js';
+import { checkViewName } from './views/make-view.js';
 
 /** Reads one setting from text; throws a sentence that begins with "expected". */
 type Reader<T> = (text: string) => T;
@@ -44,10 +44,16 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   views: (text) => {
     const names = text.split(',');
     if (names.length > 2) throw new Expected('one view, or two with a comma between');
-    for (const name of names) makeView(name, { minCropWords: 1 });
+    names.forEach(checkViewName);
     return names;
   },
   minCropWords: integer(1),
+  cropShare: share,
+  deletionShare: share,
+  orderDistance: integer(1),
+  maskingShare: share,
+  typoShare: share,
+  swapShare: share,
   expander: (text) => text.split(',').map(integer(1)),
   expanderBias: flag,
   invariance: oneOf('mse', 'mse-squared'),

@@ -1,4 +1,5 @@
 import type { Random } from '../base/random.js';
+import type { EditKind } from './views/edits.js';
 
 /** n token sequences laid end to end: no padding. */
 export interface PackedBatch {
@@ -14,16 +15,48 @@ export interface HostTensor {
   data: Float32Array;
 }
 
+/** What a view is made from: an example's text and, where the data have them apart, its title and its body. */
+export interface Source {
+  first: string;
+  title?: string;
+  body?: string;
+}
+
+/** One thing that a view did to a text. */
+export interface Edit {
+  kind: EditKind;
+  /** How many words were removed, moved, hidden, mistyped or replaced: at least 1. */
+  words: number;
+}
+
+export interface Viewed {
+  text: string;
+  /** In the order in which they were made; none when nothing was changed. */
+  edits: readonly Edit[];
+  /** Of the text before the edits. */
+  words: number;
+}
+
 /** A view of a text (JEPA's transformation); pure: all chance comes from `random`. */
 export interface View {
   readonly name: string;
-  apply(text: string, random: Random): string;
+  apply(source: Source, random: Random): Viewed;
+}
+
+/** What a view did to each of n texts, [n x EDIT_KINDS.length], row-major. */
+export interface PackedEdits {
+  /** 1 where an edit of the kind was made. */
+  kinds: Uint8Array;
+  /** Edited words over the words of the text before all edits, at most 1. */
+  shares: Float32Array;
 }
 
 /** What one optimizer step is fed. */
 export interface TrainingBatch {
   /** Views of the same n texts: two for vicreg. */
   views: PackedBatch[];
+  /** What was done to the texts, view by view. */
+  edits?: PackedEdits[];
   /** distill: the vectors to learn, each of length 1: [views x n, d], view by view. */
   targets?: Float32Array;
   /** mlm: in each view, the packed rows to guess and the ids that belong there. */

@@ -5,7 +5,7 @@ import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { choosePreset, OBJECTIVES, presetNamed, PRESETS } from '../../trainer/presets.js';
 import type { ObjectiveName } from '../../trainer/recipe.js';
 import { SETTING_NAMES } from '../../trainer/settings.js';
-import { VIEW_NAMES } from '../../trainer/views.js';
+import { VIEW_NAMES } from '../../trainer/views/make-view.js';
 import { findModelWithProgress } from '../find-model.js';
 import { integerFrom } from '../options.js';
 import { TrainingProgress } from '../training-progress.js';
@@ -95,7 +95,8 @@ Settings of the recipe, for --set, with the values of the preset "default":
 ${settingsHelp()}
 Other presets differ in:
 ${differencesHelp()}
-Views: ${VIEW_NAMES.join(', ')}.
+Views: ${VIEW_NAMES.join(', ')};
+several are joined by +, as in views=same,word-crop+typos.
 
 Of --student, what is left out is as in the encoder that it is cut out of. take=0+5 names the layers to begin with,
 init=random begins from nothing, vocabulary=trained learns one on the data (pruned: the tokens that the data uses).

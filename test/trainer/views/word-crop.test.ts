@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { Random } from '../../base/random.js';
-import { makeView, VIEW_NAMES } from '../../trainer/views.js';
+import { Random } from '../../../base/random.js';
+import { PRESETS } from '../../../trainer/presets.js';
+import { makeView } from '../../../trainer/views/make-view.js';
+import { viewsBySeed } from './support.js';
 
 /** How often each crop of the text comes, in `draws` draws. */
 function countCrops(text: string, minCropWords: number, draws: number): Map<string, number> {
-  const view = makeView('word-crop', { minCropWords });
+  const view = makeView('word-crop', { ...PRESETS.default, minCropWords });
   const random = new Random(7);
   const counts = new Map<string, number>();
   for (let i = 0; i < draws; i++) {
-    const crop = view.apply(text, random);
+    const { text: crop } = view.apply({ first: text }, random);
     counts.set(crop, (counts.get(crop) ?? 0) + 1);
   }
   return counts;
@@ -25,26 +27,6 @@ function chiSquare(counts: Map<string, number>, law: Record<string, number>): nu
     return sum + (counts.get(outcome)! - expected) ** 2 / expected;
   }, 0);
 }
-
-describe('views', () => {
-  it('are named, and another name is refused with those there are', () => {
-    assert.deepEqual(VIEW_NAMES, ['same', 'word-crop']);
-    for (const name of VIEW_NAMES) assert.equal(makeView(name, { minCropWords: 1 }).name, name);
-    for (const name of ['crop', 'toString'])
-      assert.throws(() => makeView(name, { minCropWords: 1 }), {
-        kind: 'usage',
-        message: `view: expected one of same, word-crop, found "${name}"`,
-      });
-  });
-});
-
-describe('same', () => {
-  it('is the text itself, and takes no chance', () => {
-    const random = new Random(1);
-    assert.equal(makeView('same', { minCropWords: 1 }).apply('  a  text ', random), '  a  text ');
-    assert.equal(random.uint32(), new Random(1).uint32());
-  });
-});
 
 describe('word crop', () => {
   const text = 'how do I mount a usb stick';
@@ -96,13 +78,42 @@ describe('word crop', () => {
     );
   });
 
+  it('keeps at least the share of the words that is asked for, and at least the minimum', () => {
+    const lengths = (options: { minCropWords: number; cropShare: number }): Set<number> =>
+      new Set(viewsBySeed('word-crop', text, options).map((view) => view.text.split(' ').length));
+    assert.deepEqual(lengths({ minCropWords: 1, cropShare: 0.6 }), new Set([5, 6, 7]));
+    assert.deepEqual(lengths({ minCropWords: 6, cropShare: 0.6 }), new Set([6, 7]));
+    assert.deepEqual(lengths({ minCropWords: 1, cropShare: 1 }), new Set([7]));
+  });
+
+  it('says how many words are gone, and nothing when none is', () => {
+    for (const { text: crop, edits, words } of viewsBySeed('word-crop', text, { minCropWords: 1 })) {
+      const gone = 7 - crop.split(' ').length;
+      assert.deepEqual(edits, gone > 0 ? [{ kind: 'crop', words: gone }] : []);
+      assert.equal(words, 7);
+    }
+  });
+
   it('depends on nothing but the text and the generator', () => {
     const crops = (seed: number): string[] => {
       const random = new Random(seed);
-      const view = makeView('word-crop', { minCropWords: 1 });
-      return Array.from({ length: 20 }, () => view.apply(text, random));
+      const view = makeView('word-crop', { ...PRESETS.default, minCropWords: 1 });
+      return Array.from({ length: 20 }, () => view.apply({ first: text }, random).text);
     };
     assert.deepEqual(crops(3), crops(3));
     assert.notDeepEqual(crops(3), crops(4));
+  });
+
+  it('draws what it drew when the first encoders were trained: their runs can be repeated', () => {
+    const random = new Random(7);
+    const view = makeView('word-crop', { ...PRESETS.default, minCropWords: 2 });
+    assert.deepEqual(
+      Array.from(
+        { length: 6 },
+        () => view.apply({ first: 'how do I mount a usb stick at boot' }, random).text,
+      ),
+      ['at boot', 'do I', 'at boot', 'I mount a usb', 'how do I mount', 'at boot'],
+    );
+    assert.equal(random.uint32(), 2534453144);
   });
 });

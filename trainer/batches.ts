@@ -22,7 +22,10 @@ export class Batches {
 
   constructor(
     private readonly examples: readonly Example[],
-    private readonly recipe: Pick<Recipe, 'objective' | 'batch' | 'seed' | 'views' | 'minCropWords'>,
+    private readonly recipe: Pick<
+      Recipe,
+      'objective' | 'batch' | 'seed' | 'views' | 'minCropWords' | 'deletionShare'
+    >,
   ) {
     this.stepsPerEpoch = Math.floor(examples.length / recipe.batch);
     this.order = new Uint32Array(examples.length);
@@ -34,20 +37,31 @@ export class Batches {
    * @returns the batch's texts, view by view
    */
   at(step: number): string[][] {
-    const { batch, seed } = this.recipe;
-    const epoch = Math.floor((step - 1) / this.stepsPerEpoch);
-    const start = ((step - 1) % this.stepsPerEpoch) * batch;
-    if (epoch !== this.epoch) this.shuffle(epoch);
-    const random = new Random(seed, VIEWS, step);
+    const random = new Random(this.recipe.seed, VIEWS, step);
     const texts: string[][] = this.views.map(() => []);
-    for (const index of this.order.subarray(start, start + batch)) {
-      const { first, second, kind } = this.examples[index];
+    for (const { first, second, kind } of this.examplesAt(step)) {
       // A pair has two views already, both as they are.
       this.views.forEach((view, i) =>
         texts[i].push(kind === 'pair' ? [first, second][i] : view.apply(first, random)),
       );
     }
     return texts;
+  }
+
+  /** Of each text of the batch, what its last view was made from. */
+  originalsAt(step: number): string[] {
+    const last = this.views.length - 1;
+    return this.examplesAt(step).map(({ first, second, kind }) =>
+      kind === 'pair' ? [first, second][last] : first,
+    );
+  }
+
+  private examplesAt(step: number): Example[] {
+    const { batch } = this.recipe;
+    const epoch = Math.floor((step - 1) / this.stepsPerEpoch);
+    const start = ((step - 1) % this.stepsPerEpoch) * batch;
+    if (epoch !== this.epoch) this.shuffle(epoch);
+    return Array.from(this.order.subarray(start, start + batch), (index) => this.examples[index]);
   }
 
   private shuffle(epoch: number): void {

@@ -22,12 +22,18 @@ export interface View {
 
 /** What one optimizer step is fed. */
 export interface TrainingBatch {
-  /** Views of the same n texts: two for vicreg. */
+  /** Views of the same n texts: two for objectives that compare them. */
   views: PackedBatch[];
   /** distill: the vectors to learn, each of length 1: [views x n, d], view by view. */
   targets?: Float32Array;
   /** mlm: in each view, the packed rows to guess and the ids that belong there. */
   masked?: { rows: Int32Array; labels: Int32Array }[];
+  /** Replaced-token detection: of the last view, the packed rows to judge, and 1 for a replacement. */
+  replaced?: { rows: Int32Array; labels: Uint8Array };
+  /** tsdae: the n texts that the last view was made of. */
+  originals?: PackedBatch;
+  /** By view, of each kind of edit, whether it was made and the share of words that it changed: [n x kinds] each. */
+  edits?: { kinds: Uint8Array; shares: Float32Array }[];
   /** For dropout: 32 bits. */
   seed: number;
 }
@@ -37,7 +43,7 @@ export interface StepReport {
   loss: number;
   /** Weighted, by name: vicreg's are invariance, variance and covariance. */
   terms: Record<string, number>;
-  /** What else the objective measures, by name: mlm's accuracy. */
+  /** What else the objective measures, by name: mlm's mlmAccuracy. */
   measures?: Record<string, number>;
   /** Mean over dimensions of the pooled vectors' std after L2 normalization, times sqrt(d). */
   std: number;

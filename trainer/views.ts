@@ -5,6 +5,8 @@ import type { View } from './types.js';
 interface ViewOptions {
   /** Fewest words of a crop; a text with fewer is taken whole. */
   minCropWords: number;
+  /** Share of the words that a deletion takes away. */
+  deletionShare?: number;
 }
 
 const VIEWS: Readonly<Record<string, (options: ViewOptions) => View['apply']>> = {
@@ -13,6 +15,10 @@ const VIEWS: Readonly<Record<string, (options: ViewOptions) => View['apply']>> =
     ({ minCropWords }) =>
     (text, random) =>
       wordCrop(text, minCropWords, random),
+  deletion:
+    ({ deletionShare = 0.6 }) =>
+    (text, random) =>
+      deletion(text, deletionShare, random),
 };
 
 export const VIEW_NAMES: readonly string[] = Object.keys(VIEWS);
@@ -36,4 +42,11 @@ function wordCrop(text: string, m: number, random: Random): string {
   const start = random.below(n - m + 1);
   const length = m + random.below(n - start - m + 1);
   return words.slice(start, start + length).join(' ');
+}
+
+/** Each word is taken away with a chance of `share`; one at least is left (Wang et al. 2021, arXiv 2104.06979). */
+function deletion(text: string, share: number, random: Random): string {
+  const words = text.trim().split(/\s+/);
+  const kept = words.filter(() => random.float() >= share);
+  return kept.length > 0 ? kept.join(' ') : words[random.below(words.length)];
 }

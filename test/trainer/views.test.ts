@@ -28,12 +28,12 @@ function chiSquare(counts: Map<string, number>, law: Record<string, number>): nu
 
 describe('views', () => {
   it('are named, and another name is refused with those there are', () => {
-    assert.deepEqual(VIEW_NAMES, ['same', 'word-crop']);
+    assert.deepEqual(VIEW_NAMES, ['same', 'word-crop', 'deletion']);
     for (const name of VIEW_NAMES) assert.equal(makeView(name, { minCropWords: 1 }).name, name);
     for (const name of ['crop', 'toString'])
       assert.throws(() => makeView(name, { minCropWords: 1 }), {
         kind: 'usage',
-        message: `view: expected one of same, word-crop, found "${name}"`,
+        message: `view: expected one of same, word-crop, deletion, found "${name}"`,
       });
   });
 });

@@ -36,14 +36,9 @@ export class Batches {
    * @returns the batch's texts, view by view, with what was done to them
    */
   at(step: number): Viewed[][] {
-    const { batch, seed } = this.recipe;
-    const epoch = Math.floor((step - 1) / this.stepsPerEpoch);
-    const start = ((step - 1) % this.stepsPerEpoch) * batch;
-    if (epoch !== this.epoch) this.shuffle(epoch);
-    const random = new Random(seed, VIEWS, step);
+    const random = new Random(this.recipe.seed, VIEWS, step);
     const texts: Viewed[][] = this.views.map(() => []);
-    for (const index of this.order.subarray(start, start + batch)) {
-      const example = this.examples[index];
+    for (const example of this.examplesAt(step)) {
       const { first, second, kind } = example;
       // A pair has two views already, both as they are.
       this.views.forEach((view, i) =>
@@ -51,6 +46,22 @@ export class Batches {
       );
     }
     return texts;
+  }
+
+  /** Of each text of the batch, what its last view was made from. */
+  originalsAt(step: number): string[] {
+    const last = this.views.length - 1;
+    return this.examplesAt(step).map(({ first, second, kind }) =>
+      kind === 'pair' ? [first, second][last] : first,
+    );
+  }
+
+  private examplesAt(step: number): Example[] {
+    const { batch } = this.recipe;
+    const epoch = Math.floor((step - 1) / this.stepsPerEpoch);
+    const start = ((step - 1) % this.stepsPerEpoch) * batch;
+    if (epoch !== this.epoch) this.shuffle(epoch);
+    return Array.from(this.order.subarray(start, start + batch), (index) => this.examples[index]);
   }
 
   private shuffle(epoch: number): void {

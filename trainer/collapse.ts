@@ -14,13 +14,16 @@ export class CollapseWatch {
 
   /** @param dimensions of a vector */
   constructor(
-    private readonly recipe: Pick<Recipe, 'batch' | 'collapseStd' | 'lambda' | 'mu' | 'nu' | 'learningRate'>,
+    private readonly recipe: Pick<
+      Recipe,
+      'objective' | 'batch' | 'collapseStd' | 'lambda' | 'mu' | 'nu' | 'learningRate'
+    >,
     private readonly dimensions: number,
   ) {}
 
   /** @returns why training should stop, and what to change; nothing while all is well */
   observe({ std, effectiveRank }: Signs): string | undefined {
-    const { batch, collapseStd, lambda, mu, nu, learningRate } = this.recipe;
+    const { objective, batch, collapseStd, lambda, mu, nu, learningRate } = this.recipe;
     if (collapseStd === 0) return undefined;
     const highest = Math.min(batch - 1, this.dimensions);
     const point = std < collapseStd;
@@ -31,9 +34,13 @@ export class CollapseWatch {
     const found = point
       ? `the vectors of a batch have a std * sqrt(d) of ${std.toFixed(3)} (about 1 when they are spread evenly, below ${collapseStd} is collapse)`
       : `the vectors of a batch span ${effectiveRank.toFixed(1)} dimensions of the ${highest} they could`;
-    const cure = point
-      ? `A larger variance weight (--set mu=..., it is ${mu}; lambda is ${lambda}) keeps them apart`
-      : `A larger covariance weight (--set nu=..., it is ${nu}) keeps dimensions apart`;
+    // The others have no weight against it.
+    const weighted = objective === 'vicreg' || objective === 'distill';
+    const cure = !weighted
+      ? 'A larger batch (--batch) keeps them apart'
+      : point
+        ? `A larger variance weight (--set mu=..., it is ${mu}; lambda is ${lambda}) keeps them apart`
+        : `A larger covariance weight (--set nu=..., it is ${nu}) keeps dimensions apart`;
     return (
       `the embeddings have collapsed: for ${PATIENCE} steps ${found}. ${cure}; so does a lower learning rate ` +
       `(--set learningRate=..., it is ${learningRate}). --set collapseStd=0 trains on regardless`

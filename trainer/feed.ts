@@ -2,17 +2,19 @@ import { UserError } from '../base/errors.js';
 import { Random } from '../base/random.js';
 import type { Tokenizer, TokenizerFiles } from '../encoder/tokenizer.js';
 import type { Batches } from './batches.js';
-import { maskTokens, type MaskingVocabulary } from './masking.js';
+import { maskTokens, type MaskedBatch, type MaskingVocabulary } from './masking.js';
 import { pack } from './packing.js';
 import type { Recipe } from './recipe.js';
-import type { TrainingBatch } from './types.js';
+import { replaceTokens } from './replacing.js';
+import type { PackedBatch, TrainingBatch } from './types.js';
 import { packEdits } from './views/edits.js';
 import { MASK } from './views/masking.js';
 import { vocabularyOf } from './vocabulary.js';
 
-/** Tell the random numbers of dropout and masks from those of the order and the views. */
+/** Tell the random numbers of dropout, masks and replacements from those of the order and the views. */
 const DROPOUT = 4;
 const MASKS = 5;
+const REPLACEMENTS = 24;
 
 /** What each step is fed: a function of its number alone. */
 export interface Feed {
@@ -37,28 +39,49 @@ export function feedOf(
   recipe: Recipe,
   targets?: Targets,
 ): Feed {
-  const { objective, seed, maskShare } = recipe;
+  const { objective, seed, maskShare, mlmWeight, rtdWeight, reconstructionWeight } = recipe;
   if (recipe.views.some((name) => name.split('+').includes('masking'))) checkMask(tokenizer);
-  const vocabulary = objective === 'mlm' ? maskingVocabulary(tokenizer, files) : undefined;
+  const masks = objective === 'mlm' || mlmWeight > 0;
+  const vocabulary = masks ? maskingVocabulary(tokenizer, files) : undefined;
+  const packed = (texts: string[]): PackedBatch => pack(texts.map((text) => tokenizer.encode(text)));
   return {
     async at(step) {
       const viewed = batches.at(step);
-      const views = viewed.map((view) => pack(view.map(({ text }) => tokenizer.encode(text))));
+      const views = viewed.map((view) => packed(view.map(({ text }) => text)));
       const batch: TrainingBatch = {
         views,
         edits: viewed.map(packEdits),
         seed: new Random(seed, DROPOUT, step).uint32(),
       };
       if (objective === 'distill') batch.targets = await targets!(viewed.flat().map(({ text }) => text));
-      if (objective === 'mlm') {
+      if (objective === 'tsdae' || reconstructionWeight > 0)
+        batch.originals = packed(batches.originalsAt(step));
+      if (vocabulary) {
         const random = new Random(seed, MASKS, step);
-        const masked = views.map((view) => maskTokens(view, vocabulary!, maskShare, random));
+        // Beside another objective, the first view is the text that is compared with.
+        const masked = views.map((view, i) =>
+          objective === 'mlm' || i === views.length - 1
+            ? maskTokens(view, vocabulary, maskShare, random)
+            : unmasked(view),
+        );
         batch.views = masked.map(({ batch: view }) => view);
         batch.masked = masked;
+      }
+      if (rtdWeight > 0) {
+        const random = new Random(seed, REPLACEMENTS, step);
+        const last = batch.views.length - 1;
+        const hidden = batch.masked?.[last].rows;
+        const replaced = replaceTokens(batch.views[last], tokenizer.special, maskShare, random, hidden);
+        batch.views[last] = replaced.batch;
+        batch.replaced = replaced;
       }
       return batch;
     },
   };
+}
+
+function unmasked(batch: PackedBatch): MaskedBatch {
+  return { batch, rows: new Int32Array(0), labels: new Int32Array(0) };
 }
 
 function maskingVocabulary({ special, vocabSize }: Tokenizer, files: TokenizerFiles): MaskingVocabulary {

@@ -26,7 +26,7 @@ import { feedOf, type Targets } from './feed.js';
 import { LogFile, readRun } from './log-file.js';
 import { modelCard, withoutFolders } from './model-card.js';
 import { presetNamed } from './presets.js';
-import type { Recipe } from './recipe.js';
+import { comparesTwo, type Recipe } from './recipe.js';
 import { trainingReport } from './report.js';
 import { beforeAndAfter } from './report/verdict.js';
 import type { DataFile, EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
@@ -310,8 +310,10 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   return { status, run, step: best?.step ?? step, report: at('report.html') };
 }
 
-/** @throws UserError `usage` when objective, teacher and data do not go together */
-function checkObjective({ objective, views }: Recipe, { teacher, pairs }: FinetuneOptions): void {
+/** @throws UserError `usage` when objective, heads, teacher and data do not go together */
+function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): void {
+  const { objective, views } = recipe;
+  const compares = comparesTwo(objective);
   const expect = (holds: boolean, message: string): void => {
     if (!holds) throw new UserError('usage', message);
   };
@@ -322,13 +324,22 @@ function checkObjective({ objective, views }: Recipe, { teacher, pairs }: Finetu
       teacher === undefined,
       `expected --objective distill with --teacher, found ${objective}; leave one of the two out`,
     );
-  if (objective === 'vicreg')
-    expect(views.length <= 2, `--set views: expected one view, or two, found ${views.length}`);
-  else
+  if (compares) expect(views.length <= 2, `--set views: expected one view, or two, found ${views.length}`);
+  expect(
+    pairs.length === 0 || (compares && objective !== 'simcse'),
+    objective === 'simcse'
+      ? 'expected texts by --data for --objective simcse, found --pairs; --objective infonce is the same loss on pairs'
+      : `expected texts by --data for --objective ${objective}, found --pairs; put both texts of a pair into a file of texts`,
+  );
+  for (const weight of ['mlmWeight', 'rtdWeight', 'reconstructionWeight', 'editWeight'] as const)
     expect(
-      pairs.length === 0,
-      `expected texts by --data for --objective ${objective}, found --pairs; put both texts of a pair into a file of texts`,
+      compares || recipe[weight] === 0,
+      `--set ${weight}: expected an objective that compares two views beside it, found ${objective}`,
     );
+  expect(
+    objective === 'vicreg' || recipe.predictorWidth === 0,
+    `--set predictorWidth: expected --objective vicreg with a predictor, found ${objective}`,
+  );
 }
 
 /** All texts that a run's steps are made of. */

@@ -28,11 +28,22 @@ const base: Recipe = {
   lambda: 25,
   mu: 25,
   nu: 1,
+  predictorWidth: 0,
+
+  barlowLambda: 5e-3,
+
+  temperature: 0.05,
+  symmetric: false,
 
   vectorWeight: 1,
   similarityWeight: 1,
 
   maskShare: 0.15,
+
+  mlmWeight: 0,
+  rtdWeight: 0,
+  reconstructionWeight: 0,
+  editWeight: 0,
 
   learningRate: 1e-5,
   expanderLearningRate: 1e-3,
@@ -47,33 +58,74 @@ const base: Recipe = {
   collapseStd: 0.1,
 };
 
+const sketch: Recipe = {
+  ...base,
+  batch: 8,
+  maxSteps: 20_000,
+  maxTokens: 512,
+  pooling: 'cls',
+  minCropWords: 1,
+  expander: [1536, 1536, 1536],
+  expanderBias: true,
+  invariance: 'mse-squared',
+  mu: 50,
+  learningRate: 3e-5,
+  expanderLearningRate: 3e-5,
+  schedule: 'constant',
+  warmup: 0,
+  evaluateEvery: 1000,
+  checkpointEvery: 500,
+};
+
 /**
- * Recipes by name.
+ * Recipes by name. What a method's paper sets is as there; what it leaves to the encoder that one begins with
+ * (pooling) is the encoder's.
  *
  * `sketch-2022` is the published sketch that this grew from, to the letter: a full title against one crop,
  * CLS pooling, the square of the invariance term, a bias in the last layer, and a variance term that is not
  * halved, so that its mu of 25 is 50 here. What it doesn't say (weight decay, longest text) is PyTorch's AdamW
- * and BERT's own.
+ * and BERT's own. `sketch-fixed` is the same with VICReg as it is defined.
  */
 export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze({
   default: Object.freeze(base),
-  'sketch-2022': Object.freeze<Recipe>({
+  'sketch-2022': Object.freeze(sketch),
+  'sketch-fixed': Object.freeze<Recipe>({ ...sketch, expanderBias: false, invariance: 'mse', mu: 25 }),
+  // Zbontar et al. 2021 (arXiv 2103.03230), section 4.4: lambda. Batch, expander and learning rate are VICReg's here:
+  // the paper's 2,048 images and 8,192 dimensions are of another task.
+  'barlow-twins': Object.freeze<Recipe>({ ...base, objective: 'barlow-twins' }),
+  // Gao et al. 2021 (arXiv 2104.08821), appendix A: unsupervised, base size. Without the layer that they train on top
+  // of [CLS] and drop: there is no head.
+  simcse: Object.freeze<Recipe>({
     ...base,
+    objective: 'simcse',
+    maxTokens: 32,
+    views: ['same'],
+    learningRate: 3e-5,
+    expanderLearningRate: 3e-5,
+    warmup: 0,
+    weightDecay: 0,
+  }),
+  // MultipleNegativesRankingLoss of sentence-transformers, and the rates of its fit().
+  infonce: Object.freeze<Recipe>({
+    ...base,
+    objective: 'infonce',
+    learningRate: 2e-5,
+    expanderLearningRate: 2e-5,
+  }),
+  // Wang et al. 2021 (arXiv 2104.06979), section 4.2.
+  tsdae: Object.freeze<Recipe>({
+    ...base,
+    objective: 'tsdae',
     batch: 8,
-    maxSteps: 20_000,
-    maxTokens: 512,
-    pooling: 'cls',
-    minCropWords: 1,
-    expander: [1536, 1536, 1536],
-    expanderBias: true,
-    invariance: 'mse-squared',
-    mu: 50,
+    views: ['deletion'],
+    deletionShare: 0.6,
     learningRate: 3e-5,
     expanderLearningRate: 3e-5,
     schedule: 'constant',
     warmup: 0,
-    evaluateEvery: 1000,
-    checkpointEvery: 500,
+    weightDecay: 0,
+    // An encoder that has learned nothing but words begins near to one point.
+    collapseStd: 0,
   }),
   distill: Object.freeze<Recipe>({
     ...base,
@@ -107,6 +159,10 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
 /** The preset of an objective when none is named. */
 const PRESET_OF: Readonly<Record<ObjectiveName, string>> = {
   vicreg: 'default',
+  'barlow-twins': 'barlow-twins',
+  simcse: 'simcse',
+  infonce: 'infonce',
+  tsdae: 'tsdae',
   distill: 'distill',
   mlm: 'mlm',
 };

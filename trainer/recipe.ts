@@ -3,10 +3,14 @@ import type { Pooling } from '../encoder/model-folder.js';
 /**
  * What an encoder is trained to do:
  * - `vicreg`: two views of a text predict each other (Bardes et al. 2022);
+ * - `barlow-twins`: the same, by the correlation of their dimensions (Zbontar et al. 2021);
+ * - `simcse`: a text is told from others when only dropout differs (Gao et al. 2021);
+ * - `infonce`: a text, or the one of a pair, is told from others by the other view (van den Oord et al. 2018);
+ * - `tsdae`: a text is written anew from the vector of what noise left of it (Wang et al. 2021);
  * - `distill`: a text's vector is the one that a teacher gives it;
  * - `mlm`: masked words are guessed (Devlin et al. 2018).
  */
-export type ObjectiveName = 'vicreg' | 'distill' | 'mlm';
+export type ObjectiveName = 'vicreg' | 'barlow-twins' | 'simcse' | 'infonce' | 'tsdae' | 'distill' | 'mlm';
 
 /** Everything that decides what a training run computes, apart from its data and the encoder it starts from. */
 export interface Recipe {
@@ -27,8 +31,9 @@ export interface Recipe {
   pooling: Pooling | 'model';
 
   /**
-   * Views of a text, by name (trainer/views/), or several joined by `+`, done one after another: vicreg has two, and
-   * takes one name for both; the others have as many as are named. Both sides of a pair are taken as they are.
+   * Views of a text, by name (trainer/views/), or several joined by `+`, done one after another: objectives that
+   * compare two take one name for both; the others have as many as are named. Both sides of a pair are taken as they
+   * are.
    */
   views: string[];
   /** Fewest words of a word crop; a text with fewer is taken whole. */
@@ -46,9 +51,9 @@ export interface Recipe {
   /** synonym, hyponym, sibling, antonym: the probability of a word that has one to be swapped for it. */
   swapShare: number;
 
-  /** vicreg: widths of the expander's layers, the last one's included. */
+  /** vicreg, barlow-twins: widths of the expander's layers, the last one's included. */
   expander: number[];
-  /** vicreg: whether the expander's last layer has a bias. */
+  /** Whether the expander's last layer has a bias. */
   expanderBias: boolean;
   /** vicreg: `mse` as in Bardes et al. 2022 eq. 5; `mse-squared` is the published sketch's, the square of it. */
   invariance: 'mse' | 'mse-squared';
@@ -60,13 +65,37 @@ export interface Recipe {
   mu: number;
   nu: number;
 
+  /**
+   * vicreg: width of a predictor that predicts the second view's embedding from the first one's and from what was
+   * done to both; 0 compares the embeddings themselves.
+   */
+  predictorWidth: number;
+
+  /** barlow-twins: weight of the correlations between different dimensions (Zbontar et al. 2021 eq. 1). */
+  barlowLambda: number;
+
+  /** simcse, infonce: what cosines are divided by; 0.05 is the scale of 20 that others set. */
+  temperature: number;
+  /** simcse, infonce: whether the second view looks for its partner among the first ones, too. */
+  symmetric: boolean;
+
   /** distill: weight of 1 - cosine to the teacher's vector. */
   vectorWeight: number;
   /** distill: weight of the squared difference between the similarities in the batch and the teacher's. */
   similarityWeight: number;
 
-  /** mlm: share of a text's tokens that are masked. */
+  /** mlm, and the heads beside another objective: share of a text's tokens that are masked, or replaced. */
   maskShare: number;
+
+  /**
+   * Weights of what is asked of the last view beside an objective that compares two; 0 asks nothing. Masked words are
+   * guessed (as by mlm); replaced ones are told with the help of the first view's embedding (Clark et al. 2020, Chuang
+   * et al. 2022); the text is written anew from its vector (as by tsdae); the two embeddings tell what was done to it.
+   */
+  mlmWeight: number;
+  rtdWeight: number;
+  reconstructionWeight: number;
+  editWeight: number;
 
   /** Highest learning rate, of the encoder. */
   learningRate: number;
@@ -91,7 +120,12 @@ export interface Recipe {
   collapseStd: number;
 }
 
-/** The views of each text by name: vicreg's single one is taken twice. */
+/** Objectives that compare two views of a text, or the two texts of a pair. */
+export function comparesTwo(objective: ObjectiveName): boolean {
+  return ['vicreg', 'barlow-twins', 'simcse', 'infonce'].includes(objective);
+}
+
+/** The views of each text by name: where two are compared, a single one is taken twice. */
 export function viewsOf({ objective, views }: Pick<Recipe, 'objective' | 'views'>): string[] {
-  return objective === 'vicreg' && views.length === 1 ? [views[0], views[0]] : views;
+  return comparesTwo(objective) && views.length === 1 ? [views[0], views[0]] : views;
 }

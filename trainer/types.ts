@@ -53,7 +53,7 @@ export interface PackedEdits {
 
 /** What one optimizer step is fed. */
 export interface TrainingBatch {
-  /** Views of the same n texts: two for vicreg. */
+  /** Views of the same n texts: two for objectives that compare them. */
   views: PackedBatch[];
   /** What was done to the texts, view by view. */
   edits?: PackedEdits[];
@@ -61,6 +61,10 @@ export interface TrainingBatch {
   targets?: Float32Array;
   /** mlm: in each view, the packed rows to guess and the ids that belong there. */
   masked?: { rows: Int32Array; labels: Int32Array }[];
+  /** Replaced-token detection: of the last view, the packed rows to judge, and 1 for a replacement. */
+  replaced?: { rows: Int32Array; labels: Uint8Array };
+  /** tsdae: the n texts that the last view was made of. */
+  originals?: PackedBatch;
   /** For dropout: 32 bits. */
   seed: number;
 }
@@ -70,7 +74,7 @@ export interface StepReport {
   loss: number;
   /** Weighted, by name: vicreg's are invariance, variance and covariance. */
   terms: Record<string, number>;
-  /** What else the objective measures, by name: mlm's accuracy. */
+  /** What else the objective measures, by name: mlm's mlmAccuracy. */
   measures?: Record<string, number>;
   /** Mean over dimensions of the pooled vectors' std after L2 normalization, times sqrt(d). */
   std: number;

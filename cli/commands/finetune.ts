@@ -52,7 +52,7 @@ export function finetuneCommand(): Command {
     .addOption(
       new Option(
         '--objective <name>',
-        'vicreg: two views of a text predict each other; distill: learn the vectors of --teacher; mlm: guess masked words (default: vicreg)',
+        'vicreg, barlow-twins: two views of a text predict each other; simcse, infonce: a text is told from others by its other view; tsdae: a text is written anew from its vector; distill: learn the vectors of --teacher; mlm: guess masked words (default: vicreg)',
       ).choices(OBJECTIVES),
     )
     .option('--teacher <dir|name>', 'distill: the encoder to learn from')
@@ -116,7 +116,7 @@ Examples:
 
 function settingsHelp(): string {
   const recipe = presetNamed('default') as unknown as Record<string, unknown>;
-  return SETTING_NAMES.map((name) => `  ${name.padEnd(16)} ${String(recipe[name])}\n`).join('');
+  return SETTING_NAMES.map((name) => `  ${name.padEnd(20)} ${String(recipe[name])}\n`).join('');
 }
 
 function differencesHelp(): string {

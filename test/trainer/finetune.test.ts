@@ -297,7 +297,7 @@ describe('a fine-tuning', () => {
       const vocabulary = (await openModelFolder(out)).config.vocabSize;
       assert.ok(Math.abs(mean(0, 3) - Math.log(vocabulary)) < 0.5, `${mean(0, 3)} of ${vocabulary} tokens`);
       assert.ok(mean(140, 150) < mean(0, 3) - 0.5, `${mean(0, 3)} -> ${mean(140, 150)}`);
-      const accuracy = made.steps.map(({ measures }) => measures!['accuracy']);
+      const accuracy = made.steps.map(({ measures }) => measures!['mlmAccuracy']);
       assert.ok(accuracy.every((share) => share >= 0 && share <= 1));
       assert.deepEqual((await verifyModel(await openModelFolder(out))).problems, []);
       assert.match(await readFile(path.join(out, 'README.md'), 'utf8'), /guess masked words/);

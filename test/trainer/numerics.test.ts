@@ -159,7 +159,7 @@ describe('expander', () => {
   const { widths, cases } = golden<{ widths: number[]; cases: Case[] }>('expander.json');
   for (const { bias, h, parameters, upstream, z, gradients } of cases)
     it(`has PyTorch's embeddings and gradients, ${bias ? 'with' : 'without'} a bias in the last layer`, () => {
-      const shape = { input: host(h).shape[1], widths, bias };
+      const shape = { name: 'expander', input: host(h).shape[1], widths, bias };
       const weights = (name: string): Tensor => tensor(parameters[name]);
       const found = new Gradients(ops);
       const forward = expand(ops, shape, weights, tensor(h));

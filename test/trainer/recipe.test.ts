@@ -127,10 +127,41 @@ describe('presets', () => {
     );
   });
 
+  it('have the published sketch with VICReg as it is defined, and nothing else changed', () => {
+    const { expanderBias, invariance, mu, ...rest } = presetNamed('sketch-fixed');
+    assert.deepEqual(
+      { expanderBias, invariance, mu },
+      { expanderBias: false, invariance: 'mse', mu: PRESETS.default.mu },
+    );
+    assert.deepEqual(presetNamed('sketch-2022'), {
+      ...rest,
+      ...{ expanderBias: true, invariance: 'mse-squared', mu: 50 },
+    });
+  });
+
+  it("have the other methods' own settings, as their papers give them", () => {
+    const { temperature, symmetric, views, batch, learningRate, epochs, maxTokens } = presetNamed('simcse');
+    assert.deepEqual(
+      { temperature, symmetric, views, batch, learningRate, epochs, maxTokens },
+      {
+        ...{ temperature: 0.05, symmetric: false, views: ['same'] },
+        ...{ batch: 64, learningRate: 3e-5, epochs: 1, maxTokens: 32 },
+      },
+    );
+    assert.equal(presetNamed('barlow-twins').barlowLambda, 0.005);
+    const tsdae = presetNamed('tsdae');
+    assert.deepEqual(
+      [tsdae.views, tsdae.deletionShare, tsdae.batch, tsdae.learningRate, tsdae.schedule, tsdae.weightDecay],
+      [['deletion'], 0.6, 8, 3e-5, 'constant', 0],
+    );
+    // A scale of 20.
+    assert.equal(1 / presetNamed('infonce').temperature, 20);
+  });
+
   it('are named when an unknown one is asked for', () => {
     assert.throws(() => presetNamed('best'), {
       kind: 'usage',
-      message: /expected default or sketch-2022 or distill or mlm, found "best"/,
+      message: /expected default or sketch-2022 or sketch-fixed or .* or mlm, found "best"/,
     });
   });
 
@@ -145,9 +176,11 @@ describe('presets', () => {
     });
   });
 
-  it('of vicreg have two views, also when one is named for both', () => {
-    assert.deepEqual(viewsOf({ objective: 'vicreg', views: ['word-crop'] }), ['word-crop', 'word-crop']);
-    assert.deepEqual(viewsOf({ objective: 'distill', views: ['word-crop'] }), ['word-crop']);
+  it('that compare two views have two, also when one is named for both', () => {
+    for (const objective of ['vicreg', 'barlow-twins', 'simcse', 'infonce'] as const)
+      assert.deepEqual(viewsOf({ objective, views: ['word-crop'] }), ['word-crop', 'word-crop']);
+    for (const objective of ['distill', 'mlm', 'tsdae'] as const)
+      assert.deepEqual(viewsOf({ objective, views: ['word-crop'] }), ['word-crop']);
   });
 });
 

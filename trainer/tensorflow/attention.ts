@@ -10,7 +10,10 @@ export interface AttentionLayout {
     width: number;
     /** First of its padded rows. */
     start: number;
-    /** Added to the scores: 0 for a token, a large negative number for padding; [n, 1, 1, width]. Nothing without padding. */
+    /**
+     * Added to the scores: 0 for what is seen, a large negative number for what is not: padding [n, 1, 1, width], or
+     * what comes later [1, 1, width, width]. Nothing where all is seen.
+     */
     bias?: Tensor;
   }[];
   /** Packed row of each padded row; any row stands in for padding, whose keys the bias hides. */
@@ -24,7 +27,8 @@ export interface AttentionLayout {
 /** exp of it is 0 in fp32, and no sum with it overflows. */
 const HIDDEN = -1e9;
 
-export function attentionLayout(ops: Ops, offsets: Int32Array): AttentionLayout {
+/** @param causal whether a token sees only itself and those before it, as in a decoder (Vaswani et al. 2017, section 3.2.3) */
+export function attentionLayout(ops: Ops, offsets: Int32Array, causal = false): AttentionLayout {
   const { tf } = ops;
   const blocks = attentionBlocks(offsets);
   const { packedRow, paddedRow } = paddingOf(offsets, blocks);
@@ -32,12 +36,14 @@ export function attentionLayout(ops: Ops, offsets: Int32Array): AttentionLayout 
   return {
     blocks: blocks.map(({ sequences: { length: n }, width }) => {
       const rows = packedRow.subarray(start, start + n * width);
-      const bias = rows.includes(-1)
-        ? tf.tensor4d(
-            Float32Array.from(rows, (row) => (row < 0 ? HIDDEN : 0)),
-            [n, 1, 1, width],
-          )
-        : undefined;
+      let bias: Tensor | undefined;
+      // Padding comes behind every token: what hides the later ones hides it, too.
+      if (causal) bias = laterHidden(ops, width);
+      else if (rows.includes(-1))
+        bias = tf.tensor4d(
+          Float32Array.from(rows, (row) => (row < 0 ? HIDDEN : 0)),
+          [n, 1, 1, width],
+        );
       const block = { n, width, start, bias };
       start += n * width;
       return block;
@@ -52,6 +58,14 @@ export function attentionLayout(ops: Ops, offsets: Int32Array): AttentionLayout 
     ),
     unpad: tf.tensor1d(paddedRow, 'int32'),
   };
+}
+
+/** Of each query (rows) and key (columns), what is added to their score: [1, 1, width, width]. */
+function laterHidden(ops: Ops, width: number): Tensor {
+  const bias = new Float32Array(width * width);
+  for (let query = 0; query < width; query++)
+    bias.fill(HIDDEN, query * width + query + 1, (query + 1) * width);
+  return ops.tf.tensor4d(bias, [1, 1, width, width]);
 }
 
 export interface SavedBlock {

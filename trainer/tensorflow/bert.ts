@@ -8,6 +8,7 @@ import {
   type AttentionLayout,
   type SavedBlock,
 } from './attention.js';
+import type { CrossAttention, SavedCross } from './cross-attention.js';
 import {
   applyMask,
   dense,
@@ -44,8 +45,16 @@ export interface DeviceBatch {
   uniqueOf: Tensor;
 }
 
-/** @throws RangeError when a sequence is longer than the encoder's positions or an id is outside its vocabulary */
-export function toDevice(ops: Ops, { ids, offsets }: PackedBatch, config: BertConfig): DeviceBatch {
+/**
+ * @param causal whether a token sees only itself and those before it
+ * @throws RangeError when a sequence is longer than the encoder's positions or an id is outside its vocabulary
+ */
+export function toDevice(
+  ops: Ops,
+  { ids, offsets }: PackedBatch,
+  config: BertConfig,
+  causal = false,
+): DeviceBatch {
   const { tf } = ops;
   const n = offsets.length - 1;
   const positions = new Int32Array(ids.length);
@@ -71,7 +80,7 @@ export function toDevice(ops: Ops, { ids, offsets }: PackedBatch, config: BertCo
       lengths.map((length) => 1 / length),
       [n, 1],
     ),
-    attention: attentionLayout(ops, offsets),
+    attention: attentionLayout(ops, offsets, causal),
     uniqueIds: Int32Array.from(numbers.keys()),
     uniqueOf: tf.tensor1d(
       ids.map((id) => numbers.get(id)!),
@@ -92,6 +101,7 @@ interface SavedLayer {
   context: Tensor;
   attentionMask?: Tensor;
   attentionNorm: Normalized;
+  cross?: SavedCross;
   /** What the attention half gives. */
   middle: Tensor;
   /** Before and after GELU. */
@@ -111,6 +121,7 @@ export interface SavedForward {
  * BERT (Devlin et al. 2018) on packed rows: there is no padding in the dense layers.
  *
  * @param keep whether to keep what bertBackward needs
+ * @param cross what a decoder has between a layer's attention and its feed-forward half
  * @returns hidden states [tokens, d], and what was kept: the caller disposes of both
  */
 export function bertForward(
@@ -120,6 +131,7 @@ export function bertForward(
   batch: DeviceBatch,
   dropout: Dropout,
   keep = true,
+  cross?: CrossAttention,
 ): { hidden: Tensor; saved: SavedForward } {
   const { tf } = ops;
   const { layerNormEps: eps, hiddenDropout, attentionDropout, heads } = config;
@@ -167,7 +179,8 @@ export function bertForward(
         tf.add(x, applyMask(ops, attended, attentionMask)),
         normOf(`${at}.attention.output.LayerNorm`),
       );
-      const middle = first.y;
+      const crossed = cross?.forward(first.y, layer);
+      const middle = crossed ? crossed.y : first.y;
       const inner = linear(middle, 'intermediate.dense');
       const { y: activated, erf } = gelu(ops, inner);
       const output = linear(activated, 'output.dense');
@@ -185,6 +198,7 @@ export function bertForward(
           context,
           attentionMask,
           attentionNorm: first.saved,
+          cross: crossed?.saved,
           middle,
           inner,
           erf,
@@ -206,6 +220,7 @@ export function bertForward(
  * layer.
  *
  * @param dHidden gradient of the loss with respect to the hidden states: [tokens, d]; disposed of
+ * @param cross the one of the forward pass
  */
 export function bertBackward(
   ops: Ops,
@@ -215,6 +230,7 @@ export function bertBackward(
   { embeddings, layers }: SavedForward,
   dHidden: Tensor,
   gradients: Gradients,
+  cross?: CrossAttention,
 ): void {
   const { tf } = ops;
   let dy = dHidden;
@@ -241,7 +257,8 @@ export function bertBackward(
       const dInner = geluBackward(ops, dActivated, saved.inner, saved.erf);
       const dMiddle = tf.add(dSecond, linearBackward(dInner, saved.middle, 'intermediate.dense'));
 
-      const dFirst = normBackward(dMiddle, saved.attentionNorm, 'attention.output.LayerNorm');
+      const dSelf = cross ? cross.backward(dMiddle, saved.cross!, layer, gradients) : dMiddle;
+      const dFirst = normBackward(dSelf, saved.attentionNorm, 'attention.output.LayerNorm');
       const dAttended = applyMask(ops, dFirst, saved.attentionMask);
       const dContext = linearBackward(dAttended, saved.context, 'attention.output.dense');
       const dQkv = attentionBackward(ops, dContext, saved.blocks, batch.attention, config.heads);

@@ -8,6 +8,8 @@ import type { Gradients } from './parameters.js';
 const EPS = 1e-5;
 
 export interface ExpanderShape {
+  /** What its parameters' names begin with. */
+  name: string;
   /** Length of a pooled vector. */
   input: number;
   /** Of each layer, the last one's is the embedding's. */
@@ -21,7 +23,7 @@ export interface ExpanderShape {
  * batch norm. Weights are [out, in].
  */
 export function expanderParameters(
-  { input, widths, bias }: ExpanderShape,
+  { name, input, widths, bias }: ExpanderShape,
   random: Random,
 ): Map<string, HostTensor> {
   const parameters = new Map<string, HostTensor>();
@@ -31,11 +33,11 @@ export function expanderParameters(
     const limit = 1 / Math.sqrt(inputs);
     const uniform = (size: number): Float32Array =>
       Float32Array.from({ length: size }, () => limit * (2 * random.float() - 1));
-    parameters.set(`expander.${i}.weight`, { shape: [width, inputs], data: uniform(width * inputs) });
-    if (!last || bias) parameters.set(`expander.${i}.bias`, { shape: [width], data: uniform(width) });
+    parameters.set(`${name}.${i}.weight`, { shape: [width, inputs], data: uniform(width * inputs) });
+    if (!last || bias) parameters.set(`${name}.${i}.bias`, { shape: [width], data: uniform(width) });
     if (last) return;
-    parameters.set(`expander.${i}.norm.weight`, { shape: [width], data: new Float32Array(width).fill(1) });
-    parameters.set(`expander.${i}.norm.bias`, { shape: [width], data: new Float32Array(width) });
+    parameters.set(`${name}.${i}.norm.weight`, { shape: [width], data: new Float32Array(width).fill(1) });
+    parameters.set(`${name}.${i}.norm.bias`, { shape: [width], data: new Float32Array(width) });
   });
   return parameters;
 }
@@ -55,7 +57,7 @@ export interface SavedExpander {
  */
 export function expand(
   ops: Ops,
-  { widths, bias }: ExpanderShape,
+  { name, widths, bias }: ExpanderShape,
   weights: (name: string) => Tensor,
   h: Tensor,
 ): { z: Tensor; saved: SavedExpander } {
@@ -70,13 +72,13 @@ export function expand(
       x = dense(
         ops,
         x,
-        weights(`expander.${i}.weight`),
-        !last || bias ? weights(`expander.${i}.bias`) : undefined,
+        weights(`${name}.${i}.weight`),
+        !last || bias ? weights(`${name}.${i}.bias`) : undefined,
       );
       if (last) return;
       const { y, saved } = normalize(ops, 'batch', x, {
-        scale: weights(`expander.${i}.norm.weight`),
-        shift: weights(`expander.${i}.norm.bias`),
+        scale: weights(`${name}.${i}.norm.weight`),
+        shift: weights(`${name}.${i}.norm.bias`),
         eps: EPS,
       });
       norms.push(saved);
@@ -89,7 +91,7 @@ export function expand(
 /** Adds every parameter's gradient, and disposes of what was saved. @returns the gradient for h [n, d] */
 export function expandBackward(
   ops: Ops,
-  { widths, bias }: ExpanderShape,
+  { name, widths, bias }: ExpanderShape,
   weights: (name: string) => Tensor,
   saved: SavedExpander,
   dz: Tensor,
@@ -103,16 +105,16 @@ export function expandBackward(
       if (!last) {
         // The next layer's input is what ReLU let through.
         const passed = tf.mul(dy, tf.cast(tf.greater(saved.inputs[i + 1], 0), 'float32'));
-        const scale = weights(`expander.${i}.norm.weight`);
+        const scale = weights(`${name}.${i}.norm.weight`);
         const { dx, dScale, dShift } = normalizeBackward(ops, 'batch', passed, saved.norms[i], scale);
-        gradients.add(`expander.${i}.norm.weight`, dScale);
-        gradients.add(`expander.${i}.norm.bias`, dShift);
+        gradients.add(`${name}.${i}.norm.weight`, dScale);
+        gradients.add(`${name}.${i}.norm.bias`, dShift);
         dy = dx;
       }
-      const weight = weights(`expander.${i}.weight`);
+      const weight = weights(`${name}.${i}.weight`);
       const { dx, dWeight, dBias } = denseBackward(ops, dy, saved.inputs[i], weight);
-      gradients.add(`expander.${i}.weight`, dWeight);
-      if (!last || bias) gradients.add(`expander.${i}.bias`, dBias);
+      gradients.add(`${name}.${i}.weight`, dWeight);
+      if (!last || bias) gradients.add(`${name}.${i}.bias`, dBias);
       dy = dx;
     }
     return dy;

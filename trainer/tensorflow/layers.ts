@@ -79,6 +79,44 @@ function meanOver(ops: Ops, axis: Axis, x: Tensor): Tensor {
   return ops.tf.div(ops.columnSums(x), n).reshape([1, d]);
 }
 
+/** Rows [n, d] at length 1, and what they were multiplied with: [n, 1]. */
+export function unitRows(ops: Ops, x: Tensor): { y: Tensor; inverse: Tensor } {
+  const { tf } = ops;
+  return ops.tidy(() => {
+    const inverse = tf.rsqrt(tf.sum(tf.square(x), 1, true));
+    return { y: tf.mul(x, inverse), inverse };
+  });
+}
+
+/** What points along y changes the length alone. */
+export function unitRowsBackward(ops: Ops, dy: Tensor, y: Tensor, inverse: Tensor): Tensor {
+  const { tf } = ops;
+  return ops.tidy(() => tf.mul(tf.sub(dy, tf.mul(y, tf.sum(tf.mul(y, dy), 1, true))), inverse));
+}
+
+/**
+ * Cross entropy of yes and no, in nats, as a mean over all numbers, and its gradient.
+ *
+ * @param logits of a yes, any shape
+ * @param labels 1 or 0, of the same shape
+ */
+export function logistic(
+  ops: Ops,
+  logits: Tensor,
+  labels: Tensor,
+): { loss: number; accuracy: number; slope: Tensor } {
+  const { tf } = ops;
+  return ops.tidy(() => {
+    const losses = tf.sub(tf.softplus(logits), tf.mul(logits, labels));
+    const right = tf.equal(tf.cast(tf.greater(logits, 0), 'float32'), labels);
+    return {
+      loss: tf.mean(losses).dataSync()[0],
+      accuracy: tf.mean(tf.cast(right, 'float32')).dataSync()[0],
+      slope: tf.div(tf.sub(tf.sigmoid(logits), labels), logits.size),
+    };
+  });
+}
+
 /** x Phi(x) (Hendrycks and Gimpel 2016), with the exact normal distribution. `erf` is kept for the way back. */
 export function gelu(ops: Ops, x: Tensor): { y: Tensor; erf: Tensor } {
   const { tf } = ops;

@@ -2,31 +2,29 @@ import type { Random } from '../../base/random.js';
 import type { BertConfig } from '../../encoder/bert.js';
 import type { HostTensor } from '../types.js';
 import type { Weights } from './bert.js';
+import { filled, normal } from './initial.js';
 import { dense, denseBackward, gelu, geluBackward, normalize, normalizeBackward } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
 
-/** BERT's initializer_range. */
-const SPREAD = 0.02;
-
 const WORDS = 'embeddings.word_embeddings.weight';
 
-/** First parameters of the head: normal with BERT's std for the dense layer, 1 and 0 for the rest. */
+/**
+ * First parameters of the head: normal with BERT's std for the dense layer, 1 and 0 for the rest.
+ *
+ * @param name what their names begin with
+ */
 export function mlmParameters(
   { hiddenSize: d, vocabSize }: BertConfig,
   random: Random,
+  name = 'mlm',
 ): Map<string, HostTensor> {
-  const vector = (length: number, value: number): HostTensor => ({
-    shape: [length],
-    data: new Float32Array(length).fill(value),
-  });
-  const weight = Float32Array.from({ length: d * d }, () => SPREAD * random.normal());
   return new Map([
-    ['mlm.transform.weight', { shape: [d, d], data: weight }],
-    ['mlm.transform.bias', vector(d, 0)],
-    ['mlm.transform.norm.weight', vector(d, 1)],
-    ['mlm.transform.norm.bias', vector(d, 0)],
-    ['mlm.bias', vector(vocabSize, 0)],
+    [`${name}.transform.weight`, normal([d, d], random)],
+    [`${name}.transform.bias`, filled(d, 0)],
+    [`${name}.transform.norm.weight`, filled(d, 1)],
+    [`${name}.transform.norm.bias`, filled(d, 0)],
+    [`${name}.bias`, filled(vocabSize, 0)],
   ]);
 }
 
@@ -35,7 +33,7 @@ export interface MlmResult {
   loss: number;
   /** Share of the guesses whose most likely token is the right one. */
   accuracy: number;
-  /** Gradient of the loss with respect to the hidden states: [tokens, d]; the caller disposes of it. */
+  /** Gradient of weight x loss with respect to the hidden states: [tokens, d]; the caller disposes of it. */
   dHidden: Tensor;
 }
 
@@ -49,6 +47,8 @@ export interface MlmResult {
  * @param hidden hidden states [tokens, d]
  * @param rows the rows to guess, each once: [guesses]
  * @param labels the ids that belong there: [guesses]
+ * @param options.name of the parameters
+ * @param options.weight of the loss in the sum: the gradients are of weight x loss
  */
 export function mlm(
   ops: Ops,
@@ -58,10 +58,11 @@ export function mlm(
   rows: Int32Array,
   labels: Int32Array,
   gradients: Gradients,
+  { name = 'mlm', weight: share = 1 }: { name?: string; weight?: number } = {},
 ): MlmResult {
   const { tf } = ops;
-  const weight = weights('mlm.transform.weight');
-  const scale = weights('mlm.transform.norm.weight');
+  const weight = weights(`${name}.transform.weight`);
+  const scale = weights(`${name}.transform.norm.weight`);
   const words = weights(WORDS);
   const guesses = Math.max(1, rows.length);
   return ops.tidy<MlmResult>(() => {
@@ -69,24 +70,24 @@ export function mlm(
     const wanted = tf.tensor1d(labels, 'int32');
 
     const x = tf.gather(hidden, at);
-    const inner = dense(ops, x, weight, weights('mlm.transform.bias'));
+    const inner = dense(ops, x, weight, weights(`${name}.transform.bias`));
     const { y: activated, erf } = gelu(ops, inner);
-    const shift = weights('mlm.transform.norm.bias');
+    const shift = weights(`${name}.transform.norm.bias`);
     const { y, saved } = normalize(ops, 'layer', activated, { scale, shift, eps });
-    const logits = dense(ops, y, words, weights('mlm.bias'));
+    const logits = dense(ops, y, words, weights(`${name}.bias`));
     const { losses, slope } = ops.softmaxCrossEntropy(logits, wanted);
     const loss = tf.sum(losses).dataSync()[0] / guesses;
     const accuracy = tf.sum(tf.equal(tf.argMax(logits, 1), wanted)).dataSync()[0] / guesses;
 
-    const decoder = denseBackward(ops, tf.div(slope, guesses), y, words);
+    const decoder = denseBackward(ops, tf.mul(slope, share / guesses), y, words);
     gradients.add(WORDS, decoder.dWeight);
-    gradients.add('mlm.bias', decoder.dBias);
+    gradients.add(`${name}.bias`, decoder.dBias);
     const norm = normalizeBackward(ops, 'layer', decoder.dx, saved, scale);
-    gradients.add('mlm.transform.norm.weight', norm.dScale);
-    gradients.add('mlm.transform.norm.bias', norm.dShift);
+    gradients.add(`${name}.transform.norm.weight`, norm.dScale);
+    gradients.add(`${name}.transform.norm.bias`, norm.dShift);
     const transform = denseBackward(ops, geluBackward(ops, norm.dx, inner, erf), x, weight);
-    gradients.add('mlm.transform.weight', transform.dWeight);
-    gradients.add('mlm.transform.bias', transform.dBias);
+    gradients.add(`${name}.transform.weight`, transform.dWeight);
+    gradients.add(`${name}.transform.bias`, transform.dBias);
     return { loss, accuracy, dHidden: tf.unsortedSegmentSum(transform.dx, at, hidden.shape[0]) };
   });
 }

@@ -10,10 +10,8 @@ import type { HostTensor, PackedBatch, StepReport, TrainableEncoder, TrainingBat
 import { bertBackward, bertForward, poolForward, toDevice } from './bert.js';
 import { Dropout } from './layers.js';
 import { loadTensorFlow } from './load.js';
-import { distillObjective } from './objectives/distill.js';
-import { mlmObjective } from './objectives/mlm.js';
 import type { Objective } from './objectives/objective.js';
-import { vicregObjective } from './objectives/vicreg.js';
+import { openObjective } from './objectives/open.js';
 import { Ops, type Tensor } from './ops.js';
 import { Gradients, Parameters } from './parameters.js';
 
@@ -35,17 +33,6 @@ export async function openTrainable(options: TrainableOptions): Promise<Trainabl
   );
 }
 
-function objectiveOf(ops: Ops, { recipe, config, pooling }: TrainableOptions): Objective {
-  switch (recipe.objective) {
-    case 'vicreg':
-      return vicregObjective(ops, recipe, { dimensions: config.hiddenSize, pooling });
-    case 'distill':
-      return distillObjective(ops, recipe, pooling);
-    case 'mlm':
-      return mlmObjective(ops, recipe, { config, pooling });
-  }
-}
-
 class TrainableBert implements TrainableEncoder {
   private readonly parameters: Parameters;
   private readonly config: BertConfig;
@@ -64,7 +51,7 @@ class TrainableBert implements TrainableEncoder {
       dropout === 'model' ? config : { ...config, hiddenDropout: dropout, attentionDropout: dropout };
     this.pooling = pooling;
     this.recipe = recipe;
-    this.objective = objectiveOf(ops, options);
+    this.objective = openObjective(ops, recipe, { config: this.config, pooling });
     this.parameters = new Parameters(ops);
     const add = (tensors: ReadonlyMap<string, HostTensor>, rate: number): void => {
       for (const [name, tensor] of tensors) this.parameters.add(name, tensor, tensor.shape.length > 1, rate);

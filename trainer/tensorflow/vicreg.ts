@@ -14,6 +14,15 @@ export interface Vicreg {
   terms: { invariance: number; variance: number; covariance: number };
   /** Of the loss with respect to Z and Z', [n, D] each; the caller disposes of them. */
   gradients: [Tensor, Tensor];
+  /** With respect to the prediction, where there is one. */
+  dPrediction?: Tensor;
+}
+
+export interface VicregOptions {
+  /** Stands for Z in the invariance: what a predictor makes of it, [n, D]. */
+  prediction?: Tensor;
+  /** Stands for Z' in the invariance, and has no gradient: another encoder's embedding of the view, [n, D]. */
+  target?: Tensor;
 }
 
 /** Keeps the derivative of the square root finite (Bardes et al. 2022 eq. 1). */
@@ -30,11 +39,16 @@ const EPSILON = 1e-4;
  *
  * @param z two views' embeddings, [n, D] each, n at least 2
  */
-export function vicreg(ops: Ops, z: readonly [Tensor, Tensor], weights: VicregWeights): Vicreg {
+export function vicreg(
+  ops: Ops,
+  z: readonly [Tensor, Tensor],
+  weights: VicregWeights,
+  { prediction, target }: VicregOptions = {},
+): Vicreg {
   const { tf } = ops;
   const [n, D] = z[0].shape as [number, number];
   return ops.tidy<Vicreg>(() => {
-    const difference = tf.sub(z[0], z[1]);
+    const difference = tf.sub(prediction ?? z[0], target ?? z[1]);
     const mse = (2 * ops.halfSquares(difference).dataSync()[0]) / (n * D);
     const squared = weights.invariance === 'mse-squared';
     const slope = weights.lambda * (squared ? 2 * mse : 1);
@@ -47,7 +61,11 @@ export function vicreg(ops: Ops, z: readonly [Tensor, Tensor], weights: VicregWe
         variance: (weights.mu / 2) * total('variance'),
         covariance: weights.nu * total('covariance'),
       },
-      gradients: [tf.add(sides[0].gradient, pull), tf.sub(sides[1].gradient, pull)],
+      gradients: [
+        prediction ? sides[0].gradient : tf.add(sides[0].gradient, pull),
+        target ? sides[1].gradient : tf.sub(sides[1].gradient, pull),
+      ],
+      dPrediction: prediction && pull,
     };
   });
 }

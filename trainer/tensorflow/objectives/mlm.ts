@@ -1,24 +1,26 @@
 import { Random } from '../../../base/random.js';
 import type { BertConfig } from '../../../encoder/bert.js';
 import type { Pooling } from '../../../encoder/model-folder.js';
-import type { Recipe } from '../../recipe.js';
 import { poolForward } from '../bert.js';
 import { mlm, mlmParameters } from '../mlm.js';
 import type { Ops } from '../ops.js';
 import type { Objective } from './objective.js';
+import { SEEDS } from './seeds.js';
 
-/** Tells the head's random numbers from those of the batches. */
-const HEAD = 8;
-
-/** Masked words are guessed: what a BERT for a new domain begins with. The head is not part of the encoder. */
+/**
+ * Masked words are guessed: what a BERT for a new domain begins with. The head is not part of the encoder.
+ *
+ * @param weight of the loss
+ */
 export function mlmObjective(
   ops: Ops,
-  recipe: Recipe,
+  seed: number,
   { config, pooling }: { config: BertConfig; pooling: Pooling },
+  weight = 1,
 ): Objective {
   const { tf } = ops;
   return {
-    parameters: () => mlmParameters(config, new Random(recipe.seed, HEAD)),
+    parameters: () => mlmParameters(config, new Random(seed, SEEDS.mlm)),
     step(hidden, batch, { views, masked }, weights, gradients) {
       // The views lie one behind the other.
       let before = 0;
@@ -35,9 +37,10 @@ export function mlmObjective(
         Int32Array.from(rows.flatMap((view) => [...view])),
         Int32Array.from(masked!.flatMap(({ labels }) => [...labels])),
         gradients,
+        { weight },
       );
       const [vectors] = tf.split(poolForward(ops, hidden, batch, pooling), views.length);
-      return { terms: { mlm: loss }, dHidden, vectors, measures: { accuracy } };
+      return { terms: { mlm: weight * loss }, dHidden, vectors, measures: { mlmAccuracy: accuracy } };
     },
   };
 }

@@ -1,33 +1,61 @@
 import { Random } from '../../../base/random.js';
-import type { Pooling } from '../../../encoder/model-folder.js';
 import type { Recipe } from '../../recipe.js';
-import { poolBackward, poolForward } from '../bert.js';
+import type { TrainingBatch } from '../../types.js';
 import { expand, expandBackward, expanderParameters, type ExpanderShape } from '../expander.js';
-import type { Ops } from '../ops.js';
+import type { Ops, Tensor } from '../ops.js';
 import { vicreg } from '../vicreg.js';
-import type { Objective } from './objective.js';
+import { SEEDS } from './seeds.js';
+import type { EmbeddingLoss } from './two-views.js';
 
-/** Tells the expander's random numbers from those of the batches. */
-const EXPANDER = 1;
-
-/** Two views of a text predict each other, through an expander, under VICReg. */
-export function vicregObjective(
-  ops: Ops,
-  recipe: Recipe,
-  { dimensions, pooling }: { dimensions: number; pooling: Pooling },
-): Objective {
-  const { tf } = ops;
-  const shape: ExpanderShape = { input: dimensions, widths: recipe.expander, bias: recipe.expanderBias };
+/** Two views of a text have the same embedding, under VICReg. */
+export function vicregLoss(ops: Ops, recipe: Recipe): EmbeddingLoss {
   return {
-    parameters: () => expanderParameters(shape, new Random(recipe.seed, EXPANDER)),
-    step(hidden, batch, _fed, weights, gradients) {
-      const [h, other] = tf.split(poolForward(ops, hidden, batch, pooling), 2);
-      const x = expand(ops, shape, weights, h);
-      const y = expand(ops, shape, weights, other);
-      const { terms, gradients: dz } = vicreg(ops, [x.z, y.z], recipe);
-      const dh = expandBackward(ops, shape, weights, x.saved, dz[0], gradients);
-      const dOther = expandBackward(ops, shape, weights, y.saved, dz[1], gradients);
-      return { terms, dHidden: poolBackward(ops, tf.concat([dh, dOther]), batch, pooling), vectors: h };
+    parameters: () => new Map(),
+    step({ z }) {
+      const { terms, gradients } = vicreg(ops, z, recipe);
+      return { terms, dz: gradients };
     },
   };
+}
+
+/**
+ * A predictor between the views, the P of a joint-embedding predictive architecture (Assran et al. 2023,
+ * arXiv 2301.08243; layers as in BYOL, Grill et al. 2020, arXiv 2006.07733): the second view's embedding is predicted
+ * from the first one's and from what was done to both, so that an embedding need not forget what a view leaves out.
+ *
+ * @param D of an embedding
+ * @param kinds of edits
+ */
+export function predictiveVicregLoss(ops: Ops, recipe: Recipe, D: number, kinds: number): EmbeddingLoss {
+  const { tf } = ops;
+  // Of each view, the kinds that were made and their shares of words.
+  const conditions = 4 * kinds;
+  const shape: ExpanderShape = {
+    name: 'predictor',
+    input: D + conditions,
+    widths: [recipe.predictorWidth, D],
+    bias: true,
+  };
+  return {
+    parameters: () => expanderParameters(shape, new Random(recipe.seed, SEEDS.predictor)),
+    step({ z, fed }, weights, gradients) {
+      const input = tf.concat([z[0], conditionOf(ops, fed, z[0].shape[0], kinds)], 1);
+      const { z: prediction, saved } = expand(ops, shape, weights, input);
+      const { terms, gradients: dz, dPrediction } = vicreg(ops, z, recipe, { prediction });
+      const dInput = expandBackward(ops, shape, weights, saved, dPrediction!, gradients);
+      const [through] = tf.split(dInput, [D, conditions], 1);
+      return { terms, dz: [tf.add(dz[0], through), dz[1]] };
+    },
+  };
+}
+
+/** What was done to each view, side by side, [n, 4 kinds]: all 0 for texts of which nothing is known. */
+function conditionOf(ops: Ops, { edits }: TrainingBatch, n: number, kinds: number): Tensor {
+  const { tf } = ops;
+  if (!edits) return tf.zeros([n, 4 * kinds]);
+  const parts = edits.flatMap((view) => [Float32Array.from(view.kinds), view.shares]);
+  return tf.concat(
+    parts.map((part) => tf.tensor2d(part, [n, kinds])),
+    1,
+  );
 }

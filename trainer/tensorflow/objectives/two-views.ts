@@ -1,0 +1,72 @@
+import { Random } from '../../../base/random.js';
+import type { Pooling } from '../../../encoder/model-folder.js';
+import type { HostTensor, TrainingBatch } from '../../types.js';
+import { poolBackward, poolForward } from '../bert.js';
+import { expand, expandBackward, expanderParameters, type ExpanderShape } from '../expander.js';
+import type { Ops, Tensor } from '../ops.js';
+import type { Gradients } from '../parameters.js';
+import type { Objective } from './objective.js';
+import { SEEDS } from './seeds.js';
+
+/** What a loss on embeddings is given. */
+export interface Embedded {
+  /** The two views' embeddings: [n, D] each. */
+  z: readonly [Tensor, Tensor];
+  /** Hidden states of both views, one behind the other: [tokens, d]. */
+  hidden: Tensor;
+  fed: TrainingBatch;
+}
+
+export interface EmbeddedStep {
+  /** Weighted; they add up to the loss. */
+  terms: Record<string, number>;
+  /** Gradient for each view's embeddings. */
+  dz: [Tensor, Tensor];
+  /** Gradient for the hidden states, of a loss that looks at them beside the embeddings. */
+  dHidden?: Tensor;
+  measures?: Record<string, number>;
+}
+
+/** A loss on two views' embeddings, with the parameters of its own. */
+export interface EmbeddingLoss {
+  parameters(): Map<string, HostTensor>;
+  step(embedded: Embedded, weights: (name: string) => Tensor, gradients: Gradients): EmbeddedStep;
+}
+
+/**
+ * Losses on the embeddings of two views, added: hidden states -> pooled vectors -> through the expander where there
+ * is one -> embeddings, and back.
+ *
+ * @param expander none where the pooled vectors themselves are compared
+ */
+export function twoViews(
+  ops: Ops,
+  { pooling, expander, seed }: { pooling: Pooling; expander?: ExpanderShape; seed: number },
+  losses: readonly EmbeddingLoss[],
+): Objective {
+  const { tf } = ops;
+  return {
+    parameters: () =>
+      new Map([
+        ...(expander ? expanderParameters(expander, new Random(seed, SEEDS.expander)) : []),
+        ...losses.flatMap((loss) => [...loss.parameters()]),
+      ]),
+    step(hidden, batch, fed, weights, gradients) {
+      const pooled = tf.split(poolForward(ops, hidden, batch, pooling), 2);
+      const expanded = expander && pooled.map((h) => expand(ops, expander, weights, h));
+      const [first, second] = expanded ? expanded.map(({ z }) => z) : pooled;
+      const made = losses.map((loss) => loss.step({ z: [first, second], hidden, fed }, weights, gradients));
+      const dh = pooled.map((_, view) => {
+        const dz = tf.addN(made.map((step) => step.dz[view]));
+        return expanded ? expandBackward(ops, expander!, weights, expanded[view].saved, dz, gradients) : dz;
+      });
+      const ofHidden = made.flatMap(({ dHidden }) => dHidden ?? []);
+      return {
+        terms: Object.assign({}, ...made.map(({ terms }) => terms)) as Record<string, number>,
+        dHidden: tf.addN([poolBackward(ops, tf.concat(dh), batch, pooling), ...ofHidden]),
+        vectors: pooled[0],
+        measures: Object.assign({}, ...made.map(({ measures }) => measures)) as Record<string, number>,
+      };
+    },
+  };
+}

@@ -48,11 +48,11 @@ export class Batches {
     return texts;
   }
 
-  /** Of each text of the batch, what its last view was made from. */
-  originalsAt(step: number): string[] {
-    const last = this.views.length - 1;
-    return this.examplesAt(step).map(({ first, second, kind }) =>
-      kind === 'pair' ? [first, second][last] : first,
+  /** What the views of the batch were made from, view by view. */
+  originalsAt(step: number): string[][] {
+    const examples = this.examplesAt(step);
+    return this.views.map((_, view) =>
+      examples.map(({ first, second, kind }) => (kind === 'pair' ? [first, second][view] : first)),
     );
   }
 

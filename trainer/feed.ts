@@ -30,7 +30,7 @@ export type Targets = (texts: readonly string[]) => Promise<Float32Array>;
  *
  * @param tokenizer cuts off at the recipe's maxTokens
  * @param files the tokenizer's
- * @param targets for distill
+ * @param targets of the texts that the views were made from: for distill, and where vectors are kept
  * @throws UserError `unsupported-model` when words are to be masked and the tokenizer reads no [MASK]
  */
 export function feedOf(
@@ -53,9 +53,9 @@ export function feedOf(
         edits: viewed.map(packEdits),
         seed: new Random(seed, DROPOUT, step).uint32(),
       };
-      if (objective === 'distill') batch.targets = await targets!(viewed.flat().map(({ text }) => text));
-      if (objective === 'tsdae' || reconstructionWeight > 0)
-        batch.originals = packed(batches.originalsAt(step));
+      const originals = batches.originalsAt(step);
+      if (targets) batch.targets = await targets(originals.flat());
+      if (objective === 'tsdae' || reconstructionWeight > 0) batch.originals = packed(originals.at(-1)!);
       if (vocabulary) {
         const random = new Random(seed, MASKS, step);
         // Beside another objective, the first view is the text that is compared with.

@@ -21,7 +21,7 @@ import type { Evaluation } from '../evaluation/evaluation.js';
 import { openEvaluation } from '../evaluation/open-evaluation.js';
 import { Batches } from './batches.js';
 import { Checkpoints } from './checkpoint.js';
-import { readTrainingData } from './data.js';
+import { readTrainingData, type Example } from './data.js';
 import { feedOf, type Targets } from './feed.js';
 import { LogFile, readRun } from './log-file.js';
 import { modelCard, withoutFolders } from './model-card.js';
@@ -39,6 +39,7 @@ import {
   type StudentVocabulary,
 } from './student.js';
 import { parseStudentShape, type StudentShape } from './student-shape.js';
+import { targetVectors } from './target-vectors.js';
 import { Teacher } from './teacher.js';
 import { TensorBoard } from './tensorboard.js';
 import { loadTensorFlow } from './tensorflow/load.js';
@@ -57,7 +58,7 @@ const MEASURED_TEXTS = 1024;
 export interface FinetuneOptions {
   /** Model folder of the encoder to start from, or to cut a student out of, and what to call it. */
   base: { dir: string; name: string };
-  /** distill: the model folder or name of the encoder whose vectors are learned. */
+  /** distill, and where vectors are kept: the model folder or name of the encoder whose they are; the base when left out. */
   teacher?: string;
   /** The shape of a new encoder that is made from the base, see parseStudentShape. */
   student?: string;
@@ -133,7 +134,7 @@ interface Plan {
   student?: { shape: StudentShape; vocabulary: StudentVocabulary };
   teacher?: Teacher;
   files: DataFile[];
-  texts: string[];
+  examples: Example[];
   batches: Batches;
   evaluations: Evaluation[];
 }
@@ -160,24 +161,29 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
     evaluations.push(evaluation);
   }
 
-  const texts = examples.map(({ first }) => first);
   const pooling = recipe.pooling === 'model' ? base.pooling : recipe.pooling;
   const trained: ModelFolder = { ...base, pooling };
   let student: Plan['student'];
   if (options.student !== undefined) {
     const shape = parseStudentShape(options.student, base.config);
-    const vocabulary = studentVocabulary(base, shape, texts);
+    const vocabulary = studentVocabulary(
+      base,
+      shape,
+      examples.map(({ first }) => first),
+    );
     student = { shape, vocabulary };
     trained.config = studentConfig(base.config, shape, vocabulary.pieces.length);
     trained.tokenizer = vocabulary.tokenizer;
   }
   const batches = new Batches(examples, recipe);
   const threads = options.threads ?? availableParallelism();
+  const learns = recipe.objective === 'distill' || recipe.keepWeight > 0;
+  const teacher = options.teacher ?? (learns ? options.base.dir : undefined);
   return {
-    ...{ recipe, threads, base, baseWeights, trained, student, files, texts, batches, evaluations },
+    ...{ recipe, threads, base, baseWeights, trained, student, files, examples, batches, evaluations },
     steps: recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
     fingerprint: fingerprintOf(base, weightsDigest(base.config, baseWeights), 'fp32'),
-    teacher: options.teacher === undefined ? undefined : await Teacher.open(options.teacher, { threads }),
+    teacher: teacher === undefined ? undefined : await Teacher.open(teacher, { threads }),
   };
 }
 
@@ -208,8 +214,8 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   let targets: Targets | undefined;
   if (teacher) {
     const { signal, onTeacherProgress: onProgress } = options;
-    await teacher.prepare(textsOf(batches, steps), { signal, onProgress });
-    targets = await teacher.targets(ops, config.hiddenSize);
+    const texts = textsToLearn(plan);
+    targets = await targetVectors(ops, teacher, texts, config.hiddenSize, recipe, { signal, onProgress });
   }
   const tokenizer = loadTokenizer(trained, Math.min(recipe.maxTokens, config.maxPositions));
   const feed = feedOf(batches, { tokenizer, files: trained.tokenizer }, recipe, targets);
@@ -318,11 +324,14 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
     if (!holds) throw new UserError('usage', message);
   };
   if (objective === 'distill')
-    expect(teacher !== undefined, 'expected --teacher DIR|NAME for --objective distill, found none');
+    expect(
+      teacher !== undefined || knowsMore(recipe),
+      'expected --teacher DIR|NAME for --objective distill, found none; the encoder can be its own with --set context=WORDS or neighbours=N',
+    );
   else
     expect(
-      teacher === undefined,
-      `expected --objective distill with --teacher, found ${objective}; leave one of the two out`,
+      teacher === undefined || recipe.keepWeight > 0,
+      `expected --objective distill or --set keepWeight=... with --teacher, found ${objective}; leave one of the two out`,
     );
   if (compares) expect(views.length <= 2, `--set views: expected one view, or two, found ${views.length}`);
   expect(
@@ -331,7 +340,13 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
       ? 'expected texts by --data for --objective simcse, found --pairs; --objective infonce is the same loss on pairs'
       : `expected texts by --data for --objective ${objective}, found --pairs; put both texts of a pair into a file of texts`,
   );
-  for (const weight of ['mlmWeight', 'rtdWeight', 'reconstructionWeight', 'editWeight'] as const)
+  for (const weight of [
+    'mlmWeight',
+    'rtdWeight',
+    'reconstructionWeight',
+    'editWeight',
+    'keepWeight',
+  ] as const)
     expect(
       compares || recipe[weight] === 0,
       `--set ${weight}: expected an objective that compares two views beside it, found ${objective}`,
@@ -342,23 +357,32 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
   );
 }
 
-/** All texts that a run's steps are made of. */
-function textsOf(batches: Batches, steps: number): Set<string> {
+/** Whether the vectors to be learned are not those that the teacher gives the texts alone. */
+function knowsMore({ context, neighbours }: Recipe): boolean {
+  return context !== '' || neighbours > 0;
+}
+
+/** The texts whose vectors a run's steps need; with context, all there are, since it is what they have in common. */
+function textsToLearn({ recipe, batches, steps, examples }: Plan): Set<string> {
+  if (knowsMore(recipe)) return new Set(examples.flatMap(({ first, second }) => [first, second]));
   const texts = new Set<string>();
-  for (let step = 1; step <= steps; step++) for (const { text } of batches.at(step).flat()) texts.add(text);
+  for (let step = 1; step <= steps; step++)
+    for (const text of batches.originalsAt(step).flat()) texts.add(text);
   return texts;
 }
 
 /** The weights that training begins with: the base encoder's, or a student's. */
 function firstWeights(
   ops: Ops,
-  { recipe, base, baseWeights, trained: { config }, student, texts }: Plan,
+  { recipe, base, baseWeights, trained: { config }, student, examples }: Plan,
 ): ReadonlyMap<string, Tensor> {
   if (!student) return baseWeights;
   const { shape, vocabulary } = student;
   const { seed, maxTokens } = recipe;
   if (shape.init === 'random') return randomWeights(config, seed);
-  const sample = new Random(seed, SAMPLE).shuffle([...texts]).slice(0, MEASURED_TEXTS);
+  const sample = new Random(seed, SAMPLE)
+    .shuffle(examples.map(({ first }) => first))
+    .slice(0, MEASURED_TEXTS);
   const tokenizer = loadTokenizer(base, Math.min(maxTokens, base.config.maxPositions));
   const sequences = sample.map((text) => tokenizer.encode(text));
   const measured = measureSource(ops, base.config, baseWeights, sequences);

@@ -35,6 +35,9 @@ const base: Recipe = {
   temperature: 0.05,
   symmetric: false,
 
+  context: '',
+  neighbours: 0,
+  neighbourWeight: 0.15,
   vectorWeight: 1,
   similarityWeight: 1,
 
@@ -44,6 +47,7 @@ const base: Recipe = {
   rtdWeight: 0,
   reconstructionWeight: 0,
   editWeight: 0,
+  keepWeight: 0,
 
   learningRate: 1e-5,
   expanderLearningRate: 1e-3,
@@ -142,6 +146,20 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     checkpointEvery: 500,
     // A student from nothing begins near to one point, and the loss says how far it is from its teacher.
     collapseStd: 0,
+  }),
+  // The encoder as its own teacher: what it says of a text alone has to become what it says of the text in its
+  // context. It has little to learn, and dropout would be more noise than that.
+  context: Object.freeze<Recipe>({
+    ...base,
+    objective: 'distill',
+    views: ['same'],
+    maxSteps: 300,
+    neighbours: 5,
+    similarityWeight: 0,
+    mu: 0,
+    nu: 0,
+    learningRate: 1e-4,
+    dropout: 0,
   }),
   mlm: Object.freeze<Recipe>({
     ...base,

@@ -7,7 +7,7 @@ import type { Pooling } from '../encoder/model-folder.js';
  * - `simcse`: a text is told from others when only dropout differs (Gao et al. 2021);
  * - `infonce`: a text, or the one of a pair, is told from others by the other view (van den Oord et al. 2018);
  * - `tsdae`: a text is written anew from the vector of what noise left of it (Wang et al. 2021);
- * - `distill`: a text's vector is the one that a teacher gives it;
+ * - `distill`: a text's vector is the one that a teacher gives it, who may know more of where it comes from;
  * - `mlm`: masked words are guessed (Devlin et al. 2018).
  */
 export type ObjectiveName = 'vicreg' | 'barlow-twins' | 'simcse' | 'infonce' | 'tsdae' | 'distill' | 'mlm';
@@ -79,6 +79,14 @@ export interface Recipe {
   /** simcse, infonce: whether the second view looks for its partner among the first ones, too. */
   symmetric: boolean;
 
+  /**
+   * distill: words that the teacher sees behind each text and the student does not, such as the name of what all
+   * texts are about; empty for none. See trainer/target-vectors.ts.
+   */
+  context: string;
+  /** distill: how many of a text's nearest neighbours draw the vector to be learned towards them, and how much. */
+  neighbours: number;
+  neighbourWeight: number;
   /** distill: weight of 1 - cosine to the teacher's vector. */
   vectorWeight: number;
   /** distill: weight of the squared difference between the similarities in the batch and the teacher's. */
@@ -96,6 +104,11 @@ export interface Recipe {
   rtdWeight: number;
   reconstructionWeight: number;
   editWeight: number;
+  /**
+   * Weight of distill's loss beside an objective that compares two: both views stay near to the vector that the base
+   * encoder, or --teacher, gives the text. 0 lets them go.
+   */
+  keepWeight: number;
 
   /** Highest learning rate, of the encoder. */
   learningRate: number;

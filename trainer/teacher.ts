@@ -82,6 +82,21 @@ export class Teacher {
     await this.closeEncoder();
   }
 
+  /** @returns vectors of prepared texts, each of length 1: [texts, d] */
+  async read(texts: readonly string[]): Promise<Float32Array> {
+    return this.cache.read(texts);
+  }
+
+  /** @throws UserError `usage` for a student whose vectors would be longer than the teacher's */
+  expectRoomFor(dimensions: number): void {
+    const wide = this.dimensions;
+    if (dimensions > wide)
+      throw new UserError(
+        'usage',
+        `expected a student whose vectors are at most as long as the teacher's ${wide}, found ${dimensions}; --student hidden=${wide} is possible`,
+      );
+  }
+
   /**
    * What a student with vectors of `dimensions` is to learn of the prepared texts. A shorter vector is the teacher's
    * in the directions in which its vectors lie most: of all projections to that length it keeps most of the cosines.
@@ -90,11 +105,7 @@ export class Teacher {
    */
   async targets(ops: Ops, dimensions: number): Promise<Targets> {
     const wide = this.dimensions;
-    if (dimensions > wide)
-      throw new UserError(
-        'usage',
-        `expected a student whose vectors are at most as long as the teacher's ${wide}, found ${dimensions}; --student hidden=${wide} is possible`,
-      );
+    this.expectRoomFor(dimensions);
     if (dimensions === wide) return (texts) => this.cache.read(texts);
     const sample = await this.cache.read(this.prepared.slice(0, SAMPLE));
     const directions = principalDirections(ops, sample, wide, dimensions);

@@ -57,7 +57,7 @@ export interface TrainingBatch {
   views: PackedBatch[];
   /** What was done to the texts, view by view. */
   edits?: PackedEdits[];
-  /** distill: the vectors to learn, each of length 1: [views x n, d], view by view. */
+  /** The vectors that the texts' are to be near to, each of length 1: [views x n, d], view by view. */
   targets?: Float32Array;
   /** mlm: in each view, the packed rows to guess and the ids that belong there. */
   masked?: { rows: Int32Array; labels: Int32Array }[];

@@ -19,3 +19,24 @@ export function distillObjective(ops: Ops, recipe: Recipe, pooling: Pooling): Ob
     },
   };
 }
+
+/** The same beside another objective: what is learned there must not move the vectors far from the teacher's. */
+export function keepObjective(ops: Ops, recipe: Recipe, pooling: Pooling): Objective {
+  const { keepWeight, vectorWeight, similarityWeight } = recipe;
+  const weighted = {
+    ...recipe,
+    vectorWeight: keepWeight * vectorWeight,
+    similarityWeight: keepWeight * similarityWeight,
+    mu: 0,
+    nu: 0,
+  };
+  const distill = distillObjective(ops, weighted, pooling);
+  return {
+    ...distill,
+    step(...given) {
+      const made = distill.step(...given);
+      const { vector, similarity } = made.terms;
+      return { ...made, terms: { vector, similarity } };
+    },
+  };
+}

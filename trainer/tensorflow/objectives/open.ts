@@ -5,7 +5,7 @@ import type { Recipe } from '../../recipe.js';
 import type { ExpanderShape } from '../expander.js';
 import type { Ops } from '../ops.js';
 import { barlowTwinsLoss } from './barlow-twins.js';
-import { distillObjective } from './distill.js';
+import { distillObjective, keepObjective } from './distill.js';
 import { editsLoss } from './edits.js';
 import { infoNceLoss } from './infonce.js';
 import { mlmObjective } from './mlm.js';
@@ -24,10 +24,11 @@ interface Encoder {
 
 /** A recipe's objective: the main one, and beside it those whose weight is above 0. */
 export function openObjective(ops: Ops, recipe: Recipe, encoder: Encoder): Objective {
-  const { mlmWeight, reconstructionWeight, seed } = recipe;
+  const { objective, mlmWeight, reconstructionWeight, keepWeight, seed } = recipe;
   const objectives = [mainObjective(ops, recipe, encoder)];
   if (mlmWeight > 0) objectives.push(mlmObjective(ops, seed, encoder, mlmWeight));
   if (reconstructionWeight > 0) objectives.push(tsdaeObjective(ops, seed, encoder, reconstructionWeight));
+  if (objective !== 'distill' && keepWeight > 0) objectives.push(keepObjective(ops, recipe, encoder.pooling));
   return objectives.length === 1 ? objectives[0] : sum(ops, objectives);
 }
 

@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict';
+import { before, describe, it } from 'node:test';
+
+import { Random } from '../../base/random.js';
+import { targetVectors } from '../../trainer/target-vectors.js';
+import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
+import { Ops } from '../../trainer/tensorflow/ops.js';
+import { assertClose } from './numbers.js';
+
+const D = 6;
+const texts = ['mount a disk', 'mount a usb stick', 'no sound', 'sound is gone', 'install a driver', 'wifi drops'];
+
+let ops: Ops;
+before(async () => {
+  ops = new Ops(await loadTensorFlow());
+});
+
+const dot = (a: number[], b: number[]): number => a.reduce((sum, value, i) => sum + value * b[i], 0);
+const unit = (row: number[]): number[] => row.map((value) => value / Math.sqrt(dot(row, row)));
+const add = (a: number[], b: number[], times = 1): number[] => a.map((value, i) => value + times * b[i]);
+
+/** A text's vector is a function of its characters alone. */
+function vectorOf(text: string): number[] {
+  const random = new Random([...text].reduce((sum, char) => (sum * 31 + char.charCodeAt(0)) >>> 0, 7));
+  return unit(Array.from({ length: D }, () => 1 + random.normal()));
+}
+
+function fakeTeacher() {
+  const prepared: string[] = [];
+  return {
+    prepared,
+    dimensions: D,
+    async prepare(asked: ReadonlySet<string>) {
+      prepared.push(...asked);
+    },
+    async read(asked: readonly string[]) {
+      return Float32Array.from(asked.flatMap(vectorOf));
+    },
+    async targets() {
+      return async (asked: readonly string[]) => Float32Array.from(asked.flatMap(vectorOf));
+    },
+    expectRoomFor() {},
+  };
+}
+
+/** As the description of targetVectors reads, in loops over doubles. */
+function reference(context: string, neighbours: number, weight: number): number[][] {
+  const centred = (rows: number[][]): number[][] => {
+    const mean = rows.reduce((sum, row) => add(sum, row, 1 / rows.length), new Array<number>(D).fill(0));
+    return rows.map((row) => unit(add(row, mean, -1)));
+  };
+  let rows = centred(texts.map(vectorOf));
+  if (context !== '') {
+    const others = centred(texts.map((text) => vectorOf(`${text} ${context}`)));
+    rows = rows.map((row, i) => unit(add(row, others[i])));
+  }
+  return rows.map((row, i) => {
+    const nearest = rows
+      .map((other, j) => ({ other, j, cosine: dot(row, other) }))
+      .filter(({ j, cosine }) => j !== i && cosine > 0)
+      .sort((a, b) => b.cosine - a.cosine)
+      .slice(0, neighbours);
+    const direction = nearest.reduce(
+      (sum, { other, cosine }) => add(sum, other, cosine ** 4),
+      new Array<number>(D).fill(0),
+    );
+    return nearest.length === 0 ? row : unit(add(row, unit(direction), weight));
+  });
+}
+
+describe('the vectors that a student learns', () => {
+  const none = { context: '', neighbours: 0, neighbourWeight: 0.3, seed: 1 };
+
+  it('are the teacher’s own, of the texts alone, when nothing else is asked for', async () => {
+    const teacher = fakeTeacher();
+    const targets = await targetVectors(ops, teacher, new Set(texts), D, none);
+    assert.deepEqual(teacher.prepared, texts);
+    assert.deepEqual(await targets([texts[2]]), Float32Array.from(vectorOf(texts[2])));
+  });
+
+  for (const [name, changes] of [
+    ['of the text and of the text in its context, each centred', { context: 'Ubuntu' }],
+    ['drawn to the nearest neighbours', { neighbours: 2 }],
+    ['drawn to all the neighbours there are, when more are asked for', { neighbours: 50 }],
+    ['drawn to the neighbours in the context', { context: 'Ubuntu', neighbours: 3 }],
+  ] as const)
+    it(`are ${name}`, async () => {
+      const recipe = { ...none, ...changes };
+      const teacher = fakeTeacher();
+      const targets = await targetVectors(ops, teacher, new Set(texts), D, recipe);
+      const asked = [texts[3], texts[0], texts[3]];
+      const expected = reference(recipe.context, recipe.neighbours, recipe.neighbourWeight);
+      assertClose(await targets(asked), [expected[3], expected[0], expected[3]].flat(), name, 1e-5, 1);
+      assert.equal(teacher.prepared.includes('no sound Ubuntu'), recipe.context !== '');
+    });
+
+  it('have length 1, and keep the larger part of the cosines when they are shorter than the teacher’s', async () => {
+    const recipe = { ...none, context: 'Ubuntu' };
+    const whole = await (await targetVectors(ops, fakeTeacher(), new Set(texts), D, recipe))(texts);
+    const short = await (await targetVectors(ops, fakeTeacher(), new Set(texts), 4, recipe))(texts);
+    assert.equal(short.length, texts.length * 4);
+    const cosine = (of: Float32Array, d: number, i: number, j: number): number =>
+      dot([...of.subarray(i * d, (i + 1) * d)], [...of.subarray(j * d, (j + 1) * d)]);
+    let error = 0;
+    let size = 0;
+    for (let i = 0; i < texts.length; i++) {
+      assert.ok(Math.abs(cosine(short, 4, i, i) - 1) < 1e-5);
+      for (let j = 0; j < i; j++) {
+        error += (cosine(short, 4, i, j) - cosine(whole, D, i, j)) ** 2;
+        size += cosine(whole, D, i, j) ** 2;
+      }
+    }
+    assert.ok(error < 0.5 * size, `${error} of ${size}`);
+  });
+});

@@ -1,0 +1,154 @@
+import { Random } from '../base/random.js';
+import { normalizeRows } from '../encoder/pooling.js';
+import type { Targets } from './feed.js';
+import { product } from './matrix.js';
+import type { Recipe } from './recipe.js';
+import type { Teacher } from './teacher.js';
+import type { Ops, Tensor } from './tensorflow/ops.js';
+import { principalDirections } from './tensorflow/principal.js';
+
+/** Texts among which neighbours are looked for: with more, the search would take longer than the step. */
+const POOL = 65_536;
+
+/** Tells the random numbers of the pool from those of the batches. */
+const SAMPLE = 25;
+
+/** The nearest of a text's neighbours count most: each by its cosine to this power. */
+const SHARPNESS = 4;
+
+type Context = Pick<Recipe, 'context' | 'neighbours' | 'neighbourWeight' | 'seed'>;
+
+interface Options {
+  signal?: AbortSignal;
+  onProgress?(done: number, total: number): void;
+}
+
+/**
+ * The vectors that a student learns, of each text of a run.
+ *
+ * Without context they are the teacher's own. With it they are what the teacher would say if it knew where the text
+ * comes from, which the student, who sees the text alone, has to predict: the mean of the vectors of the text and of
+ * the text with `context` behind it, each centred over the run's texts (which takes away what all of them share), and
+ * of these a little of the nearest neighbours'.
+ *
+ * @param texts of the whole run
+ * @param dimensions of the student's vectors
+ * @throws UserError as Teacher.prepare and Teacher.targets
+ */
+export async function targetVectors(
+  ops: Ops,
+  teacher: Pick<Teacher, 'dimensions' | 'prepare' | 'read' | 'targets' | 'expectRoomFor'>,
+  texts: ReadonlySet<string>,
+  dimensions: number,
+  recipe: Context,
+  options: Options = {},
+): Promise<Targets> {
+  const { context, neighbours, seed } = recipe;
+  if (context === '' && neighbours === 0) {
+    await teacher.prepare(texts, options);
+    return teacher.targets(ops, dimensions);
+  }
+  const all = [...texts];
+  const inContext = context === '' ? [] : [all.map((text) => `${text} ${context}`)];
+  await teacher.prepare(new Set([all, ...inContext].flat()), options);
+  teacher.expectRoomFor(dimensions);
+  const wide = teacher.dimensions;
+  let vectors = await teacher.read(all);
+  centre(vectors, wide);
+  for (const variant of inContext) {
+    const others = await teacher.read(variant);
+    centre(others, wide);
+    others.forEach((value, i) => (vectors[i] += value));
+    normalizeRows(vectors, wide);
+  }
+  if (dimensions < wide) {
+    vectors = product(
+      vectors,
+      principalDirections(ops, vectors, wide, dimensions),
+      all.length,
+      wide,
+      dimensions,
+    );
+    normalizeRows(vectors, dimensions);
+  }
+  const rows = new Map(all.map((text, row) => [text, row]));
+  const rowsOf = (asked: readonly string[]): Int32Array =>
+    Int32Array.from(asked, (text) => {
+      const row = rows.get(text);
+      if (row === undefined) throw new Error(`no target for ${text}`);
+      return row;
+    });
+  const own = (asked: Int32Array): Float32Array => {
+    const found = new Float32Array(asked.length * dimensions);
+    asked.forEach((row, i) =>
+      found.set(vectors.subarray(row * dimensions, (row + 1) * dimensions), i * dimensions),
+    );
+    return found;
+  };
+  if (neighbours === 0) return async (asked) => own(rowsOf(asked));
+
+  const pool = new Random(seed, SAMPLE).shuffle([...all.keys()]).slice(0, POOL);
+  const poolVectors = ops.tf.tensor2d(own(Int32Array.from(pool)), [pool.length, dimensions]);
+  return async (asked) => {
+    const askedRows = rowsOf(asked);
+    const targets = own(askedRows);
+    addNeighbours(ops, targets, askedRows, { pool, vectors: poolVectors }, recipe);
+    normalizeRows(targets, dimensions);
+    return targets;
+  };
+}
+
+/** Takes the mean of all rows away and scales each to length 1, in place. @param vectors [n, d] */
+function centre(vectors: Float32Array, d: number): void {
+  const n = vectors.length / d;
+  const mean = new Float64Array(d);
+  vectors.forEach((value, i) => (mean[i % d] += value / n));
+  mean.forEach((value, j) => {
+    for (let i = j; i < vectors.length; i += d) vectors[i] -= value;
+  });
+  normalizeRows(vectors, d);
+}
+
+/**
+ * Adds to each target the direction of its nearest neighbours, at the length `neighbourWeight`.
+ *
+ * @param targets [n, d], each of length 1, of the texts `asked`
+ */
+function addNeighbours(
+  ops: Ops,
+  targets: Float32Array,
+  asked: Int32Array,
+  pool: { pool: number[]; vectors: Tensor },
+  { neighbours, neighbourWeight }: Context,
+): void {
+  const { tf } = ops;
+  const n = asked.length;
+  const d = targets.length / n;
+  // One more than are wanted: a text is its own nearest.
+  const k = Math.min(neighbours + 1, pool.pool.length);
+  const [similarities, nearest] = ops.tidy(() => {
+    const found = ops.exactMatMul(tf.tensor2d(targets, [n, d]), pool.vectors, false, true);
+    const { values, indices } = tf.topk(found, k);
+    return [values, indices];
+  });
+  const cosines = similarities.dataSync<'float32'>();
+  const places = nearest.dataSync<'int32'>();
+  ops.free(similarities, nearest);
+  const weights = new Float32Array(n * k);
+  for (let i = 0; i < n; i++) {
+    let left = neighbours;
+    for (let j = i * k; j < (i + 1) * k && left > 0; j++) {
+      if (pool.pool[places[j]] === asked[i] || cosines[j] <= 0) continue;
+      weights[j] = cosines[j] ** SHARPNESS;
+      left--;
+    }
+  }
+  const around = ops.tidy(() => {
+    const rows = tf.gather(pool.vectors, tf.tensor1d(places, 'int32')).reshape([n, k, d]);
+    return tf.sum(tf.mul(rows, tf.tensor3d(weights, [n, k, 1])), 1);
+  });
+  const directions = around.dataSync<'float32'>().slice();
+  around.dispose();
+  normalizeRows(directions, d);
+  directions.forEach((value, i) => (targets[i] += neighbourWeight * value));
+}

@@ -1,21 +1,29 @@
 import type { FinetuneResult } from '../trainer/finetune.js';
-import { beforeAndAfter, percent } from '../trainer/report/verdict.js';
-import { secondsOf, sentencesPerSecond, tokensPerSecond } from '../trainer/throughput.js';
+import { beforeAndAfter, intervalOf, percent } from '../trainer/report/verdict.js';
+import { secondsOf, sentencesPerSecond, tokensOf, tokensPerSecond } from '../trainer/throughput.js';
 
 /** What the command prints at its end. */
 export function textSummary({ status, run, step, report }: FinetuneResult, out: string): string {
   if (status === 'interrupted')
     return `stopped after step ${step} of ${run.start.steps}; go on with the same command and --resume\nreport: ${report}`;
-  const lines = [`wrote ${out}: the weights of step ${step} of ${run.start.steps}`];
+  const lines = [
+    status === 'finished'
+      ? `wrote ${out}: the weights of step ${step} of ${run.start.steps}`
+      : `wrote nothing: no step's weights are better than those that training began with, beyond chance (--keep-if-better)`,
+  ];
   const compared = beforeAndAfter(run);
   if (!compared.after) lines.push('not evaluated: --eval says whether it helped');
   compared.after?.forEach(({ spec, primary, metrics }, i) => {
     const before = compared.before![i].metrics[primary];
     const after = metrics[primary];
-    const verdict = after > before ? '' : i === 0 ? ': no better, keep the encoder you started from' : '';
-    lines.push(`${spec} ${primary}: ${percent(before)} before, ${percent(after)} after${verdict}`);
+    const difference = run.end?.differences?.find((found) => found.spec === spec);
+    const interval = difference ? ` (${intervalOf(difference)})` : '';
+    const better = difference ? difference.low > 0 : after > before;
+    const verdict = better || i > 0 ? '' : ': no better, keep the encoder you started from';
+    lines.push(`${spec} ${primary}: ${percent(before)} before, ${percent(after)} after${interval}${verdict}`);
   });
-  lines.push(`report: ${report}`, `serve it: sentence-jepa serve --model ${out}`);
+  lines.push(`report: ${report}`);
+  if (status === 'finished') lines.push(`serve it: sentence-jepa serve --model ${out}`);
   return lines.join('\n');
 }
 
@@ -30,8 +38,12 @@ export function jsonSummary({ status, run, step, report }: FinetuneResult, out: 
     recipe: run.start.recipe,
     data: run.start.data,
     ...beforeAndAfter(run),
+    differences: run.end?.differences,
     lastLoss: run.steps.at(-1)?.loss,
     seconds: secondsOf(run.steps),
+    cpuSeconds: run.end?.cpuSeconds,
+    peakMemory: run.end?.peakMemory,
+    tokens: tokensOf(run.steps),
     tokensPerSecond: tokensPerSecond(run.steps),
     sentencesPerSecond: sentencesPerSecond(run.steps, run.start.recipe),
     report,

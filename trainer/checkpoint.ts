@@ -15,15 +15,22 @@ export interface Best {
   file: string;
 }
 
+/** What a run took, in steps, evaluations and checkpoints, over all processes that worked on it. */
+export interface Spent {
+  seconds: number;
+  /** Of all threads. */
+  cpuSeconds: number;
+}
+
 /** Where a run stood. */
-export interface Checkpoint {
+export interface Checkpoint extends Spent {
   /** Steps made. */
   step: number;
   best?: Best;
   /** Whether the evaluation that is due behind that step, if any, was made. */
   evaluated: boolean;
-  /** Seconds spent in steps, evaluations and checkpoints. */
-  seconds: number;
+  /** Evaluations in a row that were no better than the best one. */
+  worse: number;
 }
 
 interface Manifest extends Checkpoint {

@@ -22,6 +22,7 @@ import { openEvaluation } from '../evaluation/open-evaluation.js';
 import { Batches } from './batches.js';
 import { Checkpoints } from './checkpoint.js';
 import { readTrainingData, type Example } from './data.js';
+import { differencesOf } from './differences.js';
 import { feedOf, type Targets } from './feed.js';
 import { LogFile, readRun } from './log-file.js';
 import { modelCard, withoutFolders } from './model-card.js';
@@ -75,6 +76,8 @@ export interface FinetuneOptions {
   evaluations: string[];
   split?: string;
   resume: boolean;
+  /** Export nothing unless the first evaluation rose beyond chance. */
+  keepIfBetter?: boolean;
   /** Cores; all when left out. */
   threads?: number;
   signal?: AbortSignal;
@@ -89,7 +92,8 @@ export interface FinetuneOptions {
 }
 
 export interface FinetuneResult {
-  status: 'finished' | 'interrupted';
+  /** `no-better`: keepIfBetter exported nothing. */
+  status: 'finished' | 'interrupted' | 'no-better';
   run: Run;
   /** The step whose weights were exported; the last one made, after an interruption. */
   step: number;
@@ -144,6 +148,12 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   const { onNote } = options;
   const recipe = withSettings(presetNamed(options.preset), options.settings);
   checkObjective(recipe, options);
+  for (const [name, wanted] of [
+    ['--keep-if-better', options.keepIfBetter],
+    ['--set patience', recipe.patience > 0],
+  ] as const)
+    if (wanted && options.evaluations.length === 0)
+      throw new UserError('usage', `${name}: expected --eval to measure by, found none`);
   const base = await openModelFolder(options.base.dir, options.base.name);
   base.notes.forEach(onNote);
   const baseWeights = await loadWeights(base);
@@ -275,16 +285,20 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
         options.onEvaluation?.(entry);
       },
     });
-    const { status, best, step, seconds } = outcome;
-    if (status !== 'interrupted')
+    const { status, best, step, seconds, cpuSeconds } = outcome;
+    if (status !== 'interrupted') {
+      const bestStep = best?.step ?? step;
+      const { evaluations } = await readRun(at('log.jsonl'));
       await log.write({
         type: 'end',
         time: new Date().toISOString(),
         reason: status,
-        step,
-        bestStep: best?.step ?? step,
-        seconds,
+        ...{ step, bestStep, seconds, cpuSeconds },
+        // In kilobytes (getrusage).
+        peakMemory: process.resourceUsage().maxRSS * 1024,
+        ...(evaluations.length > 0 && { differences: differencesOf(evaluations, bestStep) }),
       });
+    }
   } finally {
     await log.close();
     board.flush();
@@ -296,6 +310,11 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   if (status === 'interrupted') return { status, run, step, report: at('report.html') };
   if (status === 'collapsed')
     throw new UserError('backend', `${outcome.explanation}. What happened is in ${at('report.html')}`);
+  if (options.keepIfBetter && !isBetter(run)) {
+    model.dispose();
+    await checkpoints.remove();
+    return { status: 'no-better', run, step: best?.step ?? step, report: at('report.html') };
+  }
 
   await writeModelFolder(out, {
     ...trained,
@@ -401,6 +420,12 @@ async function startingPoint(
       `${runFolderOf(out)}: an unfinished run is there; go on with it by --resume, or remove it to start anew`,
     );
   return undefined;
+}
+
+/** Whether the deciding metric of the first evaluation rose beyond chance. */
+function isBetter({ end }: Run): boolean {
+  const [first] = end?.differences ?? [];
+  return first !== undefined && first.low > 0;
 }
 
 /** sentence-jepa.json: enough to make it again. */

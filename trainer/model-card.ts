@@ -187,6 +187,11 @@ function table(head: string[], rows: string[][]): string {
 
 /** Files and evaluations by the last part of their path: the rest is the trainer's own, and a model gets around. */
 export function withoutFolders(run: Run): Run {
+  const short = (spec: string): string => {
+    const [kind, ...where] = spec.split(':');
+    return `${kind}:${path.basename(where.join(':'))}`;
+  };
+  const { end } = run;
   return {
     ...run,
     start: {
@@ -195,11 +200,12 @@ export function withoutFolders(run: Run): Run {
     },
     evaluations: run.evaluations.map((entry) => ({
       ...entry,
-      results: entry.results.map((result) => {
-        const [kind, ...where] = result.spec.split(':');
-        return { ...result, spec: `${kind}:${path.basename(where.join(':'))}` };
-      }),
+      results: entry.results.map((result) => ({ ...result, spec: short(result.spec) })),
     })),
+    end: end && {
+      ...end,
+      differences: end.differences?.map((found) => ({ ...found, spec: short(found.spec) })),
+    },
   };
 }
 

@@ -58,6 +58,7 @@ const base: Recipe = {
   dropout: 'model',
 
   evaluateEvery: 100,
+  patience: 0,
   checkpointEvery: 100,
   collapseStd: 0.1,
 };

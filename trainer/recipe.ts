@@ -127,6 +127,8 @@ export interface Recipe {
 
   /** Steps from one evaluation to the next. */
   evaluateEvery: number;
+  /** Evaluations in a row without a better value of the deciding metric after which training stops; 0 never stops. */
+  patience: number;
   /** Steps from one checkpoint to the next. */
   checkpointEvery: number;
   /** The embeddings' std * sqrt(d) below which they count as collapsed; 0 looks away. */

@@ -3,7 +3,7 @@ import { html, Html, STYLE, table } from './report/html.js';
 import type { Point } from './report/series.js';
 import { comparisons, exportedStep, percent, verdict, type Comparison } from './report/verdict.js';
 import type { Run, StepEntry } from './run-log.js';
-import { secondsOf, sentencesPerSecond, tokensPerSecond } from './throughput.js';
+import { secondsOf, sentencesPerSecond, tokensOf, tokensPerSecond } from './throughput.js';
 
 /**
  * A run as one HTML page that needs nothing else: no script, no network. It is as small for 20,000 steps as for
@@ -78,9 +78,12 @@ function facts({ start, steps, end }: Run): Html {
     ['texts and pairs', whole(trained)],
   ];
   if (end) all.push(['duration', duration(end.seconds)]);
+  if (end?.cpuSeconds !== undefined) all.push(['processor time', duration(end.cpuSeconds)]);
+  if (end?.peakMemory !== undefined) all.push(['peak memory', `${whole(end.peakMemory / 1e6)} MB`]);
   if (steps.length > 0)
     all.push(
       ['in steps', duration(secondsOf(steps))],
+      ['real tokens', whole(tokensOf(steps))],
       ['sentences a second', whole(sentencesPerSecond(steps, start.recipe))],
       ['real tokens a second', whole(tokensPerSecond(steps))],
     );
@@ -99,8 +102,8 @@ function results(all: Comparison[]): Html {
   if (all.length === 0) return html``;
   return html`<h2>Before and after</h2>
     <p class="muted">
-      Metrics in percent. <code>sentence-jepa evaluate --compare</code>, on data that chose nothing, says
-      whether a difference is beyond chance.
+      Metrics in percent. What chose the step is flattered a little:
+      <code>sentence-jepa evaluate --compare</code>, on data that chose nothing, is the fairer judge.
     </p>
     ${all.map(
       ({ spec, counts, columns }) =>

@@ -1,3 +1,4 @@
+import type { Comparison } from '../evaluation/bootstrap.js';
 import type { EmbeddingDiagnostics } from '../evaluation/evaluation.js';
 import type { Recipe } from './recipe.js';
 import type { StudentShape } from './student-shape.js';
@@ -69,6 +70,9 @@ export interface EvaluationEntry {
     counts: Record<string, number>;
     diagnostics: EmbeddingDiagnostics;
     seconds: number;
+    /** What a paired bootstrap needs: the deciding metric of each query, or the cosine and the human score of each pair. */
+    perQuery?: { ids: string[]; values: number[] };
+    perPair?: { cosine: number[]; gold: number[] };
   }[];
 }
 
@@ -81,6 +85,17 @@ export interface RunEnd {
   /** The step whose weights were exported. */
   bestStep: number;
   seconds: number;
+  /** Of the process and its threads, over all processes of a run that was resumed. */
+  cpuSeconds?: number;
+  /** Largest resident set, in bytes. */
+  peakMemory?: number;
+  /** The exported weights less those that training began with, by evaluation. */
+  differences?: Difference[];
+}
+
+/** A paired bootstrap of the metric that decides. */
+export interface Difference extends Comparison {
+  spec: string;
 }
 
 /** A run as its log tells it. */

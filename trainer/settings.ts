@@ -83,6 +83,7 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   clip: notNegative,
   dropout: (text) => (text === 'model' ? 'model' : lessThanOne(text)),
   evaluateEvery: integer(1),
+  patience: integer(0),
   checkpointEvery: integer(1),
   collapseStd: lessThanOne,
 };

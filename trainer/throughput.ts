@@ -13,7 +13,12 @@ export function sentencesPerSecond(
 
 /** Real tokens of all views a second: padding is not counted. */
 export function tokensPerSecond(steps: readonly Timed[]): number {
-  return steps.reduce((sum, { tokens }) => sum + tokens, 0) / secondsOf(steps);
+  return tokensOf(steps) / secondsOf(steps);
+}
+
+/** Real tokens of all views. */
+export function tokensOf(steps: readonly Pick<Timed, 'tokens'>[]): number {
+  return steps.reduce((sum, { tokens }) => sum + tokens, 0);
 }
 
 /** Of the steps alone, without evaluations and checkpoints. */

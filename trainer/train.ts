@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 
 import type { Encoder } from '../encoder/encoder.js';
 import type { Evaluation } from '../evaluation/evaluation.js';
-import type { Best, Checkpoint, Checkpoints } from './checkpoint.js';
+import type { Best, Checkpoint, Checkpoints, Spent } from './checkpoint.js';
 import { CollapseWatch } from './collapse.js';
 import type { Feed } from './feed.js';
 import type { Recipe } from './recipe.js';
@@ -33,13 +33,12 @@ export interface TrainingRun {
   signal?: AbortSignal;
 }
 
-export interface Outcome {
+export interface Outcome extends Spent {
   status: 'finished' | 'interrupted' | 'collapsed';
   /** Steps made. */
   step: number;
   /** With evaluations: the trained weights that did best. */
   best?: Best;
-  seconds: number;
   /** Of a collapse: why, and what to change. */
   explanation?: string;
 }
@@ -56,11 +55,13 @@ export async function train(run: TrainingRun): Promise<Outcome> {
   const started = performance.now();
   const before = run.from?.seconds ?? 0;
   const seconds = (): number => before + (performance.now() - started) / 1000;
-  let { step, best, evaluated } = run.from ?? { step: 0, best: undefined, evaluated: false };
+  const cpuBefore = (run.from?.cpuSeconds ?? 0) - cpuSecondsOfProcess();
+  const spent = (): Spent => ({ seconds: seconds(), cpuSeconds: cpuBefore + cpuSecondsOfProcess() });
+  let { step, best, evaluated, worse } = run.from ?? { step: 0, best: undefined, evaluated: false, worse: 0 };
   let saved = run.from?.step;
 
   const save = async (): Promise<void> => {
-    await checkpoints.save(await model.state(), { step, best, evaluated, seconds: seconds() });
+    await checkpoints.save(await model.state(), { step, best, evaluated, worse, ...spent() });
     saved = step;
   };
   const due = (every: number): boolean => step % every === 0 || step === steps;
@@ -70,12 +71,17 @@ export async function train(run: TrainingRun): Promise<Outcome> {
       if (!evaluated) {
         const value = await evaluate(run, step);
         // The base encoder is there to compare with, not to be exported.
-        if (step > 0 && value !== undefined && (!best || value > best.value))
-          best = await checkpoints.saveBest(await model.weights(), step, value);
+        if (step > 0 && value !== undefined) {
+          if (!best || value > best.value) {
+            best = await checkpoints.saveBest(await model.weights(), step, value);
+            worse = 0;
+          } else worse++;
+        }
         evaluated = true;
       }
       if (step > 0 && due(recipe.checkpointEvery) && saved !== step) await save();
-      if (step === steps) return { status: 'finished', step, best, seconds: seconds() };
+      const stopped = recipe.patience > 0 && worse >= recipe.patience;
+      if (step === steps || stopped) return { status: 'finished', step, best, ...spent() };
       signal?.throwIfAborted();
 
       const begun = performance.now();
@@ -91,14 +97,14 @@ export async function train(run: TrainingRun): Promise<Outcome> {
         seconds: (performance.now() - begun) / 1000,
       });
       const explanation = watch.observe(report);
-      if (explanation) return { status: 'collapsed', step, best, seconds: seconds(), explanation };
+      if (explanation) return { status: 'collapsed', step, best, ...spent(), explanation };
       // A step holds the thread: let signals and timers in.
       await setImmediate();
     }
   } catch (error) {
     if (!signal?.aborted || error !== signal.reason) throw error;
     if (saved !== step) await save();
-    return { status: 'interrupted', step, best, seconds: seconds() };
+    return { status: 'interrupted', step, best, ...spent() };
   }
 }
 
@@ -108,12 +114,22 @@ async function evaluate(run: TrainingRun, step: number): Promise<number | undefi
   const results: EvaluationEntry['results'] = [];
   for (const evaluation of run.evaluations) {
     const { spec, primary } = evaluation;
-    const { metrics, counts, diagnostics, seconds } = await evaluation.run(run.encoder, {
+    const { metrics, counts, diagnostics, seconds, perQuery, perPair } = await evaluation.run(run.encoder, {
       signal: run.signal,
       onProgress: (done, total) => run.onEvaluationProgress?.(spec, done, total),
     });
-    results.push({ spec, primary, metrics, counts, diagnostics, seconds });
+    results.push({
+      ...{ spec, primary, metrics, counts, diagnostics, seconds },
+      ...(perQuery && { perQuery: { ids: perQuery.ids, values: [...perQuery.values] } }),
+      ...(perPair && { perPair: { cosine: [...perPair.cosine], gold: [...perPair.gold] } }),
+    });
   }
   await run.onEvaluation({ type: 'evaluation', step, results });
   return results[0].metrics[results[0].primary];
+}
+
+/** Of all its threads, in user and system mode. */
+function cpuSecondsOfProcess(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
 }

@@ -30,6 +30,7 @@ interface Options {
   precision?: string;
   threads?: number;
   resume?: boolean;
+  keepIfBetter?: boolean;
   set: string[];
   json?: boolean;
 }
@@ -82,6 +83,10 @@ export function finetuneCommand(): Command {
     .addOption(new Option('--precision <precision>', 'of the matrix products').choices(['fp32', 'bf16']))
     .addOption(
       new Option('--threads <n>', 'cores to compute with (default: all)').argParser(integerFrom(1, 1024)),
+    )
+    .option(
+      '--keep-if-better',
+      'export only what is better than the start, beyond chance (paired bootstrap), on the first --eval; else exit with 1',
     )
     .option('--resume', 'go on from the last checkpoint, with the same options')
     .option('--set <key=value...>', 'change a setting of the recipe', [])
@@ -171,6 +176,7 @@ async function run(options: Options): Promise<void> {
       evaluations: options.eval,
       split: options.split,
       resume: options.resume ?? false,
+      keepIfBetter: options.keepIfBetter,
       threads: options.threads,
       signal: interruption.signal,
       onNote: (note) => progress.note(`note: ${note}`),
@@ -184,7 +190,7 @@ async function run(options: Options): Promise<void> {
     console.log(
       options.json ? JSON.stringify(jsonSummary(result, options.out)) : textSummary(result, options.out),
     );
-    if (result.status === 'interrupted') process.exitCode = 1;
+    if (result.status !== 'finished') process.exitCode = 1;
   } finally {
     progress.stop();
     process.removeListener('SIGINT', interrupt);

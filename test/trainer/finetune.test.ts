@@ -119,6 +119,82 @@ describe('a fine-tuning', () => {
     assert.equal(step, trained.find((entry) => valueOf(entry) === best)!.step);
   });
 
+  it('says how far the exported weights are from the first ones, by a paired bootstrap', async () => {
+    const out = newOut();
+    const { run: made } = await run({ out, evaluations: [`beir:${BEIR}`] });
+    const [found] = made.end!.differences!;
+    const at = (step: number): number =>
+      made.evaluations.find((entry) => entry.step === step)!.results[0].metrics['map@100'];
+    assert.ok(Math.abs(found.difference - (at(made.end!.bestStep) - at(0))) < 1e-12);
+    assert.ok(found.low <= found.difference && found.difference <= found.high);
+    assert.equal(found.metric, 'map@100');
+    assert.ok(made.end!.cpuSeconds! > 0 && made.end!.peakMemory! > 1e6);
+    // What each query gave is for the log alone.
+    assert.doesNotMatch(await readFile(path.join(out, 'sentence-jepa.json'), 'utf8'), /perQuery/);
+    assert.match(await readFile(path.join(out, 'README.md'), 'utf8'), /95 % interval/);
+  });
+
+  it('exports nothing that is not better beyond chance, when only that is wanted', async () => {
+    const out = newOut();
+    // A rate of almost nothing: the same weights, but for the last digits.
+    const settings = ['learningRate=1e-12', 'maxSteps=2'];
+    const result = await run({ out, settings, evaluations: [`beir:${BEIR}`], keepIfBetter: true });
+    assert.equal(result.status, 'no-better');
+    assert.equal(existsSync(out), false);
+    assert.deepEqual((await readdir(runFolderOf(out))).sort(), ['log.jsonl', 'report.html', 'tensorboard']);
+    await assert.rejects(run({ keepIfBetter: true }), { kind: 'usage', message: /expected --eval/ });
+  });
+
+  it('stops when the evaluation has not got better for as long as it was told to wait', async () => {
+    const settings = ['learningRate=1e-12', 'maxSteps=8', 'evaluateEvery=1', 'patience=2'];
+    const result = await run({ settings, evaluations: [`beir:${BEIR}`] });
+    assert.equal(result.status, 'finished');
+    // The first one is the best so far; two more are no better.
+    assert.equal(result.run.end!.step, 3);
+    assert.equal(result.step, 1);
+    await assert.rejects(run({ settings: ['patience=2'] }), { kind: 'usage', message: /expected --eval/ });
+  });
+
+  it('keeps the vectors where they were while it learns from pairs', async () => {
+    const pairs = path.join(home, 'kept.tsv');
+    const lines = readFileSync(titles, 'utf8').split('\n');
+    await writeFile(
+      pairs,
+      lines
+        .slice(0, 40)
+        .map((line, i) => `${line}\t${lines[i + 40]}`)
+        .join('\n'),
+    );
+    const texts = lines.slice(0, 80);
+    const driftOf = async (keepWeight: number): Promise<number> => {
+      const out = newOut();
+      const { run: made } = await run({
+        out,
+        data: [],
+        pairs: [pairs],
+        preset: 'infonce',
+        settings: ['maxSteps=20', `keepWeight=${keepWeight}`],
+      });
+      assert.equal('vector' in made.steps[0].terms, keepWeight > 0);
+      const [tuned, start] = [await openEncoder(out), await openEncoder(base)];
+      const [a, b] = [await tuned.encode(texts), await start.encode(texts)];
+      await Promise.all([tuned.close(), start.close()]);
+      return 1 - a.reduce((sum, value, i) => sum + value * b[i], 0) / texts.length;
+    };
+    const [free, kept] = [await driftOf(0), await driftOf(20)];
+    assert.ok(kept < 0.5 * free, `${kept} against ${free}`);
+  });
+
+  it('teaches an encoder what it would say of a text in its context', async () => {
+    const { run: made } = await run({
+      preset: 'context',
+      settings: ['context=Ubuntu', 'maxSteps=60', 'neighbours=3'],
+    });
+    const at = (index: number): number => made.steps.at(index)!.terms['vector'];
+    assert.ok(at(-1) < 0.7 * at(0), `${at(0)} to ${at(-1)}`);
+    assert.equal(made.start.teacher!.name, path.basename(base));
+  });
+
   it('trains on pairs, and on texts and pairs together', async () => {
     const pairs = path.join(home, 'pairs.tsv');
     const lines = readFileSync(titles, 'utf8').split('\n');

@@ -38,6 +38,23 @@ describe('whether training helped, in words', () => {
     ]);
   });
 
+  it('gives the interval of a paired bootstrap, and calls nothing a change that may be chance', () => {
+    const difference = { spec: 'beir:a', metric: 'map@100', difference: 0.01, p: 0.01 };
+    const run = runOf({ 'beir:a': 0.44 }, { 'beir:a': 0.45 });
+    const withInterval = (low: number, high: number): Run => ({
+      ...run,
+      end: { ...end, differences: [{ ...difference, low, high }] },
+    });
+    assert.deepEqual(said(withInterval(0.004, 0.016)), [
+      'good',
+      'Training helped: map@100 rose from 44.00 to 45.00 on beir:a (95 % interval of the difference +0.40 to +1.60).',
+    ]);
+    assert.deepEqual(said(withInterval(-0.001, 0.021)), [
+      'open',
+      'Training changed nothing beyond chance: map@100 went from 44.00 to 45.00, which may be chance, on beir:a (95 % interval of the difference -0.10 to +2.10).',
+    ]);
+  });
+
   it('takes no side when one rose and another fell', () => {
     const mixed = runOf({ 'beir:a': 0.4, 'beir:b': 0.3 }, { 'beir:a': 0.41, 'beir:b': 0.29 });
     assert.deepEqual(said(mixed), [

@@ -53,6 +53,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       clip: 1,
       dropout: 'model',
       evaluateEvery: 100,
+      patience: 0,
       checkpointEvery: 100,
       collapseStd: 0.3,
     },

@@ -8,7 +8,14 @@ import { Ops } from '../../trainer/tensorflow/ops.js';
 import { assertClose } from './numbers.js';
 
 const D = 6;
-const texts = ['mount a disk', 'mount a usb stick', 'no sound', 'sound is gone', 'install a driver', 'wifi drops'];
+const texts = [
+  'mount a disk',
+  'mount a usb stick',
+  'no sound',
+  'sound is gone',
+  'install a driver',
+  'wifi drops',
+];
 
 let ops: Ops;
 before(async () => {

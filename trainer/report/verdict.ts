@@ -1,6 +1,9 @@
-import type { EvaluationEntry, Run } from '../run-log.js';
+import type { Difference, EvaluationEntry, Run } from '../run-log.js';
 
-export type EvaluationResult = EvaluationEntry['results'][number];
+type EvaluationResult = EvaluationEntry['results'][number];
+
+/** What was measured, without the figures of each query. */
+export type Measured = Omit<EvaluationResult, 'perQuery' | 'perPair'>;
 
 /** One evaluation at the steps that matter. */
 export interface Comparison {
@@ -16,9 +19,11 @@ export interface Comparison {
 export function beforeAndAfter({
   evaluations,
   end,
-}: Run): Record<'before' | 'after', EvaluationResult[] | undefined> {
-  const at = (wanted?: number): EvaluationResult[] | undefined =>
-    evaluations.find(({ step }) => step === wanted)?.results;
+}: Run): Record<'before' | 'after', Measured[] | undefined> {
+  const at = (wanted?: number): Measured[] | undefined =>
+    evaluations
+      .find(({ step }) => step === wanted)
+      ?.results.map(({ perQuery: _queries, perPair: _pairs, ...measured }) => measured);
   return { before: at(0), after: at(end?.bestStep) };
 }
 
@@ -62,9 +67,18 @@ export function verdict(run: Run): { tone: 'good' | 'bad' | 'open'; text: string
     const after = columns.find(({ step }) => step === end.bestStep)?.result.metrics[primary];
     if (before === undefined || after === undefined) return [];
     const [from, to] = [percent(before), percent(after)];
-    const sign = Math.sign(Number(to) - Number(from));
-    const change = sign === 0 ? `stayed at ${from}` : `${sign > 0 ? 'rose' : 'fell'} from ${from} to ${to}`;
-    return [{ sign, text: `${primary} ${change} on ${spec}` }];
+    const shown = Math.sign(Number(to) - Number(from));
+    const difference = end.differences?.find((found) => found.spec === spec);
+    const sign = difference && !beyondChance(difference) ? 0 : shown;
+    const moved = `from ${from} to ${to}`;
+    const change =
+      shown === 0
+        ? `stayed at ${from}`
+        : sign === 0
+          ? `went ${moved}, which may be chance,`
+          : `${sign > 0 ? 'rose' : 'fell'} ${moved}`;
+    const interval = difference && shown !== 0 ? ` (${intervalOf(difference)})` : '';
+    return [{ sign, text: `${primary} ${change} on ${spec}${interval}` }];
   });
   const text = `${changes.map((change) => change.text).join('; ')}.`;
   const all = (sign: number): boolean => changes.every((change) => change.sign === sign);
@@ -74,7 +88,13 @@ export function verdict(run: Run): { tone: 'good' | 'bad' | 'open'; text: string
       text: 'No evaluation was finished before and after: whether training helped is not known.',
     };
   if (all(1)) return { tone: 'good', text: `Training helped: ${text}` };
-  if (all(0)) return { tone: 'open', text: `Training changed nothing that was measured: ${text}` };
+  if (all(0))
+    return {
+      tone: 'open',
+      text: end.differences?.length
+        ? `Training changed nothing beyond chance: ${text}`
+        : `Training changed nothing that was measured: ${text}`,
+    };
   if (changes.every(({ sign }) => sign <= 0))
     return { tone: 'bad', text: `Training made it worse: ${text} Keep the base encoder.` };
   return {
@@ -93,6 +113,21 @@ export function exportedStep({ evaluations, end }: Run): string {
   return count === 1
     ? `Step ${end.bestStep} was exported, the only one that was evaluated.`
     : `Step ${end.bestStep} was exported: of the ${count} that were evaluated it has the highest ${deciding.primary} on ${deciding.spec}. Being chosen by that figure flatters it a little.`;
+}
+
+/** Whether 0 lies outside of the 95 % interval. */
+export function beyondChance({ low, high }: Difference): boolean {
+  return low > 0 || high < 0;
+}
+
+/** "95 % interval of the difference +0.41 to +1.31", in percent. */
+export function intervalOf({ low, high }: Difference): string {
+  return `95 % interval of the difference ${signed(low)} to ${signed(high)}`;
+}
+
+/** A difference of fractions, as people read it: "+0.41". */
+export function signed(fraction: number): string {
+  return `${fraction < 0 ? '-' : '+'}${percent(Math.abs(fraction))}`;
 }
 
 /** A metric, a fraction, as people read it. */

@@ -20,15 +20,23 @@ const BYTE_ORDER_MARK = '\ufeff';
  * The lines of a text file, streamed; unzipped on the way when its name ends in .gz. LF and CRLF both
  * end a line, and the last one needs neither. `-` is the standard input.
  *
- * @throws UserError `not-found`; `malformed`, with file and line, when it is not UTF-8 text; `corrupt`
- *   when the gzip data are broken or cut short
+ * @param onBroken told of lines that are not UTF-8 text, which are then left out
+ * @throws UserError `not-found`; `malformed`, with file and line, when a line is not UTF-8 text and nobody is to be
+ *   told; `corrupt` when the gzip data are broken or cut short
  */
-export async function* readLines(file: string): AsyncGenerator<Line> {
+export async function* readLines(
+  file: string,
+  onBroken?: (error: UserError, number: number) => void,
+): AsyncGenerator<Line> {
   let number = 0;
   for await (const bytes of byteLines(file)) {
     number++;
-    if (bytes.includes(0) || !isUtf8(bytes))
-      throw new UserError('malformed', `${file}:${number}: expected UTF-8 text, found other bytes`);
+    if (bytes.includes(0) || !isUtf8(bytes)) {
+      const error = new UserError('malformed', `${file}:${number}: expected UTF-8 text, found other bytes`);
+      if (!onBroken) throw error;
+      onBroken(error, number);
+      continue;
+    }
     let text = bytes.toString('utf8');
     if (number === 1 && text.startsWith(BYTE_ORDER_MARK)) text = text.slice(1);
     yield { text: text.endsWith('\r') ? text.slice(0, -1) : text, number };

@@ -1,17 +1,15 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { pipeline, Readable } from 'node:stream';
 
-import { parse } from 'csv-parse';
-
-import { messageOf, UserError } from '../base/errors.js';
+import { UserError } from '../base/errors.js';
 import { fileError, sha256File } from '../base/files.js';
-import { readLines } from '../base/lines.js';
+import { BrokenLines } from './broken-lines.js';
+import { jsonRows, tableRows, textLines } from './rows.js';
 import type { DataFile } from './run-log.js';
+import type { Source } from './types.js';
 
 /** What two views are made of: a text seen twice, or a pair that means the same. */
-export interface Example {
-  first: string;
+export interface Example extends Source {
   /** Of a text: the text again. */
   second: string;
   kind: 'text' | 'pair';
@@ -27,6 +25,9 @@ export interface TrainingData {
 
 /** The column that is trained on when no --field names one: the first of these that is there. */
 const TEXT_COLUMNS = ['title', 'text', 'sentence', 'question'];
+
+/** The column of a table that is a text's body: the first of these that is there. Its title is in `title`. */
+const BODY_COLUMNS = ['body', 'text'];
 
 /** How the two columns of pairs are named: in a header row, or in the objects of a .jsonl. */
 const PAIR_COLUMNS: readonly (readonly [string, string])[] = [
@@ -58,49 +59,70 @@ const FEWEST = 2;
  *
  * A .tsv has no quoting: it is split at every TAB.
  *
+ * A few broken lines, with another number of columns or of another form, are left out with a note, see BrokenLines;
+ * a header without the column is not.
+ *
+ * @param options.sides keep a text's title and body as well, for views of them: {"title", "text"} of a .jsonl, the
+ *   columns title and body or text of a table
  * @throws UserError `not-found`; `malformed` with file and line; `empty` when there is nothing to train on
  */
 export async function readTrainingData(options: {
   data: string[];
   pairs: string[];
   field?: string;
+  sides?: boolean;
 }): Promise<TrainingData> {
   const result: TrainingData = { examples: [], files: [], notes: [] };
   const seen = new Set<string>();
-  for (const file of options.data) {
-    const note = (text: string): void => void result.notes.push(text);
-    await addFile(result, seen, file, 'texts', textsOf(file, options.field, note));
-  }
-  for (const file of options.pairs) await addFile(result, seen, file, 'pairs', pairsOf(file));
+  let broken: UserError | undefined;
+  const add = async (
+    file: string,
+    kind: DataFile['kind'],
+    rowsOf: (brokenLines: BrokenLines) => AsyncIterable<Row>,
+  ): Promise<void> => {
+    const brokenLines = new BrokenLines();
+    await addFile(result, seen, file, kind, rowsOf(brokenLines), brokenLines);
+    broken ??= brokenLines.first?.error;
+  };
+  for (const file of options.data)
+    await add(file, 'texts', (brokenLines) => {
+      const note = (text: string): void => void result.notes.push(text);
+      return textsOf(file, options, note, brokenLines);
+    });
+  for (const file of options.pairs) await add(file, 'pairs', (brokenLines) => pairsOf(file, brokenLines));
 
   const { examples, files } = result;
-  if (examples.length < FEWEST)
+  if (examples.length < FEWEST) {
+    if (broken) throw broken;
     throw new UserError(
       'empty',
       `expected at least ${FEWEST} different texts or pairs to train on, found ${examples.length} in ${files.map(({ file }) => file).join(', ') || 'no file'}`,
     );
+  }
   return result;
 }
 
-/** Texts as [text], pairs as [text, text]. */
-type Texts = [string] | [string, string];
+/** A text, with its sides where they are kept, or a pair. */
+type Row = Source & { second?: string };
 
 async function addFile(
   { examples, files, notes }: TrainingData,
   seen: Set<string>,
   file: string,
   kind: DataFile['kind'],
-  found: AsyncIterable<Texts>,
+  rows: AsyncIterable<Row>,
+  broken: BrokenLines,
 ): Promise<void> {
   await checkIsFile(file);
   const lines = createHash('sha256');
   let count = 0;
   let empty = 0;
   let repeated = 0;
-  for await (const texts of found) {
+  for await (const row of rows) {
     // The standard input can't be read again for its digest; its texts are its lines.
-    if (file === '-') lines.update(`${texts[0]}\n`);
-    const [first, second = first] = texts.map((text) => text.trim());
+    if (file === '-') lines.update(`${row.first}\n`);
+    const first = row.first.trim();
+    const second = row.second?.trim() ?? first;
     if (first === '' || second === '') {
       empty++;
       continue;
@@ -111,11 +133,18 @@ async function addFile(
       continue;
     }
     seen.add(key);
-    examples.push({ first, second, kind: kind === 'texts' ? 'text' : 'pair' });
+    const [title, body] = [row.title?.trim(), row.body?.trim()];
+    examples.push({
+      ...{ first, second, kind: kind === 'texts' ? 'text' : 'pair' },
+      ...(title && { title }),
+      ...(body && { body }),
+    });
     count++;
   }
+  const note = broken.conclude(file, count + empty + repeated);
   if (count + repeated === 0)
     throw new UserError('empty', `${file}: expected ${kind} to train on, found none`);
+  if (note) notes.push(note);
   if (empty + repeated > 0) {
     const counts = [
       empty > 0 ? `${empty.toLocaleString('en')} empty` : '',
@@ -138,46 +167,58 @@ async function checkIsFile(file: string): Promise<void> {
 
 async function* textsOf(
   file: string,
-  field: string | undefined,
+  { field, sides = false }: { field?: string; sides?: boolean },
   note: (text: string) => void,
-): AsyncGenerator<[string]> {
+  broken: BrokenLines,
+): AsyncGenerator<Row> {
   const form = formOf(file);
   if (form === 'txt') {
-    for await (const { text } of readLines(file)) yield [text];
+    for await (const { text } of textLines(file, broken)) yield { first: text };
   } else if (form === 'jsonl') {
-    for await (const { value, where } of jsonLines(file)) yield [textOfObject(value, field, where)];
+    for await (const { value, where, line } of jsonRows(file, broken)) {
+      const first = broken.attempt(line, () => textOfObject(value, field, where));
+      if (first !== undefined) yield { first, ...(sides && sidesOfObject(value)) };
+    }
   } else if (form === 'tsv' || form === 'csv') {
     let header: string[] | undefined;
     let column = 0;
-    for await (const { fields, where } of tableRows(file, form)) {
-      if (header) {
-        checkCount(fields, header.length, where);
-        yield [fields[column]];
-      } else {
+    let columns: { title: number; body: number } | undefined;
+    for await (const { fields, where, line } of tableRows(file, form, broken)) {
+      if (!header) {
+        // What stands in front of the first row that can be read may have been the header.
+        if (broken.first && broken.first.line < line) throw broken.first.error;
         header = fields.map(columnName);
         column = textColumn(header, field, where);
+        columns = sides ? sideColumns(header) : undefined;
         const others = TEXT_COLUMNS.filter((name) => header?.includes(name) && name !== header[column]);
         if (field === undefined && others.length > 0)
           note(
             `${file}: the texts are its column ${header[column]}; --field can name ${others.join(' or ')}`,
           );
-      }
+      } else if (broken.attempt(line, () => checkCount(fields, header!.length, where)))
+        yield {
+          first: fields[column],
+          ...(columns && { title: fields[columns.title], body: fields[columns.body] }),
+        };
     }
   } else throw unknownEnding(file, TEXT_ENDINGS);
 }
 
-async function* pairsOf(file: string): AsyncGenerator<Texts> {
+async function* pairsOf(file: string, broken: BrokenLines): AsyncGenerator<Row> {
   const form = formOf(file);
   if (form === 'jsonl') {
-    for await (const { value, where } of jsonLines(file)) yield pairOfJson(value, where);
+    for await (const { value, where, line } of jsonRows(file, broken)) {
+      const pair = broken.attempt(line, () => pairOfJson(value, where));
+      if (pair) yield { first: pair[0], second: pair[1] };
+    }
   } else if (form === 'tsv' || form === 'csv') {
     let isFirst = true;
-    for await (const { fields, where } of tableRows(file, form)) {
-      checkCount(fields, 2, where);
+    for await (const { fields, where, line } of tableRows(file, form, broken)) {
+      if (!broken.attempt(line, () => checkCount(fields, 2, where))) continue;
       const [first, second] = fields.map(columnName);
       const isHeader = isFirst && PAIR_COLUMNS.some(([one, two]) => one === first && two === second);
       isFirst = false;
-      if (!isHeader) yield [fields[0], fields[1]];
+      if (!isHeader) yield { first: fields[0], second: fields[1] };
     }
   } else throw unknownEnding(file, PAIR_ENDINGS);
 }
@@ -192,39 +233,12 @@ function unknownEnding(file: string, known: string): UserError {
   return new UserError('invalid', `${file}: expected a name that ends in ${known}`);
 }
 
-/** `where` is file:line, of a record of several lines the last. */
-async function* tableRows(
-  file: string,
-  form: 'tsv' | 'csv',
-): AsyncGenerator<{ fields: string[]; where: string }> {
-  if (form === 'tsv') {
-    for await (const { text, number } of readLines(file))
-      if (text.trim() !== '') yield { fields: text.split('\t'), where: `${file}:${number}` };
-    return;
-  }
-  async function* lines(): AsyncGenerator<string> {
-    for await (const { text } of readLines(file)) yield `${text}\n`;
-  }
-  const parser = parse({ info: true, relaxColumnCount: true, skipEmptyLines: true });
-  // The loop below sees every error: pipeline destroys the parser with it.
-  const records = pipeline(Readable.from(lines()), parser, () => undefined) as AsyncIterable<{
-    record: string[];
-    info: { lines: number };
-  }>;
-  try {
-    for await (const { record, info } of records) yield { fields: record, where: `${file}:${info.lines}` };
-  } catch (error) {
-    if (error instanceof UserError) throw error;
-    throw new UserError('malformed', `${file}: expected CSV: ${messageOf(error)}`, { cause: error });
-  }
-}
-
-function checkCount(fields: string[], expected: number, where: string): void {
-  if (fields.length !== expected)
-    throw new UserError(
-      'malformed',
-      `${where}: expected ${expected} ${expected === 1 ? 'column' : 'columns'}, found ${fields.length}: ${clip(fields.join(' | '))}`,
-    );
+function checkCount(fields: string[], expected: number, where: string): true {
+  if (fields.length === expected) return true;
+  throw new UserError(
+    'malformed',
+    `${where}: expected ${expected} ${expected === 1 ? 'column' : 'columns'}, found ${fields.length}: ${clip(fields.join(' | '))}`,
+  );
 }
 
 function columnName(name: string): string {
@@ -242,20 +256,10 @@ function textColumn(header: string[], field: string | undefined, where: string):
   );
 }
 
-async function* jsonLines(file: string): AsyncGenerator<{ value: unknown; where: string }> {
-  for await (const { text, number } of readLines(file)) {
-    if (text.trim() === '') continue;
-    const where = `${file}:${number}`;
-    let value: unknown;
-    try {
-      value = JSON.parse(text);
-    } catch (error) {
-      throw new UserError('malformed', `${where}: expected JSON a line: ${messageOf(error)}`, {
-        cause: error,
-      });
-    }
-    yield { value, where };
-  }
+/** Where title and body stand in a row; -1 for one that has no column. */
+function sideColumns(header: string[]): { title: number; body: number } {
+  const body = BODY_COLUMNS.find((name) => header.includes(name));
+  return { title: header.indexOf('title'), body: body === undefined ? -1 : header.indexOf(body) };
 }
 
 function textOfObject(value: unknown, field: string | undefined, where: string): string {
@@ -274,6 +278,14 @@ function textOfObject(value: unknown, field: string | undefined, where: string):
       `${where}: expected {"title"?: string, "text": string}, or --field with another name, found ${clip(JSON.stringify(value))}`,
     );
   return `${title ?? ''} ${text}`;
+}
+
+function sidesOfObject(value: unknown): { title?: string; body?: string } {
+  const { title, text } = recordOf(value);
+  return {
+    title: typeof title === 'string' ? title : undefined,
+    body: typeof text === 'string' ? text : undefined,
+  };
 }
 
 function pairOfJson(value: unknown, where: string): [string, string] {

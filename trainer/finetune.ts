@@ -50,6 +50,7 @@ import { bf16Speedup } from './tensorflow/probe-precision.js';
 import { openTrainable } from './tensorflow/trainable-bert.js';
 import { train, type Outcome } from './train.js';
 import { trainedEncoder } from './trained-encoder.js';
+import { usesTitleOrBody } from './views/make-view.js';
 
 /** Tells the random numbers of that choice from all others of a run. */
 const SAMPLE = 7;
@@ -157,7 +158,8 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   const base = await openModelFolder(options.base.dir, options.base.name);
   base.notes.forEach(onNote);
   const baseWeights = await loadWeights(base);
-  const { examples, files, notes } = await readTrainingData(options);
+  const sides = recipe.views.some(usesTitleOrBody);
+  const { examples, files, notes } = await readTrainingData({ ...options, sides });
   notes.forEach(onNote);
   if (examples.length < recipe.batch)
     throw new UserError(

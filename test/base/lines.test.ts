@@ -58,6 +58,20 @@ describe('lines of a file', () => {
     await assert.rejects(linesOf('a.txt', Buffer.from([0x61, 0x00])), { message: /a\.txt:1: / });
   });
 
+  it('leaves out what is not UTF-8 text when somebody wants to be told', async () => {
+    const content = Buffer.from([0x61, 0x0a, 0xff, 0x0a, 0x62, 0x0a]);
+    const file = path.join(await folderWith({ 'a.txt': content }), 'a.txt');
+    const told: string[] = [];
+    const lines: Line[] = [];
+    for await (const line of readLines(file, ({ message }, number) => told.push(`${number} ${message}`)))
+      lines.push(line);
+    assert.deepEqual(lines, [
+      { text: 'a', number: 1 },
+      { text: 'b', number: 3 },
+    ]);
+    assert.deepEqual(told, [`2 ${file}:2: expected UTF-8 text, found other bytes`]);
+  });
+
   it('says that a file is missing, or is a folder', async () => {
     const folder = await folderWith({});
     const first = (file: string): Promise<unknown> => readLines(file).next();

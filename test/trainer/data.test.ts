@@ -170,6 +170,159 @@ describe('what is left out', () => {
   });
 });
 
+describe('title and body', () => {
+  const sides = async (name: string, content: string, field?: string): Promise<(string | undefined)[][]> => {
+    const file = await write(name, content);
+    const { examples } = await readTrainingData({ data: [file], pairs: [], field, sides: true });
+    return examples.map(({ first, title, body }) => [first, title, body]);
+  };
+
+  it('are kept beside the text where the data have both', async () => {
+    const jsonl =
+      '{"title": "Screen", "text": "is black"}\n{"text": "no title"}\n{"title": "", "text": "none"}\n';
+    assert.deepEqual(await sides('a.jsonl', jsonl), [
+      ['Screen is black', 'Screen', 'is black'],
+      ['no title', undefined, 'no title'],
+      ['none', undefined, 'none'],
+    ]);
+    const expected = [
+      ['t1', 't1', 'b1'],
+      ['t2', 't2', undefined],
+    ];
+    assert.deepEqual(await sides('a.tsv', 'id\tbody\ttitle\n1\tb1\tt1\n2\t \tt2\n'), expected);
+    assert.deepEqual(await sides('a.csv', 'Title,Text\nt1,b1\nt2,\n'), expected);
+    assert.deepEqual(await sides('a.csv', 'title,text\nt1,b1\nt2,b2\n', 'text'), [
+      ['b1', 't1', 'b1'],
+      ['b2', 't2', 'b2'],
+    ]);
+  });
+
+  it('are not there in a file of texts, nor kept when nobody asks', async () => {
+    assert.deepEqual(await sides('a.txt', 'one\ntwo\n'), [
+      ['one', undefined, undefined],
+      ['two', undefined, undefined],
+    ]);
+    const { examples } = await data('a.tsv', 'title\tbody\nt1\tb1\nt2\tb2\n');
+    assert.deepEqual(examples[0], { first: 't1', second: 't1', kind: 'text' });
+  });
+});
+
+describe('broken lines', () => {
+  /** 200 lines, two of them broken: 1 %. */
+  const among = (
+    good: (i: number) => string,
+    broken: [string | Buffer, string | Buffer],
+    header = '',
+  ): Buffer => {
+    const lines: (string | Buffer)[] = Array.from({ length: 198 }, (_, i) => good(i));
+    lines.splice(50, 0, broken[0]);
+    lines.splice(150, 0, broken[1]);
+    return Buffer.concat(
+      [header, ...lines].flatMap((line, i) => [Buffer.from(line), Buffer.from(i === 0 ? '' : '\n')]),
+    );
+  };
+  const latin1 = Buffer.from('gr\u00fc\u00dfe', 'latin1');
+
+  it('that are few are left out, and counted in a note with the first one', async () => {
+    const files: Record<string, [Buffer, RegExp]> = {
+      'a.txt': [
+        among((i) => `text ${i}`, [latin1, Buffer.from('a\0b')]),
+        /a\.txt: 2 broken lines left out, the first is .*a\.txt:51: expected UTF-8 text, found other bytes$/,
+      ],
+      'a.tsv': [
+        among((i) => `${i}\ttext ${i}`, ['7', latin1], 'id\ttitle\n'),
+        /2 broken lines left out, the first is .*a\.tsv:52: expected 2 columns, found 1: 7$/,
+      ],
+      'a.csv': [
+        among((i) => `${i},"text, ${i}"`, ['1,2,3', '7,say "no"'], 'id,title\n'),
+        /2 broken lines left out, the first is .*a\.csv:52: expected 2 columns, found 3: 1 \| 2 \| 3$/,
+      ],
+      'b.csv': [
+        among((i) => `${i},"text, ${i}"`, [latin1, '7,say "no"'], 'id,title\n'),
+        /2 broken lines left out, the first is .*b\.csv:52: expected UTF-8 text/,
+      ],
+      'a.jsonl': [
+        among((i) => JSON.stringify({ text: `text ${i}` }), ['{"text": "cut', '{"title": "no text"}']),
+        /2 broken lines left out, the first is .*a\.jsonl:51: expected JSON a line: /,
+      ],
+    };
+    for (const [name, [content, note]] of Object.entries(files)) {
+      const read = await data(name, content);
+      assert.equal(read.examples.length, 198, name);
+      assert.equal(read.files[0].count, 198);
+      assert.equal(read.files[0].sha256, sha256(content));
+      assert.equal(read.notes.length, 1, read.notes.join());
+      assert.match(read.notes[0], note);
+    }
+  });
+
+  it('are left out of pairs, too', async () => {
+    const tsv = await pairs(
+      'a.tsv',
+      among((i) => `a ${i}\tb ${i}`, ['a\tb\t0', latin1]),
+    );
+    assert.equal(tsv.examples.length, 198);
+    assert.match(
+      tsv.notes[0],
+      /2 broken lines left out, the first is .*a\.tsv:51: expected 2 columns, found 3/,
+    );
+    const jsonl = await pairs(
+      'a.jsonl',
+      among((i) => `["a ${i}", "b"]`, ['["a"]', '["a", "b"']),
+    );
+    assert.equal(jsonl.examples.length, 198);
+    assert.match(
+      jsonl.notes[0],
+      /2 broken lines left out, the first is .*a\.jsonl:51: expected \[text, text\]/,
+    );
+  });
+
+  it('that are more than a handful and 5 % are too many: the first one is shown', async () => {
+    const lines = (broken: number, of: number): string =>
+      Array.from({ length: of }, (_, i) => (i < broken ? '{' : `{"text": "${i}"}`)).join('\n');
+    assert.equal((await data('a.jsonl', lines(5, 20))).examples.length, 15);
+    assert.equal((await data('a.jsonl', lines(10, 200))).examples.length, 190);
+    await assert.rejects(data('a.jsonl', lines(11, 200)), {
+      kind: 'malformed',
+      message: /a\.jsonl:1: expected JSON a line: .*; 11 of 200 lines are broken, too many to leave out$/,
+    });
+    await assert.rejects(data('a.jsonl', lines(6, 20)), { kind: 'malformed', message: /; 6 of 20 lines / });
+  });
+
+  it('are as many as a quote that is not closed takes along', async () => {
+    const csv = ['title', 'one', '"two', 'three', 'four', '"five"', 'six', 'seven'].join('\n');
+    // The quote in front of "five" closes it; what stands behind that quote breaks the record.
+    const read = await data('a.csv', csv);
+    assert.deepEqual(firsts(read), ['one', 'six', 'seven']);
+    assert.match(
+      read.notes[0],
+      /: 4 broken lines left out, the first is .*expected CSV: Invalid Closing Quote/,
+    );
+    const open = [
+      'title',
+      ...Array.from({ length: 30 }, (_, i) => `text ${i}`),
+      '"open',
+      ...Array.from({ length: 30 }, (_, i) => `more ${i}`),
+    ];
+    await assert.rejects(data('b.csv', open.join('\n')), {
+      kind: 'malformed',
+      message: /b\.csv: expected CSV: Quote Not Closed.*; 31 of 61 lines /,
+    });
+  });
+
+  it('may be no header: what the columns are must be known', async () => {
+    const rows = Array.from({ length: 200 }, (_, i) => `${i}\ttext ${i}\n`).join('');
+    await assert.rejects(data('a.tsv', Buffer.concat([latin1, Buffer.from(`\n${rows}`)])), {
+      kind: 'malformed',
+      message: /a\.tsv:1: expected UTF-8 text/,
+    });
+    await assert.rejects(data('a.csv', `say "id",title\n${rows.replaceAll('\t', ',')}`), {
+      kind: 'malformed',
+      message: /a\.csv: expected CSV: Invalid Opening Quote/,
+    });
+  });
+});
+
 describe('training data that make no sense', () => {
   const refused = async (read: Promise<unknown>, kind: string, message: RegExp): Promise<void> =>
     assert.rejects(read, (error: Error & { kind?: string }) => {

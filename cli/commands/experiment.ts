@@ -54,8 +54,8 @@ export function experimentCommand(): Command {
 A file (YAML) has:
   about      what the experiment is to find out
   seeds      a list; every run is made with each
-  runs       by name: preset, settings (as after --set), data: false, pairs: true, adapt, and
-             grid: settings with a list of values each, one run for every combination
+  runs       by name: preset, settings (as after --set), data: false, pairs: true, adapt (with
+             train: false adapted only), and grid: settings with a list of values each, one run for every combination
   settings   of every run, over its preset
   model      the encoder to start from
   reference  the run that the others are compared with, beside the base encoder

@@ -160,7 +160,7 @@ function markLine(at: object, label: string): object {
           fontSize: 12,
           textBorderWidth: 0,
           rotate: 0,
-          ...('xAxis' in at ? { position: 'end', distance: 3 } : { position: 'insideEndTop' }),
+          ...('xAxis' in at ? { position: 'start', distance: 3 } : { position: 'insideEndTop' }),
         },
       },
     ],

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** How a training's process ended. */
 export type Ending =
@@ -20,7 +21,11 @@ export type Ending =
 export async function runFinetune(
   [program, ...before]: readonly string[],
   args: readonly string[],
-  { signal, onLine }: { signal?: AbortSignal; onLine(line: string): void },
+  {
+    signal,
+    onStart,
+    onLine,
+  }: { signal?: AbortSignal; onStart(pid?: number): Promise<void>; onLine(line: string): void },
 ): Promise<Ending> {
   if (signal?.aborted) return { status: 'interrupted' };
   const cpuBefore = childrenCpuSeconds();
@@ -38,13 +43,32 @@ export async function runFinetune(
     lastLine = line;
     onLine(line);
   });
-  const [code, killedBy] = (await once(child, 'close')) as [number | null, string | null];
+  const closed = once(child, 'close');
+  await onStart(child.pid);
+  const [code, killedBy] = (await closed) as [number | null, string | null];
   signal?.removeEventListener('abort', stop);
 
   if (code === 0) return { status: 'finished', cpuSeconds: difference(childrenCpuSeconds(), cpuBefore) };
   if (signal?.aborted || /"status":"interrupted"/.test(answer)) return { status: 'interrupted' };
   if (killedBy !== null) return { status: 'failed', message: `its process was ended by ${killedBy}` };
   return { status: 'failed', message: lastLine.replace(/^error: /, '') };
+}
+
+/**
+ * Waits for a process that an experiment left behind when it was killed: it is about to stop. Where there is no /proc
+ * nothing is known of it.
+ *
+ * @param mark in its command line: another process may have its number
+ */
+export async function waitUntilGone(pid: number, mark: string, signal?: AbortSignal): Promise<void> {
+  const runs = (): boolean => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(mark);
+    } catch {
+      return false;
+    }
+  };
+  while (runs() && !signal?.aborted) await sleep(100);
 }
 
 /** Of the processes that this one has started and seen end, on all cores. Nothing where there is no /proc. */

@@ -21,6 +21,8 @@ export interface RunDefinition {
   pairs?: boolean;
   /** As after finetune's --adapt. */
   adapt?: string;
+  /** Default true; false with adapt: the base encoder is adapted, and no weight changed. */
+  train?: boolean;
   /** The values that a setting takes in turn. */
   grid?: Record<string, Value[]>;
 }
@@ -105,6 +107,7 @@ const schema = {
           data: { type: 'boolean', description: 'true or false' },
           pairs: { type: 'boolean', description: 'true or false' },
           adapt: { type: 'string', description: 'a text, as center,pca=192' },
+          train: { type: 'boolean', description: 'true or false' },
           grid: {
             type: 'object',
             minProperties: 1,
@@ -122,7 +125,6 @@ const schema = {
   },
 };
 
-/** A lists of types is what a value is. */
 const validate = new Ajv({ verbose: true, allowUnionTypes: true }).compile(schema);
 
 /** @throws UserError as parseDefinition, and `not-found` */
@@ -143,7 +145,7 @@ export async function readDefinition(file: string): Promise<Definition> {
 export function parseDefinition(text: string, file: string): Definition {
   let found: unknown;
   try {
-    found = parse(text);
+    found = parse(text, { merge: true });
   } catch (error) {
     throw new UserError('malformed', `${file}: expected YAML: ${messageOf(error).trim()}`, { cause: error });
   }

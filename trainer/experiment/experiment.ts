@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 
+import { firstDifference } from '../../base/difference.js';
 import { UserError } from '../../base/errors.js';
 import { exists, sha256File, writeFileAtomic } from '../../base/files.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
@@ -11,7 +12,7 @@ import { readRun } from '../log-file.js';
 import { percent } from '../report/verdict.js';
 import { runFolderOf } from '../finetune.js';
 import { secondsOf } from '../throughput.js';
-import { runFinetune } from './child.js';
+import { runFinetune, waitUntilGone } from './child.js';
 import { readDefinition, type Definition } from './definition.js';
 import { markdownReport } from './markdown.js';
 import { chooseRuns, planRuns, recipeOf, type PlannedRun } from './plan.js';
@@ -93,23 +94,31 @@ export async function experiment(options: ExperimentOptions): Promise<Experiment
   const seeds = options.seeds ?? definition.seeds;
   // All methods of one seed first: the table says something early.
   const wanted = seeds.flatMap((seed) => chosen.map((run) => ({ run, seed })));
-  const isOpen = ({ run, seed }: (typeof wanted)[number]): boolean => {
-    const status = known.get(runName({ run: run.name, seed }))?.status;
-    return status !== 'finished' && status !== 'collapsed';
-  };
-  const open = wanted.filter(isOpen);
+  const open = wanted.filter(({ run, seed }) => !isDone(known.get(runName({ run: run.name, seed }))));
   onNote(`${wanted.length} runs, ${wanted.length - open.length} of them done before`);
   let status: ExperimentResult['status'] = 'finished';
   for (const [i, { run, seed }] of open.entries()) {
     const name = runName({ run: run.name, seed });
     onNote(`${name}: run ${i + 1} of ${open.length}`);
     const identity = identify(run, seed);
-    // What lies there without a record was made by another definition.
-    if (!known.has(name))
-      for (const folder of [path.join(out, name), runFolderOf(path.join(out, name))])
-        await rm(folder, { recursive: true, force: true });
-    const begun: RunRecord = { run: run.name, seed, identity, status: 'begun' };
-    const record = await carryOut(begun, run, { options, model, judges, records, select: identity.select });
+    // The same under another name, as the middle of several grids is.
+    const twin = [...known.values()].find(
+      (other) => isDone(other) && firstDifference(other.identity, identity) === undefined,
+    );
+    let record: RunRecord | undefined;
+    if (twin) {
+      record = { ...twin, run: run.name };
+      await records.write(record);
+    } else {
+      // What lies there without a record was made by another definition.
+      if (!known.has(name))
+        for (const folder of [path.join(out, name), runFolderOf(path.join(out, name))])
+          await rm(folder, { recursive: true, force: true });
+      const { pid } = known.get(name) ?? {};
+      if (pid !== undefined) await waitUntilGone(pid, path.resolve(out, name), options.signal);
+      const begun: RunRecord = { run: run.name, seed, identity, status: 'begun' };
+      record = await carryOut(begun, run, { options, model, judges, records, select: identity.select });
+    }
     if (!record) {
       status = 'interrupted';
       break;
@@ -119,6 +128,11 @@ export async function experiment(options: ExperimentOptions): Promise<Experiment
     await clearFolders(options, [...known.values()]);
   }
   return report(status, definition, runs, base, [...known.values()], options);
+}
+
+/** A collapse is a result; another failure is tried again. */
+function isDone(record?: RunRecord): boolean {
+  return record?.status === 'finished' || record?.status === 'collapsed';
 }
 
 interface Surroundings {
@@ -137,17 +151,17 @@ async function carryOut(
 ): Promise<RunRecord | undefined> {
   const { signal, onNote } = options;
   const name = runName(begun);
-  const out = path.join(options.out, name);
+  const out = path.resolve(options.out, name);
   const log = path.join(runFolderOf(out), 'log.jsonl');
   const resume = await exists(path.join(runFolderOf(out), 'checkpoint.json'));
   await records.write(begun);
-
   const record: RunRecord = { ...begun };
   // Trained by an earlier process that did not come to judge it.
   if (!(await exists(out))) {
     const args = argumentsOf(run, begun.seed, { out, model, select, resume }, options);
     const ending = await runFinetune(options.command, args, {
       signal,
+      onStart: (pid) => records.write({ ...begun, pid }),
       onLine: (line) => onNote(`${name}: ${line}`),
     });
     if (ending.status === 'interrupted') return undefined;
@@ -179,7 +193,7 @@ async function carryOut(
 
 /** What comes after `finetune`. */
 function argumentsOf(
-  { preset, settings, data, pairs, adapt }: PlannedRun,
+  { preset, settings, data, pairs, adapt, train }: PlannedRun,
   seed: number,
   { out, model, select, resume }: { out: string; model: string; select: 'last' | 'best'; resume: boolean },
   options: ExperimentOptions,
@@ -189,7 +203,8 @@ function argumentsOf(
   const one = (name: string, value?: string | number): string[] =>
     value === undefined ? [] : [name, String(value)];
   return [
-    ...['--out', out, '--model', model, '--preset', preset, '--seed', String(seed)],
+    ...['--out', out, '--model', model, '--seed', String(seed)],
+    ...(train ? ['--preset', preset, ...listed('--set', settings)] : []),
     ...listed('--data', data ? options.data : []),
     ...listed('--pairs', pairs ? options.pairs : []),
     ...one('--field', options.field),
@@ -199,7 +214,6 @@ function argumentsOf(
     ...(select === 'best'
       ? [...listed('--eval', options.evaluations), ...one('--split', options.split)]
       : []),
-    ...listed('--set', settings),
     ...(resume ? ['--resume'] : []),
   ];
 }
@@ -284,6 +298,7 @@ async function identities(
     preset: run.preset,
     recipe: recipeOf(run, seed),
     ...(run.adapt !== undefined && { adapt: run.adapt }),
+    train: run.train,
     data: run.data ? dataDigests : [],
     pairs: run.pairs ? pairDigests : [],
     ...(field !== undefined && { field }),
@@ -311,10 +326,10 @@ async function clearFolders({ out, keep }: ExperimentOptions, records: readonly 
   if (keep === 'all') return;
   const finished = records.filter(({ status }) => status === 'finished');
   const value = ({ results }: RunRecord): number => results![0].metrics[results![0].primary];
-  const best =
-    keep === 'best' ? finished.reduce((a, b) => (value(b) > value(a) ? b : a), finished[0]) : undefined;
+  // Runs that are the same under two names have one folder, and one value.
+  const best = keep === 'best' ? Math.max(...finished.map(value)) : Infinity;
   for (const record of finished)
-    if (record !== best) await rm(path.join(out, runName(record)), { recursive: true, force: true });
+    if (value(record) < best) await rm(path.join(out, runName(record)), { recursive: true, force: true });
 }
 
 async function report(

@@ -18,6 +18,7 @@ export interface PlannedRun {
   data: boolean;
   pairs: boolean;
   adapt?: string;
+  train: boolean;
 }
 
 /**
@@ -45,6 +46,11 @@ export function planRuns(definition: Definition, file: string): PlannedRun[] {
       `${file}: reference: expected one of ${names.join(', ')}, found "${reference}"`,
     );
   for (const run of planned) {
+    if (!run.train && run.adapt === undefined)
+      throw new UserError(
+        'invalid',
+        `${file}: runs.${run.family}.adapt: expected a text beside train: false, found nothing`,
+      );
     try {
       recipeOf(run, 0);
     } catch (error) {
@@ -78,7 +84,7 @@ export function chooseRuns(runs: readonly PlannedRun[], only: readonly string[])
 function plannedRun(
   definition: Definition,
   family: string,
-  { preset = 'default', settings, data = true, pairs = false, adapt }: RunDefinition,
+  { preset = 'default', settings, data = true, pairs = false, adapt, train = true }: RunDefinition,
   values: Record<string, string>,
 ): PlannedRun {
   const all = { ...texts(definition.settings), ...texts(settings), ...values };
@@ -91,6 +97,7 @@ function plannedRun(
     settings: Object.entries(all).map(([key, text]) => `${key}=${text}`),
     data,
     pairs,
+    train,
     ...(adapt !== undefined && { adapt }),
   };
 }

@@ -14,6 +14,7 @@ export interface Identity {
   preset: string;
   recipe: Recipe;
   adapt?: string;
+  train: boolean;
   /** SHA-256 of the files that are trained on. */
   data: string[];
   pairs: string[];
@@ -36,6 +37,8 @@ export interface RunRecord {
    * another reason, and is.
    */
   status: 'begun' | 'finished' | 'collapsed' | 'failed';
+  /** begun: of the training's process. */
+  pid?: number;
   /** Of a run that collapsed or failed. */
   message?: string;
   steps?: number;

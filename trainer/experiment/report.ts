@@ -18,7 +18,12 @@ export function experimentReport(table: ExperimentTable): string {
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <title>${about}</title>
         <style>
-          ${STYLE}
+          ${STYLE} .numbers td {
+            white-space: nowrap;
+          }
+          .charts figure {
+            max-width: 520px;
+          }
         </style>
       </head>
       <body>

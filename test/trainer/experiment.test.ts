@@ -21,7 +21,7 @@ import { makeTinyModel } from '../support/tiny-model.js';
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
 const BEIR = path.join(projectRoot, 'examples/askubuntu-style');
 const HEAD =
-  'about: Does it help?\nsettings: {batch: 16, expander: [24, 24], checkpointEvery: 3, learningRate: 1.0e-3}\n';
+  'about: Does it help?\nsettings: {batch: 16, expander: [24, 24], checkpointEvery: 10, learningRate: 1.0e-3}\n';
 
 let home: string;
 let model: string;
@@ -76,60 +76,76 @@ async function lossesOf(out: string, name: string): Promise<number[]> {
 }
 
 describe('an experiment', () => {
-  it('makes every run with every seed, once, and keeps what each query scored', async () => {
-    const out = newOut();
-    const text =
-      'seeds: [1, 2]\nreference: a\nruns: {a: {settings: {maxSteps: 3}}, b: {grid: {maxSteps: [2]}}}';
-    const first = await run(text, out);
-    assert.deepEqual([first.status, first.failed], ['finished', 0]);
-    const names = first.table.rows.map(({ name, seeds }) => `${name} ${seeds.join()}`).sort();
-    assert.deepEqual(names, ['a 1,2', 'b-2 1,2', 'base ']);
-    assert.match(await readFile(first.files.markdown, 'utf8'), /\| b-2 \| 1, 2 \| \d+\.\d\d ± \d+\.\d\d \|/);
-    assert.match(await readFile(first.files.html, 'utf8'), /^<!doctype html>/);
-    assert.deepEqual(
-      JSON.parse(await readFile(first.files.json, 'utf8')),
-      JSON.parse(JSON.stringify(first.table)),
-    );
+  describe('that is done', () => {
+    // What a and b-3 share is trained once.
+    const text = (mu = 5): string =>
+      `seeds: [1, 2]\nreference: a\nruns: {a: {settings: {mu: ${mu}, maxSteps: 3}}, b: {settings: {mu: 5}, grid: {maxSteps: [2, 3]}}}`;
+    let out: string;
+    let first: Awaited<ReturnType<typeof run>>;
+    before(async () => {
+      out = newOut();
+      await run(text(), out, { seeds: [1], keep: 'all' });
+      first = await run(text(), out, { keep: 'all' });
+    });
 
-    const { results, tokens, steps } = await recordOf(out, 'a-seed2');
-    const { perQuery, metrics } = results![0];
-    assert.equal(perQuery!.values.length, 101);
-    const mean = [...perQuery!.values].reduce((sum, value) => sum + value / 101, 0);
-    assert.ok(Math.abs(mean - metrics['map@100']) < 1e-9);
-    assert.ok(steps === 3 && tokens! > 500);
-    // A folder would take as much of the disk as the base encoder.
-    assert.ok(
-      !existsSync(path.join(out, 'a-seed1')) && existsSync(path.join(out, 'a-seed1.training/log.jsonl')),
-    );
+    it('has made every run with every seed, and compares them in a table', async () => {
+      assert.deepEqual([first.status, first.failed], ['finished', 0]);
+      const names = first.table.rows.map(({ name, seeds }) => `${name} ${seeds.join()}`).sort();
+      assert.deepEqual(names, ['a 1,2', 'b-2 1,2', 'b-3 1,2', 'base ']);
+      assert.match(
+        await readFile(first.files.markdown, 'utf8'),
+        /\| b-2 \| 1, 2 \| \d+\.\d\d ± \d+\.\d\d \|/,
+      );
+      assert.match(await readFile(first.files.html, 'utf8'), /^<!doctype html>/);
+      const json = JSON.parse(await readFile(first.files.json, 'utf8')) as unknown;
+      assert.deepEqual(json, JSON.parse(JSON.stringify(first.table)));
+    });
 
-    const again = await run(text, out);
-    assert.ok(again.notes.includes('4 runs, 4 of them done before'), again.notes.join('\n'));
-    assert.equal(again.markdown, first.markdown);
-  });
+    it('has trained nothing twice', async () => {
+      assert.ok(first.notes.includes('6 runs, 3 of them done before'), first.notes.join('\n'));
+      assert.equal(first.notes.filter((note) => note.includes('preset default')).length, 2);
+      const [a, b] = [await recordOf(out, 'a-seed1'), await recordOf(out, 'b-3-seed1')];
+      assert.deepEqual(a.results, b.results);
+      const again = await run(text(), out, { keep: 'all' });
+      assert.ok(again.notes.includes('6 runs, 6 of them done before'), again.notes.join('\n'));
+      assert.equal(again.markdown, first.markdown);
+    });
 
-  it('trains once what two runs share', async () => {
-    const out = newOut();
-    const { notes } = await run(
-      'seeds: [1]\nruns: {a: {settings: {maxSteps: 2}}, b: {grid: {maxSteps: [2]}}}',
-      out,
-    );
-    assert.deepEqual(notes.filter((note) => note.includes('preset default')).length, 1, notes.join('\n'));
-    const [a, b] = [await recordOf(out, 'a-seed1'), await recordOf(out, 'b-2-seed1')];
-    assert.deepEqual(a.results, b.results);
-  });
+    it('has what each query scored', async () => {
+      const { results, tokens, steps } = await recordOf(out, 'a-seed2');
+      const { perQuery, metrics } = results![0];
+      assert.equal(perQuery!.values.length, 101);
+      const mean = [...perQuery!.values].reduce((sum, value) => sum + value / 101, 0);
+      assert.ok(Math.abs(mean - metrics['map@100']) < 1e-9);
+      assert.ok(steps === 3 && tokens! > 500);
+    });
 
-  it('keeps the best folder, or all, when it is told to', async () => {
-    const text = 'seeds: [1, 2]\nruns: {a: {settings: {maxSteps: 2}}}';
-    const folders = async (keep: 'best' | 'all'): Promise<[ExperimentResult, string[]]> => {
-      const out = newOut();
-      const result = await run(text, out, { keep });
-      return [result, (await readdir(out)).filter((name) => /seed\d$/.test(name))];
-    };
-    const [{ table }, best] = await folders('best');
-    const { values } = table.rows.find(({ name }) => name === 'a')!.judged[0].metrics['map@100'];
-    assert.notEqual(values[0], values[1]);
-    assert.deepEqual(best, [values[0] > values[1] ? 'a-seed1' : 'a-seed2']);
-    assert.deepEqual((await folders('all'))[1].sort(), ['a-seed1', 'a-seed2']);
+    it('is not mixed with the results of another definition', async () => {
+      await assert.rejects(run(text(6), out), {
+        kind: 'invalid',
+        message:
+          /a-seed\d\.json: expected recipe\.mu 6, found a result with 5; put the experiment back, name another/,
+      });
+      await assert.rejects(run(text(), out, { evaluations: [`beir:${BEIR}/`] }), {
+        kind: 'invalid',
+        message: /base\.json: expected evaluations\.0/,
+      });
+    });
+
+    it('leaves all model folders, the best one or none, and always the logs', async () => {
+      const folders = async (): Promise<string[]> =>
+        (await readdir(out)).filter((name) => /seed\d$/.test(name)).sort();
+      assert.deepEqual(await folders(), ['a-seed1', 'a-seed2', 'b-2-seed1', 'b-2-seed2']);
+      await run(text(), out, { keep: 'best' });
+      const all = first.table.rows.filter(({ seeds }) => seeds.length > 0);
+      const highest = Math.max(...all.flatMap(({ judged }) => judged[0].metrics['map@100'].values));
+      const [kept, ...others] = await folders();
+      assert.deepEqual(others, []);
+      assert.equal((await recordOf(out, kept)).results![0].metrics['map@100'], highest);
+      await run(text(), out, { keep: 'none' });
+      assert.deepEqual(await folders(), []);
+      assert.ok(existsSync(path.join(out, 'a-seed1.training/log.jsonl')));
+    });
   });
 
   it('judges the last weights, or with "select: best" those that the evaluation likes best', async () => {
@@ -174,26 +190,6 @@ describe('an experiment', () => {
     assert.deepEqual([second.failed, second.table.rows.length], [0, 3]);
   });
 
-  it('refuses to mix its results with those of another definition', async () => {
-    const out = newOut();
-    const runs = (mu: number): string => `seeds: [1]\nruns: {a: {settings: {maxSteps: 2, mu: ${mu}}}}`;
-    await run(runs(5), out);
-    await assert.rejects(run(runs(6), out), {
-      kind: 'invalid',
-      message:
-        /a-seed1\.json: expected recipe\.mu 6, found a result with 5; put the experiment back, name another/,
-    });
-    await assert.rejects(run(runs(5), out, { evaluations: [`beir:${BEIR}/`] }), {
-      kind: 'invalid',
-      message: /base\.json: expected evaluations\.0/,
-    });
-    // More seeds are no other definition.
-    assert.deepEqual(
-      (await run(runs(5), out, { seeds: [1, 2] })).table.rows.find(({ name }) => name === 'a')!.seeds,
-      [1, 2],
-    );
-  });
-
   it('says what it needs', async () => {
     const usage = (changes: Partial<ExperimentOptions>, message: RegExp): Promise<void> =>
       assert.rejects(run('seeds: [1]\nruns: {a: {pairs: true}}', newOut(), changes), {
@@ -207,7 +203,7 @@ describe('an experiment', () => {
 });
 
 describe('an experiment that is cut off', () => {
-  const STEPS = 300;
+  const STEPS = 120;
   const TEXT = `seeds: [1]\nruns: {a: {settings: {maxSteps: ${STEPS}}}, b: {settings: {maxSteps: 2}}}`;
   let whole: string;
   before(async () => {

@@ -1,22 +1,18 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 
-import { firstDifference } from '../../base/difference.js';
 import { UserError } from '../../base/errors.js';
-import { exists, sha256File, writeFileAtomic } from '../../base/files.js';
+import { sha256File, writeFileAtomic } from '../../base/files.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
-import type { Evaluation } from '../../evaluation/evaluation.js';
-import { openEvaluation } from '../../evaluation/open-evaluation.js';
-import { readRun } from '../log-file.js';
 import { percent } from '../report/verdict.js';
-import { runFolderOf } from '../finetune.js';
-import { secondsOf } from '../throughput.js';
-import { runFinetune, waitUntilGone } from './child.js';
 import { readDefinition, type Definition } from './definition.js';
+import { Judges } from './judges.js';
 import { markdownReport } from './markdown.js';
+import { oneRun } from './one-run.js';
 import { chooseRuns, planRuns, recipeOf, type PlannedRun } from './plan.js';
 import {
+  isDone,
   Records,
   runName,
   type BaseRecord,
@@ -78,7 +74,7 @@ export async function experiment(options: ExperimentOptions): Promise<Experiment
   const runs = planRuns(definition, file);
   const chosen = chooseRuns(runs, options.only);
   checkData(chosen, options);
-  const judges = new Judges(await openEvaluations(options), options);
+  const judges = await Judges.open(options);
   const records = new Records(out);
   const model = options.model ?? definition.model ?? DEFAULT_MODEL;
   const base = await judgedBase(model, judges, records, options);
@@ -100,25 +96,13 @@ export async function experiment(options: ExperimentOptions): Promise<Experiment
   for (const [i, { run, seed }] of open.entries()) {
     const name = runName({ run: run.name, seed });
     onNote(`${name}: run ${i + 1} of ${open.length}`);
-    const identity = identify(run, seed);
-    // The same under another name, as the middle of several grids is.
-    const twin = [...known.values()].find(
-      (other) => isDone(other) && firstDifference(other.identity, identity) === undefined,
+    const record = await oneRun(
+      { run: run.name, seed, identity: identify(run, seed), status: 'begun' },
+      run,
+      {
+        ...{ options, model, judges, records, known },
+      },
     );
-    let record: RunRecord | undefined;
-    if (twin) {
-      record = { ...twin, run: run.name };
-      await records.write(record);
-    } else {
-      // What lies there without a record was made by another definition.
-      if (!known.has(name))
-        for (const folder of [path.join(out, name), runFolderOf(path.join(out, name))])
-          await rm(folder, { recursive: true, force: true });
-      const { pid } = known.get(name) ?? {};
-      if (pid !== undefined) await waitUntilGone(pid, path.resolve(out, name), options.signal);
-      const begun: RunRecord = { run: run.name, seed, identity, status: 'begun' };
-      record = await carryOut(begun, run, { options, model, judges, records, select: identity.select });
-    }
     if (!record) {
       status = 'interrupted';
       break;
@@ -127,120 +111,8 @@ export async function experiment(options: ExperimentOptions): Promise<Experiment
     onNote(`${name}: ${inWords(record)}`);
     await clearFolders(options, [...known.values()]);
   }
+  await clearFolders(options, [...known.values()]);
   return report(status, definition, runs, base, [...known.values()], options);
-}
-
-/** A collapse is a result; another failure is tried again. */
-function isDone(record?: RunRecord): boolean {
-  return record?.status === 'finished' || record?.status === 'collapsed';
-}
-
-interface Surroundings {
-  options: ExperimentOptions;
-  model: string;
-  judges: Judges;
-  records: Records;
-  select: 'last' | 'best';
-}
-
-/** Trains and judges one run. @returns nothing when it was interrupted */
-async function carryOut(
-  begun: RunRecord,
-  run: PlannedRun,
-  { options, model, judges, records, select }: Surroundings,
-): Promise<RunRecord | undefined> {
-  const { signal, onNote } = options;
-  const name = runName(begun);
-  const out = path.resolve(options.out, name);
-  const log = path.join(runFolderOf(out), 'log.jsonl');
-  const resume = await exists(path.join(runFolderOf(out), 'checkpoint.json'));
-  await records.write(begun);
-  const record: RunRecord = { ...begun };
-  // Trained by an earlier process that did not come to judge it.
-  if (!(await exists(out))) {
-    const args = argumentsOf(run, begun.seed, { out, model, select, resume }, options);
-    const ending = await runFinetune(options.command, args, {
-      signal,
-      onStart: (pid) => records.write({ ...begun, pid }),
-      onLine: (line) => onNote(`${name}: ${line}`),
-    });
-    if (ending.status === 'interrupted') return undefined;
-    if (ending.status === 'failed') {
-      record.status = 'failed';
-      record.message = ending.message;
-    } else if (!resume) record.cpuSeconds = ending.cpuSeconds;
-  }
-  if (await exists(log)) {
-    const { steps, end } = await readRun(log);
-    record.steps = steps.length;
-    record.tokens = steps.reduce((sum, { tokens }) => sum + tokens, 0);
-    record.seconds = secondsOf(steps);
-    record.judgedStep = end?.bestStep;
-    if (end?.reason === 'collapsed') {
-      const { std, effectiveRank } = steps[steps.length - 1];
-      record.status = 'collapsed';
-      record.message = `collapsed at step ${end.step}: std × √d ${std.toFixed(3)}, effective rank ${effectiveRank?.toFixed(1)} of a batch`;
-    }
-  }
-  if (record.status === 'begun') {
-    record.results = await judges.judge(out);
-    if (!record.results) return undefined;
-    record.status = 'finished';
-  }
-  await records.write(record);
-  return record;
-}
-
-/** What comes after `finetune`. */
-function argumentsOf(
-  { preset, settings, data, pairs, adapt, train }: PlannedRun,
-  seed: number,
-  { out, model, select, resume }: { out: string; model: string; select: 'last' | 'best'; resume: boolean },
-  options: ExperimentOptions,
-): string[] {
-  const listed = (name: string, values: readonly string[]): string[] =>
-    values.length > 0 ? [name, ...values] : [];
-  const one = (name: string, value?: string | number): string[] =>
-    value === undefined ? [] : [name, String(value)];
-  return [
-    ...['--out', out, '--model', model, '--seed', String(seed)],
-    ...(train ? ['--preset', preset, ...listed('--set', settings)] : []),
-    ...listed('--data', data ? options.data : []),
-    ...listed('--pairs', pairs ? options.pairs : []),
-    ...one('--field', options.field),
-    ...one('--adapt', adapt),
-    ...one('--threads', options.threads),
-    // Without evaluations the last weights are exported.
-    ...(select === 'best'
-      ? [...listed('--eval', options.evaluations), ...one('--split', options.split)]
-      : []),
-    ...(resume ? ['--resume'] : []),
-  ];
-}
-
-/** Judges model folders, all by the same. */
-class Judges {
-  constructor(
-    private readonly evaluations: readonly Evaluation[],
-    private readonly options: Pick<ExperimentOptions, 'threads' | 'signal' | 'onNote'>,
-  ) {}
-
-  /** @returns nothing when it was interrupted */
-  async judge(model: string): Promise<JudgedResult[] | undefined> {
-    const { threads, signal, onNote } = this.options;
-    const encoder = await openEncoder(model, { threads, onNote });
-    try {
-      const results = [];
-      for (const evaluation of this.evaluations)
-        results.push({ primary: evaluation.primary, ...(await evaluation.run(encoder, { signal })) });
-      return results;
-    } catch (error) {
-      if (signal?.aborted && error === signal.reason) return undefined;
-      throw error;
-    } finally {
-      await encoder.close();
-    }
-  }
 }
 
 /**
@@ -272,16 +144,6 @@ async function judgedBase(
   await records.writeBase(record);
   onNote(`${model}: ${metricsInWords(results)}`);
   return record;
-}
-
-async function openEvaluations({ evaluations, split, onNote }: ExperimentOptions): Promise<Evaluation[]> {
-  const opened = [];
-  for (const spec of evaluations) {
-    const evaluation = await openEvaluation(spec, { split });
-    evaluation.notes.forEach(onNote);
-    opened.push(evaluation);
-  }
-  return opened;
 }
 
 /** What decides the result of a run with a seed. */

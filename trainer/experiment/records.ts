@@ -117,6 +117,11 @@ export class Records {
   }
 }
 
+/** A collapse is a result; another failure is tried again. */
+export function isDone(record?: RunRecord): boolean {
+  return record?.status === 'finished' || record?.status === 'collapsed';
+}
+
 /** Names the folder of a run, and the file of its result. */
 export function runName({ run, seed }: Pick<RunRecord, 'run' | 'seed'>): string {
   return `${run}-seed${seed}`;

@@ -12,6 +12,7 @@ const program = new Command('sentence-jepa')
 const COMMANDS: Record<string, () => Promise<Command>> = {
   serve: async () => (await import('./commands/serve.js')).serveCommand(),
   finetune: async () => (await import('./commands/finetune.js')).finetuneCommand(),
+  experiment: async () => (await import('./commands/experiment.js')).experimentCommand(),
   evaluate: async () => (await import('./commands/evaluate.js')).evaluateCommand(),
   embed: async () => (await import('./commands/embed.js')).embedCommand(),
   search: async () => (await import('./commands/search.js')).searchCommand(),

@@ -30,23 +30,42 @@ export const bootstrapDefaults: Readonly<BootstrapOptions> = Object.freeze({ res
  * @throws UserError `invalid` when both were not measured on the same queries or pairs
  */
 export function compareScores(a: Scores, b: Scores, options = bootstrapDefaults): Comparison {
-  if (a.perQuery && b.perQuery) {
-    if (a.perQuery.metric !== b.perQuery.metric || a.perQuery.ids.join('\n') !== b.perQuery.ids.join('\n'))
-      throw notTheSame(a, b);
-    const values = b.perQuery.values;
-    const differences = a.perQuery.values.map((value, i) => value - values[i]);
-    return { metric: a.perQuery.metric, ...bootstrapMean(differences, options) };
+  return compareMeans([a], [b], options);
+}
+
+/**
+ * The same for the mean of several encoders on either side, as runs that differ by their seed: a query's value is
+ * the mean of the encoders' values. That they might have been other seeds is not in the interval.
+ *
+ * @throws UserError as compareScores
+ */
+export function compareMeans(
+  a: readonly Scores[],
+  b: readonly Scores[],
+  options = bootstrapDefaults,
+): Comparison {
+  const other = [...a, ...b].find((scores) => dataOf(scores) !== dataOf(a[0]));
+  if (other) throw notTheSame(a[0], other);
+  const { perQuery, perPair } = a[0];
+  if (perQuery) {
+    const [ofA, ofB] = [a, b].map((side) => meanOfRows(side.map((scores) => scores.perQuery!.values)));
+    const differences = ofA.map((value, i) => value - ofB[i]);
+    return { metric: perQuery.metric, ...bootstrapMean(differences, options) };
   }
-  if (a.perPair && b.perPair) {
-    const gold = b.perPair.gold;
-    if (a.perPair.gold.length !== gold.length || a.perPair.gold.some((score, i) => score !== gold[i]))
-      throw notTheSame(a, b);
-    return {
-      metric: a.perPair.metric,
-      ...bootstrapSpearman(a.perPair.cosine, b.perPair.cosine, gold, options),
-    };
-  }
-  throw notTheSame(a, b);
+  if (!perPair) throw notTheSame(a[0], b[0]);
+  const [ofA, ofB] = [a, b].map((side) => side.map((scores) => scores.perPair!.cosine));
+  return { metric: perPair.metric, ...bootstrapSpearman(ofA, ofB, perPair.gold, options) };
+}
+
+/** The same text for scores of the same metric on the same queries or pairs. */
+function dataOf({ perQuery, perPair }: Scores): string {
+  if (perQuery) return [perQuery.metric, ...perQuery.ids].join('\n');
+  return perPair ? [perPair.metric, ...perPair.gold].join(' ') : '';
+}
+
+/** The mean of rows of the same length, place by place. */
+function meanOfRows(rows: readonly Float64Array[]): Float64Array {
+  return rows[0].map((_, i) => mean(rows.map((row) => row[i])));
 }
 
 function notTheSame(a: Scores, b: Scores): UserError {
@@ -71,21 +90,27 @@ export function bootstrapMean(differences: Float64Array, options = bootstrapDefa
   return interval(mean(differences), resampled);
 }
 
-/** Of spearman(a, gold) - spearman(b, gold). Each resample costs O(n): the order is that of the whole sample. */
+/**
+ * Of the mean of spearman(a, gold) minus that of spearman(b, gold). Each resample costs O(n): the order is that of
+ * the whole sample.
+ */
 export function bootstrapSpearman(
-  a: Float64Array,
-  b: Float64Array,
+  a: readonly Float64Array[],
+  b: readonly Float64Array[],
   gold: Float64Array,
   options = bootstrapDefaults,
 ): Interval {
   const n = gold.length;
-  const orders = [a, b, gold].map(sortedOrder);
+  const goldOrder = sortedOrder(gold);
+  const ordered = [a, b].map((side) => side.map((values) => ({ values, order: sortedOrder(values) })));
   const difference = (weights: ArrayLike<number>): number => {
-    const goldRanks = averageRanks(gold, orders[2], weights);
-    return (
-      pearson(averageRanks(a, orders[0], weights), goldRanks, weights) -
-      pearson(averageRanks(b, orders[1], weights), goldRanks, weights)
+    const goldRanks = averageRanks(gold, goldOrder, weights);
+    const [ofA, ofB] = ordered.map((side) =>
+      mean(
+        side.map(({ values, order }) => pearson(averageRanks(values, order, weights), goldRanks, weights)),
+      ),
     );
+    return ofA - ofB;
   };
   const random = new Random(options.seed);
   const weights = new Uint32Array(n);

@@ -20,6 +20,7 @@ import type { Tensor } from '../encoder/safetensors.js';
 import type { Evaluation } from '../evaluation/evaluation.js';
 import { openEvaluation } from '../evaluation/open-evaluation.js';
 import { Batches } from './batches.js';
+import { stepsForTokens } from './budget.js';
 import { Checkpoints } from './checkpoint.js';
 import { readTrainingData, type Example } from './data.js';
 import { differencesOf } from './differences.js';
@@ -189,11 +190,17 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   }
   const batches = new Batches(examples, recipe);
   const threads = options.threads ?? availableParallelism();
+  const { config, tokenizer: tokenizerFiles } = trained;
+  const tokenizer = loadTokenizer(trained, Math.min(recipe.maxTokens, config.maxPositions));
+  // Tokens are counted; what is to be learned of them is not asked for.
+  const noTargets = (): Promise<Float32Array> => Promise.resolve(new Float32Array());
+  const feed = feedOf(batches, { tokenizer, files: tokenizerFiles }, recipe, noTargets);
+  const stepsByTokens = await stepsForTokens(feed, recipe.tokens);
   const learns = recipe.objective === 'distill' || recipe.keepWeight > 0;
   const teacher = options.teacher ?? (learns ? options.base.dir : undefined);
   return {
     ...{ recipe, threads, base, baseWeights, trained, student, files, examples, batches, evaluations },
-    steps: recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
+    steps: stepsByTokens || recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
     fingerprint: fingerprintOf(base, weightsDigest(base.config, baseWeights), 'fp32'),
     teacher: teacher === undefined ? undefined : await Teacher.open(teacher, { threads }),
   };

@@ -6,6 +6,7 @@ const base: Recipe = {
   batch: 64,
   epochs: 1,
   maxSteps: 0,
+  tokens: 0,
   seed: 1,
   precision: 'fp32',
   maxTokens: 64,

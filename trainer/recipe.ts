@@ -21,6 +21,8 @@ export interface Recipe {
   epochs: number;
   /** Optimizer steps; 0 leaves it to `epochs`. */
   maxSteps: number;
+  /** Real tokens, of all views, behind which the run ends, whatever its batch; 0 leaves it to `maxSteps`. */
+  tokens: number;
   /** Decides shuffling, views, the expander's first weights and dropout. */
   seed: number;
   /** Of the matrix products; everything else is fp32. */

@@ -37,6 +37,7 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   batch: integer(2),
   epochs: integer(1),
   maxSteps: integer(0),
+  tokens: integer(0),
   seed: integer(0),
   precision: oneOf('fp32', 'bf16'),
   maxTokens: integer(3),

@@ -156,12 +156,16 @@ async function run(options: Options): Promise<void> {
   const progress = new TrainingProgress();
   const interruption = new AbortController();
   const interrupt = (): void => {
+    if (interruption.signal.aborted) return;
     progress.note('stopping behind this step, with a checkpoint (again to stop at once)');
     // Once only: the second Ctrl-C is the system's.
     interruption.abort();
   };
   process.once('SIGINT', interrupt);
   process.once('SIGTERM', interrupt);
+  // Started by another process, as an experiment's runs are: without it nobody waits for the result.
+  process.once('disconnect', interrupt);
+  if (process.connected === false) interrupt();
   try {
     const result = await finetune({
       base,
@@ -195,5 +199,6 @@ async function run(options: Options): Promise<void> {
     progress.stop();
     process.removeListener('SIGINT', interrupt);
     process.removeListener('SIGTERM', interrupt);
+    process.removeListener('disconnect', interrupt);
   }
 }

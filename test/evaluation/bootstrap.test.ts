@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
-import { bootstrapMean, bootstrapSpearman, compareScores } from '../../evaluation/bootstrap.js';
+import { bootstrapMean, bootstrapSpearman, compareMeans, compareScores } from '../../evaluation/bootstrap.js';
 import { spearman } from '../../evaluation/correlation.js';
 import type { Scores } from '../../evaluation/evaluation.js';
 import { closeTo } from './support.js';
@@ -66,7 +66,10 @@ describe('bootstrap of a difference of Spearman correlations', () => {
   const far = gold.map((score, i) => score - 2 * noise[199 - i]);
 
   it('finds the better side, around the difference of the whole sample', () => {
-    const { difference, low, high, p } = bootstrapSpearman(close, far, gold, { resamples: 1000, seed: 1 });
+    const { difference, low, high, p } = bootstrapSpearman([close], [far], gold, {
+      resamples: 1000,
+      seed: 1,
+    });
     closeTo(difference, spearman(close, gold) - spearman(far, gold));
     assert.ok(0 < low && low < difference && difference < high);
     assert.ok(p < 0.01);
@@ -80,7 +83,7 @@ describe('bootstrap of a difference of Spearman correlations', () => {
       const take = (values: Float64Array): number[] => picks.map((i) => values[i]);
       return spearman(take(close), take(gold)) - spearman(take(far), take(gold));
     }).sort((a, b) => a - b);
-    const { low, high } = bootstrapSpearman(close, far, gold, options);
+    const { low, high } = bootstrapSpearman([close], [far], gold, options);
     // 2.5 % of 49 steps: 1.225 from either end.
     closeTo(low, drawn[1] + 0.225 * (drawn[2] - drawn[1]));
     closeTo(high, drawn[48] - 0.225 * (drawn[48] - drawn[47]));
@@ -103,6 +106,28 @@ describe('comparison of two encoders', () => {
     );
     assert.equal(metric, 'map@100');
     closeTo(difference, 0.375);
+  });
+
+  it('takes the mean of several runs of a side, query by query', () => {
+    const runs = [scores(['a', 'b'], [1, 0.5]), scores(['a', 'b'], [0.5, 0])];
+    const base = scores(['a', 'b'], [0.5, 0.5]);
+    const { difference } = compareMeans(runs, [base]);
+    closeTo(difference, 0);
+    // [0.75, 0.25] - [0.5, 0.5]: a resample has the mean 0.25, 0 or -0.25.
+    const { low, high } = compareMeans(runs, [base]);
+    assert.deepEqual([low, high], [-0.25, 0.25]);
+  });
+
+  it('takes the mean of the correlations of several runs of a side', () => {
+    const gold = normals(30, 0, 5);
+    const pairs = (cosine: Float64Array): Scores => ({
+      ...scores([], []),
+      perQuery: undefined,
+      perPair: { metric: 'spearman', cosine, gold },
+    });
+    const [one, two, base] = [1, 2, 3].map((seed) => normals(30, 0, seed));
+    const { difference } = compareMeans([pairs(one), pairs(two)], [pairs(base)]);
+    closeTo(difference, (spearman(one, gold) + spearman(two, gold)) / 2 - spearman(base, gold));
   });
 
   it('refuses different queries, pairs or kinds', () => {

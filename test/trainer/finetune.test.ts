@@ -101,6 +101,14 @@ describe('a fine-tuning', () => {
     assert.notDeepEqual(losses(first), losses(other));
   });
 
+  it('ends with the step that reaches a number of tokens, whatever the batch', async () => {
+    for (const batch of [8, 32]) {
+      const { steps } = (await run({ settings: [`batch=${batch}`, 'tokens=3000'] })).run;
+      const tokens = steps.reduce((sum, step) => sum + step.tokens, 0);
+      assert.ok(tokens >= 3000 && tokens - steps.at(-1)!.tokens < 3000, `${tokens} in ${steps.length} steps`);
+    }
+  });
+
   it('learns: views that differ by dropout alone come together, and texts apart', async () => {
     const found = losses(await run({ settings: ['maxSteps=60', 'views=same', 'learningRate=0.01'] }));
     const mean = (values: number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;

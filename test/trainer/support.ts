@@ -12,6 +12,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       batch: 64,
       epochs: 1,
       maxSteps: 0,
+      tokens: 0,
       seed: 1,
       precision: 'fp32',
       maxTokens: 64,

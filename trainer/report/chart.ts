@@ -1,11 +1,11 @@
 import { LineChart } from 'echarts/charts';
 import { GridComponent, MarkLineComponent } from 'echarts/components';
-import { init, use } from 'echarts/core';
-import { SVGRenderer } from 'echarts/renderers';
+import { use } from 'echarts/core';
 
+import { axisNumber, COLORS, drawSvg, GRID, TEXT } from './drawing.js';
 import { envelope, smooth, type Point } from './series.js';
 
-use([LineChart, GridComponent, MarkLineComponent, SVGRenderer]);
+use([LineChart, GridComponent, MarkLineComponent]);
 
 export interface Chart {
   /** Tells its parts from those of the page's other charts. */
@@ -36,19 +36,6 @@ const SMOOTHING = 1 / 40;
 /** From here on a linear axis would press the low values flat. */
 const LOG_RATIO = 30;
 
-/**
- * Colours that stand for the page's own, which follow the reader's light or dark: ECharts would not take
- * a CSS variable for a colour. The lines' come first.
- */
-const COLORS = ['#010101', '#010102', '#010103', '#010104'];
-const TEXT = '#010105';
-const GRID = '#010106';
-const VARIABLES: Readonly<Record<string, string>> = {
-  ...Object.fromEntries(COLORS.map((color, i) => [color, `var(--line-${i + 1})`])),
-  [TEXT]: 'var(--muted)',
-  [GRID]: 'var(--border)',
-};
-
 /** A line chart over the steps as an <svg>. Line i has the page's colour --line-(i + 1). */
 export function chartSvg(chart: Chart): string {
   const { lines, marks = [], steps, format = axisNumber } = chart;
@@ -59,54 +46,51 @@ export function chartSvg(chart: Chart): string {
   const highest = values.reduce((a, b) => Math.max(a, b), -Infinity);
   const isLog = lowest > 0 && highest / lowest > LOG_RATIO;
 
-  const instance = init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height: HEIGHT });
-  instance.setOption({
-    animation: false,
-    textStyle: { fontFamily: 'inherit' },
-    grid: { left: 52, right: 16, top: 22, bottom: 40, outerBoundsMode: 'none' },
-    xAxis: {
-      type: 'value',
-      min: 0,
-      max: steps,
-      name: 'step',
-      nameLocation: 'middle',
-      nameGap: 24,
-      nameTextStyle: { color: TEXT, fontSize: 12 },
-      axisLine: { lineStyle: { color: GRID } },
-      axisTick: { lineStyle: { color: GRID } },
-      axisLabel: { color: TEXT, fontSize: 12, formatter: axisNumber, hideOverlap: true },
-      splitLine: { show: false },
+  return drawSvg(
+    { id: chart.id, width: WIDTH, height: HEIGHT },
+    {
+      grid: { left: 52, right: 16, top: 22, bottom: 40, outerBoundsMode: 'none' },
+      xAxis: {
+        type: 'value',
+        min: 0,
+        max: steps,
+        name: 'step',
+        nameLocation: 'middle',
+        nameGap: 24,
+        nameTextStyle: { color: TEXT, fontSize: 12 },
+        axisLine: { lineStyle: { color: GRID } },
+        axisTick: { lineStyle: { color: GRID } },
+        axisLabel: { color: TEXT, fontSize: 12, formatter: axisNumber, hideOverlap: true },
+        splitLine: { show: false },
+      },
+      yAxis: {
+        type: isLog ? 'log' : 'value',
+        scale: true,
+        splitNumber: 4,
+        axisLine: { show: false },
+        axisTick: { show: false },
+        axisLabel: { color: TEXT, fontSize: 12, formatter: format },
+        splitLine: { lineStyle: { color: GRID } },
+      },
+      series: lines.flatMap(({ points, smoothed, dots }, i) => {
+        const usable = isLog ? points.filter(([, value]) => value > 0) : points;
+        const color = COLORS[i % COLORS.length];
+        const line = (data: Point[], width: number, opacity: number): object => ({
+          type: 'line',
+          data: envelope(data, MOST_POINTS),
+          showSymbol: dots ?? false,
+          symbol: 'circle',
+          symbolSize: 7,
+          silent: true,
+          itemStyle: { color },
+          lineStyle: { color, width, opacity },
+          ...(i === 0 && opacity === 1 && { markLine: markLine(marks) }),
+        });
+        if (!smoothed) return [line(usable, 2, 1)];
+        return [line(usable, 1, 0.25), line(smooth(usable, usable.length * SMOOTHING), 2, 1)];
+      }),
     },
-    yAxis: {
-      type: isLog ? 'log' : 'value',
-      scale: true,
-      splitNumber: 4,
-      axisLine: { show: false },
-      axisTick: { show: false },
-      axisLabel: { color: TEXT, fontSize: 12, formatter: format },
-      splitLine: { lineStyle: { color: GRID } },
-    },
-    series: lines.flatMap(({ points, smoothed, dots }, i) => {
-      const usable = isLog ? points.filter(([, value]) => value > 0) : points;
-      const color = COLORS[i % COLORS.length];
-      const line = (data: Point[], width: number, opacity: number): object => ({
-        type: 'line',
-        data: envelope(data, MOST_POINTS),
-        showSymbol: dots ?? false,
-        symbol: 'circle',
-        symbolSize: 7,
-        silent: true,
-        itemStyle: { color },
-        lineStyle: { color, width, opacity },
-        ...(i === 0 && opacity === 1 && { markLine: markLine(marks) }),
-      });
-      if (!smoothed) return [line(usable, 2, 1)];
-      return [line(usable, 1, 0.25), line(smooth(usable, usable.length * SMOOTHING), 2, 1)];
-    }),
-  });
-  const svg = instance.renderToSVGString();
-  instance.dispose();
-  return inPage(svg, chart.id);
+  );
 }
 
 function markLine(marks: NonNullable<Chart['marks']>): object {
@@ -127,26 +111,4 @@ function markLine(marks: NonNullable<Chart['marks']>): object {
       },
     })),
   };
-}
-
-/** The page's colours; no pointer styles, no numbers that count the charts of the process. */
-function inPage(svg: string, id: string): string {
-  const colored = Object.entries(VARIABLES).reduce(
-    (text, [color, variable]) => text.replaceAll(`"${color}"`, `"${variable}"`),
-    svg,
-  );
-  return colored
-    .replace(/<style[\s\S]*?<\/style>/g, '')
-    .replace(/ (?:class|ecmeta_\w+|pointer-events|xmlns:xlink|baseProfile)="[^"]*"/g, '')
-    .replace(/\bzr\d+-/g, `${id}-`)
-    .replace(/<svg width="\d+" height="\d+"/, '<svg aria-hidden="true"')
-    .replace(/\n+/g, '');
-}
-
-/** 20k, 1.5, 0.003, 2e-5. */
-function axisNumber(value: number): string {
-  const size = Math.abs(value);
-  if (size >= 10_000) return `${Number((value / 1000).toPrecision(4))}k`;
-  if (size > 0 && size < 0.001) return value.toExponential().replace(/(\.\d{2})\d*/, '$1');
-  return String(Number(value.toPrecision(4)));
 }

@@ -1,0 +1,87 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** How a training's process ended. */
+export type Ending =
+  | { status: 'finished'; cpuSeconds?: number }
+  | { status: 'interrupted' }
+  | { status: 'failed'; message: string };
+
+/**
+ * Runs `finetune --json` in a process of its own, so that TensorFlow's memory goes back. When the signal comes, or
+ * this process ends in whatever way, the other one notices that nobody is there any more and stops behind its step,
+ * with a checkpoint.
+ *
+ * @param command the program and what comes before the command's arguments
+ * @param onLine takes what the process tells, a line at a time
+ */
+export async function runFinetune(
+  [program, ...before]: readonly string[],
+  args: readonly string[],
+  {
+    signal,
+    onStart,
+    onLine,
+  }: { signal?: AbortSignal; onStart(pid?: number): Promise<void>; onLine(line: string): void },
+): Promise<Ending> {
+  if (signal?.aborted) return { status: 'interrupted' };
+  const cpuBefore = childrenCpuSeconds();
+  const child = spawn(program, [...before, 'finetune', ...args, '--json'], {
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
+  const stop = (): void => {
+    if (child.connected) child.disconnect();
+  };
+  signal?.addEventListener('abort', stop);
+  let answer = '';
+  let lastLine = 'it said nothing';
+  child.stdout!.setEncoding('utf8').on('data', (text: string) => (answer += text));
+  createInterface({ input: child.stderr! }).on('line', (line) => {
+    lastLine = line;
+    onLine(line);
+  });
+  const closed = once(child, 'close');
+  await onStart(child.pid);
+  const [code, killedBy] = (await closed) as [number | null, string | null];
+  signal?.removeEventListener('abort', stop);
+
+  if (code === 0) return { status: 'finished', cpuSeconds: difference(childrenCpuSeconds(), cpuBefore) };
+  if (signal?.aborted || /"status":"interrupted"/.test(answer)) return { status: 'interrupted' };
+  if (killedBy !== null) return { status: 'failed', message: `its process was ended by ${killedBy}` };
+  return { status: 'failed', message: lastLine.replace(/^error: /, '') };
+}
+
+/**
+ * Waits for a process that an experiment left behind when it was killed: it is about to stop. Where there is no /proc
+ * nothing is known of it.
+ *
+ * @param mark in its command line: another process may have its number
+ */
+export async function waitUntilGone(pid: number, mark: string, signal?: AbortSignal): Promise<void> {
+  const runs = (): boolean => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(mark);
+    } catch {
+      return false;
+    }
+  };
+  while (runs() && !signal?.aborted) await sleep(100);
+}
+
+/** Of the processes that this one has started and seen end, on all cores. Nothing where there is no /proc. */
+function childrenCpuSeconds(): number | undefined {
+  try {
+    // proc(5): after the name in parentheses, cutime and cstime are the 14th and 15th field, in 1/100 s.
+    const fields = readFileSync('/proc/self/stat', 'utf8').split(') ')[1].split(' ');
+    return (Number(fields[13]) + Number(fields[14])) / 100;
+  } catch {
+    return undefined;
+  }
+}
+
+function difference(a?: number, b?: number): number | undefined {
+  return a === undefined || b === undefined ? undefined : a - b;
+}

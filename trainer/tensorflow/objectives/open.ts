@@ -1,6 +1,6 @@
 import type { BertConfig } from '../../../encoder/bert.js';
 import type { Pooling } from '../../../encoder/model-folder.js';
-import { EDIT_KINDS } from '../../edit-kinds.js';
+import { EDIT_KINDS } from '../../views/edits.js';
 import type { Recipe } from '../../recipe.js';
 import type { ExpanderShape } from '../expander.js';
 import type { Ops } from '../ops.js';

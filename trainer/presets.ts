@@ -113,6 +113,7 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     objective: 'tsdae',
     batch: 8,
     views: ['deletion'],
+    deletionShare: 0.6,
     learningRate: 3e-5,
     expanderLearningRate: 3e-5,
     schedule: 'constant',

@@ -249,22 +249,51 @@ describe('AdamW', () => {
     gradients.dispose();
   });
 
-  it('gives the rows of an embedding the same step as the whole matrix would get', () => {
+  it("moves the rows of an embedding that have a gradient as PyTorch's SparseAdam does, and no others", () => {
+    const { learningRate, weightDecay, start, steps } = golden<{
+      learningRate: number;
+      weightDecay: number;
+      start: Nested;
+      steps: { touched: number[]; rows: Nested; embedding: Nested }[];
+    }>('sparse_adam.json');
+    const parameters = new Parameters(ops);
+    parameters.add('words', host(start), true);
+    steps.forEach(({ touched, rows, embedding }, step) => {
+      const gradients = new Gradients(ops);
+      gradients.addRows('words', Int32Array.from(touched), tensor(rows));
+      parameters.update(gradients, { learningRate, weightDecay });
+      gradients.dispose();
+      const found = parameters.weights().get('words')!.data;
+      assertClose(found, flat(embedding), `step ${step + 1}`, 1e-6);
+      const some = parameters.rows('words', ops.tf.tensor1d([3, 1], 'int32'));
+      assert.deepEqual(valuesOf(some), [...found.subarray(9, 12), ...found.subarray(3, 6)]);
+    });
+    parameters.dispose();
+  });
+
+  it('gives all rows of an embedding the same step as their matrix would get', () => {
     const rows = new Parameters(ops);
     const whole = new Parameters(ops);
-    const data = Float32Array.from({ length: 12 }, (_, i) => i / 10);
-    for (const parameters of [rows, whole]) parameters.add('words', { shape: [4, 3], data }, true);
-    for (const indices of [[2, 0], [3], [2]]) {
-      const gradient = indices.map((index) => [index + 1, -1, 0.5]);
+    const data = Float32Array.from({ length: 6 }, (_, i) => i / 10);
+    for (const parameters of [rows, whole]) parameters.add('words', { shape: [2, 3], data }, true, 3);
+    for (const scale of [1, -2, 0.1]) {
+      const gradient = [
+        [1, -1, 0.5],
+        [2, 0, -3],
+      ].map((row) => row.map((value) => scale * value));
       const sparse = new Gradients(ops);
-      sparse.addRows('words', Int32Array.from(indices), tensor(gradient));
+      sparse.addRows('words', Int32Array.of(1, 0), tensor([gradient[1], gradient[0]]));
       const dense = new Gradients(ops);
-      dense.add('words', tensor([0, 1, 2, 3].map((row) => gradient[indices.indexOf(row)] ?? [0, 0, 0])));
+      dense.add('words', tensor(gradient));
       assertClose([sparse.norm()], [dense.norm()], 'norm', 1e-6);
       rows.update(sparse, { learningRate: 0.01, weightDecay: 0.01 });
       whole.update(dense, { learningRate: 0.01, weightDecay: 0.01 });
+      for (const gradients of [sparse, dense]) gradients.dispose();
     }
-    assert.deepEqual(rows.state(), whole.state());
+    const expected = whole.state();
+    for (const [name, { data: found }] of rows.state())
+      assertClose(found, expected.get(name)!.data, name, 1e-6);
+    for (const parameters of [rows, whole]) parameters.dispose();
   });
 });
 

@@ -23,7 +23,13 @@ import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
 
 /** A parameter's value by its name: Hugging Face's, but query, key and value are one matrix `qkv` [3 d, d]. */
-export type Weights = (name: string) => Tensor;
+export interface Weights {
+  (name: string): Tensor;
+  /** Some rows of it [k, d], where that spares the whole matrix. */
+  rows?(name: string, indices: Tensor): Tensor;
+}
+
+const WORDS = 'embeddings.word_embeddings.weight';
 
 /** A packed batch where TensorFlow can see it. */
 export interface DeviceBatch {
@@ -130,7 +136,7 @@ export function bertForward(
   });
 
   const embedded = ops.tidy(() => {
-    const words = tf.gather(weights('embeddings.word_embeddings.weight'), batch.ids);
+    const words = weights.rows ? weights.rows(WORDS, batch.ids) : tf.gather(weights(WORDS), batch.ids);
     const places = tf.gather(weights('embeddings.position_embeddings.weight'), batch.positions);
     const types = weights('embeddings.token_type_embeddings.weight');
     const type = tf.slice(types, [0, 0], [1, config.hiddenSize]).reshape([config.hiddenSize]);
@@ -257,7 +263,7 @@ export function bertBackward(
     gradients.add('embeddings.LayerNorm.weight', dScale);
     gradients.add('embeddings.LayerNorm.bias', dShift);
     const rows = tf.unsortedSegmentSum(dx, batch.uniqueOf.as1D(), batch.uniqueIds.length);
-    gradients.addRows('embeddings.word_embeddings.weight', batch.uniqueIds, rows);
+    gradients.addRows(WORDS, batch.uniqueIds, rows);
     gradients.add(
       'embeddings.position_embeddings.weight',
       tf.unsortedSegmentSum(dx, batch.positions.as1D(), config.maxPositions),

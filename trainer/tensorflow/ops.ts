@@ -170,6 +170,16 @@ export class Ops {
     variable.dispose();
   }
 
+  /** variable[indices]: [k, d]. */
+  readRows(variable: Tensor, indices: Tensor): Tensor {
+    return this.run(
+      'ResourceGather',
+      [variable, indices],
+      this.dataType('dtype', FLOAT),
+      this.dataType('Tindices', INT32),
+    );
+  }
+
   /** variable[indices] = rows. */
   assignRows(variable: Tensor, indices: Tensor, rows: Tensor): void {
     this.change(

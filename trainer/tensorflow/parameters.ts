@@ -1,6 +1,7 @@
 import { UserError } from '../../base/errors.js';
 import { shapeText } from '../../encoder/safetensors.js';
 import type { HostTensor } from '../types.js';
+import type { TF } from './binding.js';
 import type { Ops, Tensor } from './ops.js';
 
 const BETA1 = 0.9;
@@ -88,8 +89,6 @@ interface Parameter {
   decays: boolean;
   /** Times the learning rate. */
   rate: number;
-  /** An embedding's gradient as a whole matrix, zero but for the rows of the step. */
-  wholeGradient?: Tensor;
   /** Of its shape, for those that decay. */
   zeros?: Tensor;
 }
@@ -98,8 +97,11 @@ let created = 0;
 
 /**
  * Parameters and AdamW (Kingma and Ba 2015; decoupled weight decay by Loshchilov and Hutter 2019). They are
- * changed in place: one pass over memory a parameter. Each row of an embedding moves at every step, as in
- * PyTorch, also without a gradient.
+ * changed in place: one pass over memory a parameter.
+ *
+ * Where the gradient is rows of an embedding, AdamW is lazy, as PyTorch's SparseAdam is and its AdamW is not: a row
+ * without a gradient in a step keeps its value, m and v, which do not fade meanwhile. The bias corrections count the
+ * steps of all, and weight decay is for every row. A row that comes up every time moves as PyTorch's AdamW moves it.
  */
 export class Parameters {
   private readonly parameters = new Map<string, Parameter>();
@@ -141,6 +143,15 @@ export class Parameters {
     return value;
   }
 
+  /**
+   * Rows of its value: [k, d]. Of what was ever updated by rows, TensorFlow hands out the whole only as a copy.
+   *
+   * @throws Error for another name
+   */
+  rows(name: string, indices: Tensor): Tensor {
+    return this.ops.readRows(this.parameter(name).value, indices);
+  }
+
   /** One step of AdamW, with the gradients as they are; disposes of none. */
   update(
     gradients: Gradients,
@@ -162,21 +173,27 @@ export class Parameters {
         beta2: tf.scalar(BETA2),
         epsilon: tf.scalar(EPSILON * correction2),
       };
-      const apply = ({ value, m, v, zeros, rate }: Parameter, gradient: Tensor): void => {
+      const shrink = ({ value, zeros, rate }: Parameter): void => {
         if (decay > 0 && zeros) this.ops.shrink(value, tf.scalar(1 / (1 - decay * rate) - 1), zeros);
-        const scaled = tf.scalar((rate * learningRate * correction2) / correction1);
-        this.ops.applyAdam(value, m, v, gradient, { ...shared, learningRate: scaled });
       };
-      for (const [name, gradient] of gradients.whole) apply(this.parameter(name), gradient);
+      const factorOf = ({ rate }: Parameter): number => (rate * learningRate * correction2) / correction1;
+      for (const [name, gradient] of gradients.whole) {
+        const parameter = this.parameter(name);
+        shrink(parameter);
+        const scalars = { ...shared, learningRate: tf.scalar(factorOf(parameter)) };
+        this.ops.applyAdam(parameter.value, parameter.m, parameter.v, gradient, scalars);
+      }
       for (const [name, { indices, rows }] of gradients.rows) {
         const parameter = this.parameter(name);
-        parameter.wholeGradient ??= this.zeroVariable(name, parameter.shape);
+        shrink(parameter);
         const at = tf.tensor1d(indices, 'int32');
-        this.ops.assignRows(parameter.wholeGradient, at, rows);
-        const whole = this.ops.read(parameter.wholeGradient);
-        apply(parameter, whole);
-        whole.dispose();
-        this.ops.assignRows(parameter.wholeGradient, at, tf.zerosLike(rows));
+        const m = mix(tf, this.ops.readRows(parameter.m, at), rows, BETA1);
+        const v = mix(tf, this.ops.readRows(parameter.v, at), tf.square(rows), BETA2);
+        const step = tf.div(tf.mul(m, factorOf(parameter)), tf.add(tf.sqrt(v), EPSILON * correction2));
+        const value = tf.sub(this.ops.readRows(parameter.value, at), step);
+        this.ops.assignRows(parameter.m, at, m);
+        this.ops.assignRows(parameter.v, at, v);
+        this.ops.assignRows(parameter.value, at, value);
       }
     });
   }
@@ -227,8 +244,8 @@ export class Parameters {
 
   dispose(): void {
     this.release();
-    for (const { value, m, v, wholeGradient, zeros } of this.parameters.values()) {
-      for (const variable of [value, m, v, wholeGradient]) if (variable) this.ops.destroy(variable);
+    for (const { value, m, v, zeros } of this.parameters.values()) {
+      for (const variable of [value, m, v]) this.ops.destroy(variable);
       zeros?.dispose();
     }
     this.parameters.clear();
@@ -246,16 +263,15 @@ export class Parameters {
     this.values.clear();
   }
 
-  private zeroVariable(name: string, shape: number[]): Tensor {
-    const { tf } = this.ops;
-    const id = `sentence-jepa/${created++}/${name}/gradient`;
-    return this.ops.tidy(() => tf.keep(this.ops.variable(id, tf.zeros(shape))));
-  }
-
   private host(shape: number[], variable: Tensor): HostTensor {
     const value = this.ops.read(variable);
     const data = value.dataSync<'float32'>();
     value.dispose();
     return { shape, data };
   }
+}
+
+/** An exponential average that goes on: before + (by - before) (1 - beta), with beta rounded as applyAdam rounds it. */
+function mix(tf: TF, before: Tensor, by: Tensor, beta: number): Tensor {
+  return tf.add(before, tf.mul(tf.sub(by, before), 1 - Math.fround(beta)));
 }

@@ -7,7 +7,7 @@ import { embeddingDiagnostics } from '../../evaluation/diagnostics.js';
 import { join } from '../packing.js';
 import type { Recipe } from '../recipe.js';
 import type { HostTensor, PackedBatch, StepReport, TrainableEncoder, TrainingBatch } from '../types.js';
-import { bertBackward, bertForward, poolForward, toDevice } from './bert.js';
+import { bertBackward, bertForward, poolForward, toDevice, type Weights } from './bert.js';
 import { Dropout } from './layers.js';
 import { loadTensorFlow } from './load.js';
 import { distillObjective } from './objectives/distill.js';
@@ -52,7 +52,9 @@ class TrainableBert implements TrainableEncoder {
   private readonly pooling: Pooling;
   private readonly recipe: Recipe;
   private readonly objective: Objective;
-  private readonly weight = (name: string): Tensor => this.parameters.value(name);
+  private readonly weight: Weights = Object.assign((name: string) => this.parameters.value(name), {
+    rows: (name: string, indices: Tensor) => this.parameters.rows(name, indices),
+  });
 
   constructor(
     private readonly ops: Ops,

@@ -51,28 +51,3 @@ export function attentionBlocks(offsets: Int32Array): AttentionBlock[] {
   }
   return blocks;
 }
-
-/** Where packed rows lie in the blocks' padded rows, and back. */
-export interface Padding {
-  /** Packed row of each padded row, -1 where there is none: [sum of sequences x width]. */
-  packedRow: Int32Array;
-  /** Padded row of each packed row: [totalTokens]. */
-  paddedRow: Int32Array;
-}
-
-export function paddingOf(offsets: Int32Array, blocks: readonly AttentionBlock[]): Padding {
-  const rows = blocks.reduce((sum, { sequences, width }) => sum + sequences.length * width, 0);
-  const packedRow = new Int32Array(rows).fill(-1);
-  const paddedRow = new Int32Array(offsets[offsets.length - 1]);
-  let start = 0;
-  for (const { sequences, width } of blocks)
-    for (const sequence of sequences) {
-      for (let row = offsets[sequence]; row < offsets[sequence + 1]; row++) {
-        const padded = start + row - offsets[sequence];
-        packedRow[padded] = row;
-        paddedRow[row] = padded;
-      }
-      start += width;
-    }
-  return { packedRow, paddedRow };
-}

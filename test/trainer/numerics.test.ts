@@ -402,6 +402,41 @@ describe('BERT on packed rows', () => {
   });
 });
 
+describe('dropout', () => {
+  const masks = (seed: number, shape: number[], rate: number, sites: number): number[][] => {
+    const dropout = new Dropout(ops, seed);
+    return Array.from({ length: sites }, () => valuesOf(dropout.mask(shape, rate)!));
+  };
+
+  it('drops a share of the rate, and keeps the mean', () => {
+    const [mask] = masks(5, [200, 400], 0.1, 1);
+    assert.deepEqual([...new Set(mask.map((value) => value.toFixed(5)))].sort(), ['0.00000', '1.11112']);
+    const dropped = mask.filter((value) => value === 0).length / mask.length;
+    // Three standard deviations of a share of 0.1 in 80,000.
+    assert.ok(Math.abs(dropped - 0.1) < 0.0032, `${dropped}`);
+    assertClose([mask.reduce((sum, value) => sum + value, 0) / mask.length], [1], 'mean', 4e-3);
+  });
+
+  it('is a function of the seed and the place: the same again, another elsewhere', () => {
+    const [first, second] = masks(5, [20, 30], 0.5, 2);
+    assert.deepEqual(masks(5, [20, 30], 0.5, 2), [first, second]);
+    const [other] = masks(6, [20, 30], 0.5, 1);
+    for (const [a, b] of [
+      [first, second],
+      [first, other],
+    ]) {
+      const alike = a.filter((value, i) => value === b[i]).length / 600;
+      assert.ok(Math.abs(alike - 0.5) < 0.07, `${alike}`);
+    }
+  });
+
+  it('makes no mask at a rate of 0, and goes on to the next place', () => {
+    const dropout = new Dropout(ops, 5);
+    assert.equal(dropout.mask([4], 0), undefined);
+    assert.deepEqual(valuesOf(dropout.mask([8], 0.5)!), masks(5, [8], 0.5, 2)[1]);
+  });
+});
+
 describe('attention in blocks', () => {
   it('is what one sequence at a time gives, forward and backward', () => {
     const random = new Random(5);
@@ -415,9 +450,9 @@ describe('attention in blocks', () => {
       );
     const [qkv, dy] = [normal(3 * d), normal(d)];
     const run = (rows: Tensor, dRows: Tensor, of: number[]): [number[], number[]] => {
-      const layout = attentionLayout(ops, pack(of.map((length) => new Int32Array(length))).offsets);
-      const { y, saved } = attention(ops, rows, layout, 2, new Dropout(ops, 1), 0);
-      return [valuesOf(y), valuesOf(attentionBackward(ops, dRows, saved, layout, 2))];
+      const layout = attentionLayout(ops, pack(of.map((length) => new Int32Array(length))).offsets, 2);
+      const { y, saved } = attention(ops, rows, layout, new Dropout(ops, 1), 0);
+      return [valuesOf(y), valuesOf(attentionBackward(ops, dRows, saved, layout))];
     };
     const [y, gradient] = run(qkv, dy, lengths);
     let start = 0;

@@ -18,6 +18,7 @@ import {
   normalizeBackward,
   type Dropout,
   type Normalized,
+  type SavedGelu,
 } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
@@ -77,7 +78,7 @@ export function toDevice(ops: Ops, { ids, offsets }: PackedBatch, config: BertCo
       lengths.map((length) => 1 / length),
       [n, 1],
     ),
-    attention: attentionLayout(ops, offsets),
+    attention: attentionLayout(ops, offsets, config.heads),
     uniqueIds: Int32Array.from(numbers.keys()),
     uniqueOf: tf.tensor1d(
       ids.map((id) => numbers.get(id)!),
@@ -100,9 +101,7 @@ interface SavedLayer {
   attentionNorm: Normalized;
   /** What the attention half gives. */
   middle: Tensor;
-  /** Before and after GELU. */
-  inner: Tensor;
-  erf: Tensor;
+  gelu: SavedGelu;
   activated: Tensor;
   outputMask?: Tensor;
   outputNorm: Normalized;
@@ -128,7 +127,7 @@ export function bertForward(
   keep = true,
 ): { hidden: Tensor; saved: SavedForward } {
   const { tf } = ops;
-  const { layerNormEps: eps, hiddenDropout, attentionDropout, heads } = config;
+  const { layerNormEps: eps, hiddenDropout, attentionDropout } = config;
   const normOf = (name: string) => ({
     scale: weights(`${name}.weight`),
     shift: weights(`${name}.bias`),
@@ -136,14 +135,14 @@ export function bertForward(
   });
 
   const embedded = ops.tidy(() => {
-    const words = weights.rows ? weights.rows(WORDS, batch.ids) : tf.gather(weights(WORDS), batch.ids);
-    const places = tf.gather(weights('embeddings.position_embeddings.weight'), batch.positions);
+    const words = weights.rows ? weights.rows(WORDS, batch.ids) : ops.gather(weights(WORDS), batch.ids);
+    const places = ops.gather(weights('embeddings.position_embeddings.weight'), batch.positions);
     const types = weights('embeddings.token_type_embeddings.weight');
     const type = tf.slice(types, [0, 0], [1, config.hiddenSize]).reshape([config.hiddenSize]);
     const { y, saved } = normalize(
       ops,
       'layer',
-      ops.biasAdd(tf.add(words, places), type),
+      ops.biasAdd(ops.add(words, places), type),
       normOf('embeddings.LayerNorm'),
     );
     const mask = dropout.mask(y.shape, hiddenDropout);
@@ -161,7 +160,6 @@ export function bertForward(
         ops,
         linear(x, 'attention.self.qkv'),
         batch.attention,
-        heads,
         dropout,
         attentionDropout,
       );
@@ -170,18 +168,17 @@ export function bertForward(
       const first = normalize(
         ops,
         'layer',
-        tf.add(x, applyMask(ops, attended, attentionMask)),
+        ops.add(x, applyMask(ops, attended, attentionMask)),
         normOf(`${at}.attention.output.LayerNorm`),
       );
       const middle = first.y;
-      const inner = linear(middle, 'intermediate.dense');
-      const { y: activated, erf } = gelu(ops, inner);
+      const { y: activated, saved: savedGelu } = gelu(ops, linear(middle, 'intermediate.dense'));
       const output = linear(activated, 'output.dense');
       const outputMask = dropout.mask(output.shape, hiddenDropout);
       const second = normalize(
         ops,
         'layer',
-        tf.add(middle, applyMask(ops, output, outputMask)),
+        ops.add(middle, applyMask(ops, output, outputMask)),
         normOf(`${at}.output.LayerNorm`),
       );
       return {
@@ -192,8 +189,7 @@ export function bertForward(
           attentionMask,
           attentionNorm: first.saved,
           middle,
-          inner,
-          erf,
+          gelu: savedGelu,
           activated,
           outputMask,
           outputNorm: second.saved,
@@ -244,14 +240,14 @@ export function bertBackward(
       const dSecond = normBackward(dy, saved.outputNorm, 'output.LayerNorm');
       const dOutput = applyMask(ops, dSecond, saved.outputMask);
       const dActivated = linearBackward(dOutput, saved.activated, 'output.dense');
-      const dInner = geluBackward(ops, dActivated, saved.inner, saved.erf);
-      const dMiddle = tf.add(dSecond, linearBackward(dInner, saved.middle, 'intermediate.dense'));
+      const dInner = geluBackward(ops, dActivated, saved.gelu);
+      const dMiddle = ops.add(dSecond, linearBackward(dInner, saved.middle, 'intermediate.dense'));
 
       const dFirst = normBackward(dMiddle, saved.attentionNorm, 'attention.output.LayerNorm');
       const dAttended = applyMask(ops, dFirst, saved.attentionMask);
       const dContext = linearBackward(dAttended, saved.context, 'attention.output.dense');
-      const dQkv = attentionBackward(ops, dContext, saved.blocks, batch.attention, config.heads);
-      return tf.add(dFirst, linearBackward(dQkv, saved.x, 'attention.self.qkv'));
+      const dQkv = attentionBackward(ops, dContext, saved.blocks, batch.attention);
+      return ops.add(dFirst, linearBackward(dQkv, saved.x, 'attention.self.qkv'));
     });
     ops.free(dy, saved);
     dy = dx;

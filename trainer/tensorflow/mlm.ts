@@ -70,7 +70,7 @@ export function mlm(
 
     const x = tf.gather(hidden, at);
     const inner = dense(ops, x, weight, weights('mlm.transform.bias'));
-    const { y: activated, erf } = gelu(ops, inner);
+    const { y: activated, saved: savedGelu } = gelu(ops, inner);
     const shift = weights('mlm.transform.norm.bias');
     const { y, saved } = normalize(ops, 'layer', activated, { scale, shift, eps });
     const logits = dense(ops, y, words, weights('mlm.bias'));
@@ -84,7 +84,7 @@ export function mlm(
     const norm = normalizeBackward(ops, 'layer', decoder.dx, saved, scale);
     gradients.add('mlm.transform.norm.weight', norm.dScale);
     gradients.add('mlm.transform.norm.bias', norm.dShift);
-    const transform = denseBackward(ops, geluBackward(ops, norm.dx, inner, erf), x, weight);
+    const transform = denseBackward(ops, geluBackward(ops, norm.dx, savedGelu), x, weight);
     gradients.add('mlm.transform.weight', transform.dWeight);
     gradients.add('mlm.transform.bias', transform.dBias);
     return { loss, accuracy, dHidden: tf.unsortedSegmentSum(transform.dx, at, hidden.shape[0]) };

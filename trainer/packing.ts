@@ -23,6 +23,21 @@ export function join(...batches: readonly PackedBatch[]): PackedBatch {
   return { ids, offsets };
 }
 
+/** Cuts a batch into parts of at most so many tokens, of one sequence at least, in order. */
+export function cut({ ids, offsets }: PackedBatch, tokens: number): PackedBatch[] {
+  const parts: PackedBatch[] = [];
+  for (let first = 0; first < offsets.length - 1;) {
+    let end = first + 1;
+    while (end < offsets.length - 1 && offsets[end + 1] - offsets[first] <= tokens) end++;
+    parts.push({
+      ids: ids.subarray(offsets[first], offsets[end]),
+      offsets: offsets.slice(first, end + 1).map((row) => row - offsets[first]),
+    });
+    first = end;
+  }
+  return parts;
+}
+
 /** Sequences of like length that attention takes together, padded to the longest. */
 export interface AttentionBlock {
   /** Which sequences, by falling length. */

@@ -7,6 +7,7 @@ const base: Recipe = {
   epochs: 1,
   maxSteps: 0,
   seed: 1,
+  chunk: 0,
   precision: 'fp32',
   maxTokens: 64,
   pooling: 'model',

@@ -3,7 +3,7 @@ import { before, describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
 import type { Pooling } from '../../encoder/model-folder.js';
-import { join, pack } from '../../trainer/packing.js';
+import { cut, join, pack } from '../../trainer/packing.js';
 import { PRESETS } from '../../trainer/presets.js';
 import { attention, attentionBackward, attentionLayout } from '../../trainer/tensorflow/attention.js';
 import {
@@ -19,7 +19,7 @@ import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
 import { Gradients, Parameters } from '../../trainer/tensorflow/parameters.js';
 import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
-import { vicreg } from '../../trainer/tensorflow/vicreg.js';
+import { byCovariance, vicreg } from '../../trainer/tensorflow/vicreg.js';
 import type { HostTensor } from '../../trainer/types.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
 import { assertClose, flat, golden, largest, type Nested } from './numbers.js';
@@ -119,6 +119,24 @@ describe('VICReg', () => {
       }
     });
   }
+
+  it('is the same with some columns of the covariance matrix at a time', () => {
+    const random = new Random(8);
+    const [n, D] = [9, 7];
+    const values = Array.from({ length: n }, () => Array.from({ length: D }, () => random.normal()));
+    const covariance = values[0].map((_, i) =>
+      values[0].map((__, j) => values.reduce((sum, row) => sum + row[i] * row[j], 0) / (n - 1)),
+    );
+    const product = values.map((row) =>
+      row.map((_, j) => row.reduce((sum, value, i) => sum + value * covariance[i][j], 0)),
+    );
+    for (const part of [1, 3 * D, 100 * D]) {
+      const found = byCovariance(ops, tensor(values), part);
+      const squares = covariance.flat().reduce((sum, value) => sum + value ** 2, 0);
+      assertClose(valuesOf(found.squares), [squares], `squares, ${part}`, 2e-6);
+      assertClose(valuesOf(found.product), product.flat(), `product, ${part}`, 2e-6);
+    }
+  });
 
   it('covers fewer rows than dimensions, and more', () => {
     assert.ok(cases.some(({ z }) => z.length < z[0].length));
@@ -484,6 +502,16 @@ describe('packing', () => {
   it('joins two batches as if they had been packed together', () => {
     const [a, b] = [[Int32Array.of(1, 2, 3), Int32Array.of(4)], [Int32Array.of(5, 6)]];
     assert.deepEqual(join(pack(a), pack(b)), pack([...a, ...b]));
+  });
+
+  it('cuts a batch into parts of so many tokens, and no sequence in two', () => {
+    const sequences = [3, 2, 4, 9, 1, 1].map((length, i) => new Int32Array(length).fill(i));
+    const lengths = (tokens: number): number[][] =>
+      cut(pack(sequences), tokens).map(({ offsets }) => [...offsets.subarray(1)]);
+    assert.deepEqual(lengths(5), [[3, 5], [4], [9], [1, 2]]);
+    assert.deepEqual(lengths(6), [[3, 5], [4], [9], [1, 2]]);
+    assert.deepEqual(lengths(1000), [[3, 5, 9, 18, 19, 20]]);
+    assert.deepEqual(join(...cut(pack(sequences), 5)), pack(sequences));
   });
 });
 

@@ -13,6 +13,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       epochs: 1,
       maxSteps: 0,
       seed: 1,
+      chunk: 0,
       precision: 'fp32',
       maxTokens: 64,
       pooling: 'model',

@@ -287,12 +287,9 @@ export class Ops {
     );
   }
 
-  /** variable /= 1 + l2. @param zeros of its shape */
-  shrink(variable: Tensor, l2: Tensor, zeros: Tensor): void {
-    const [one, none] = [this.tf.scalar(1), this.tf.scalar(0)];
-    const inputs = [variable, one, none, l2, zeros];
-    this.change('ResourceApplyProximalGradientDescent', inputs, this.type, this.flag('use_locking', false));
-    this.free(one, none);
+  /** variable *= factor. */
+  scaleVariable(variable: Tensor, factor: number): void {
+    this.tidy(() => this.assign(variable, this.mul(this.read(variable), factor)));
   }
 
   /** m, v and variable of Adam, in one pass over memory; the bias corrections are in the last three scalars. */

@@ -14,13 +14,19 @@ const EPSILON = 1e-8;
  */
 const LEAST_DECAY = 5e-6;
 
+/** The different rows of a matrix that have a gradient, and it: [k], [k, d]. */
+interface Rows {
+  indices: Int32Array;
+  rows: Tensor;
+}
+
 /**
  * Gradients by parameter, each name in one of the maps: what is added to rows or has rows added makes a whole.
  */
 export class Gradients {
   readonly whole = new Map<string, Tensor>();
   /** Of embedding matrices most of which was not looked at. */
-  readonly rows = new Map<string, { indices: Int32Array; rows: Tensor }>();
+  readonly rows = new Map<string, Rows>();
 
   constructor(private readonly ops: Ops) {}
 
@@ -33,9 +39,14 @@ export class Gradients {
     this.merge(name);
   }
 
-  /** @param indices the different rows that have a gradient, each once; once for a name */
+  /** Adds to what is there. @param indices the different rows that have a gradient, each once */
   addRows(name: string, indices: Int32Array, rows: Tensor): void {
-    this.rows.set(name, { indices, rows: this.ops.tf.keep(rows) });
+    const { tf } = this.ops;
+    const before = this.rows.get(name);
+    const sum = before ? this.sumOfRows(before, { indices, rows }) : { indices, rows };
+    tf.keep(sum.rows);
+    this.rows.set(name, sum);
+    before?.rows.dispose();
     this.merge(name);
   }
 
@@ -67,6 +78,22 @@ export class Gradients {
     this.rows.clear();
   }
 
+  private sumOfRows(...parts: Rows[]): Rows {
+    const { tf } = this.ops;
+    const places = new Map<number, number>();
+    const of = parts.flatMap(({ indices }) =>
+      Array.from(indices, (index) => {
+        if (!places.has(index)) places.set(index, places.size);
+        return places.get(index)!;
+      }),
+    );
+    const all = parts.map(({ rows }) => rows);
+    const rows = this.ops.tidy(() =>
+      tf.unsortedSegmentSum(tf.concat(all), tf.tensor1d(of, 'int32'), places.size),
+    );
+    return { indices: Int32Array.from(places.keys()), rows };
+  }
+
   /** Rows and whole of a name become one: the norm and AdamW's squares are of the sum, not of its parts. */
   private merge(name: string): void {
     const whole = this.whole.get(name);
@@ -89,8 +116,6 @@ interface Parameter {
   decays: boolean;
   /** Times the learning rate. */
   rate: number;
-  /** Of its shape, for those that decay. */
-  zeros?: Tensor;
 }
 
 let created = 0;
@@ -128,7 +153,6 @@ export class Parameters {
         v: tf.keep(this.ops.variable(`${id}/v`, zeros)),
         decays,
         rate,
-        zeros: decays ? tf.keep(tf.zeros(shape)) : undefined,
       });
     });
   }
@@ -173,8 +197,8 @@ export class Parameters {
         beta2: tf.scalar(BETA2),
         epsilon: tf.scalar(EPSILON * correction2),
       };
-      const shrink = ({ value, zeros, rate }: Parameter): void => {
-        if (decay > 0 && zeros) this.ops.shrink(value, tf.scalar(1 / (1 - decay * rate) - 1), zeros);
+      const shrink = ({ value, decays, rate }: Parameter): void => {
+        if (decay > 0 && decays) this.ops.scaleVariable(value, 1 - decay * rate);
       };
       const factorOf = ({ rate }: Parameter): number => (rate * learningRate * correction2) / correction1;
       for (const [name, gradient] of gradients.whole) {
@@ -244,10 +268,8 @@ export class Parameters {
 
   dispose(): void {
     this.release();
-    for (const { value, m, v, zeros } of this.parameters.values()) {
+    for (const { value, m, v } of this.parameters.values())
       for (const variable of [value, m, v]) this.ops.destroy(variable);
-      zeros?.dispose();
-    }
     this.parameters.clear();
   }
 

@@ -18,6 +18,7 @@ export function mlmObjective(
 ): Objective {
   const { tf } = ops;
   return {
+    onPooled: false,
     parameters: () => mlmParameters(config, new Random(recipe.seed, HEAD)),
     step(hidden, batch, { views, masked }, weights, gradients) {
       // The views lie one behind the other.

@@ -19,6 +19,7 @@ export function vicregObjective(
   const { tf } = ops;
   const shape: ExpanderShape = { input: dimensions, widths: recipe.expander, bias: recipe.expanderBias };
   return {
+    onPooled: true,
     parameters: () => expanderParameters(shape, new Random(recipe.seed, EXPANDER)),
     step(hidden, batch, _fed, weights, gradients) {
       const [h, other] = tf.split(poolForward(ops, hidden, batch, pooling), 2);

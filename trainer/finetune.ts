@@ -47,7 +47,7 @@ import { TensorBoard } from './tensorboard.js';
 import { loadTensorFlow } from './tensorflow/load.js';
 import { measureSource } from './tensorflow/measure.js';
 import { Ops } from './tensorflow/ops.js';
-import { bf16Speedup } from './tensorflow/probe-precision.js';
+import { bf16Speedup, choosePrecision } from './tensorflow/probe-precision.js';
 import { openTrainable } from './tensorflow/trainable-bert.js';
 import { train, type Outcome } from './train.js';
 import { trainedEncoder } from './trained-encoder.js';
@@ -223,6 +223,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
 
   const tf = await loadTensorFlow({ threads });
   const ops = new Ops(tf);
+  const precision = choosePrecision(tf, recipe.precision);
   if (recipe.precision === 'bf16') {
     const speedup = bf16Speedup(tf);
     if (speedup < 1)
@@ -239,7 +240,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   const tokenizer = loadTokenizer(trained, Math.min(recipe.maxTokens, config.maxPositions));
   const feed = feedOf(batches, { tokenizer, files: trained.tokenizer }, recipe, targets);
   const weights = firstWeights(ops, plan);
-  const model = await openTrainable({ config, weights, pooling, recipe, threads });
+  const model = await openTrainable({ config, weights, pooling, recipe: { ...recipe, precision }, threads });
   if (from) model.restore(from.state);
   const start: RunStart = {
     type: 'start',
@@ -257,6 +258,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
       tensorflow: tf.backend().binding.TF_Version,
       processor: cpus()[0]?.model ?? 'unknown',
       threads,
+      precision,
     },
   };
   if (!from) await rm(folder, { recursive: true, force: true });

@@ -23,6 +23,21 @@ export function join(...batches: readonly PackedBatch[]): PackedBatch {
   return { ids, offsets };
 }
 
+/** Cuts a batch into parts of at most so many tokens, of one sequence at least, in order. */
+export function cut({ ids, offsets }: PackedBatch, tokens: number): PackedBatch[] {
+  const parts: PackedBatch[] = [];
+  for (let first = 0; first < offsets.length - 1;) {
+    let end = first + 1;
+    while (end < offsets.length - 1 && offsets[end + 1] - offsets[first] <= tokens) end++;
+    parts.push({
+      ids: ids.subarray(offsets[first], offsets[end]),
+      offsets: offsets.slice(first, end + 1).map((row) => row - offsets[first]),
+    });
+    first = end;
+  }
+  return parts;
+}
+
 /** Sequences of like length that attention takes together, padded to the longest. */
 export interface AttentionBlock {
   /** Which sequences, by falling length. */
@@ -50,29 +65,4 @@ export function attentionBlocks(offsets: Int32Array): AttentionBlock[] {
     else blocks.push({ sequences: [sequence], width: lengthOf(sequence) });
   }
   return blocks;
-}
-
-/** Where packed rows lie in the blocks' padded rows, and back. */
-export interface Padding {
-  /** Packed row of each padded row, -1 where there is none: [sum of sequences x width]. */
-  packedRow: Int32Array;
-  /** Padded row of each packed row: [totalTokens]. */
-  paddedRow: Int32Array;
-}
-
-export function paddingOf(offsets: Int32Array, blocks: readonly AttentionBlock[]): Padding {
-  const rows = blocks.reduce((sum, { sequences, width }) => sum + sequences.length * width, 0);
-  const packedRow = new Int32Array(rows).fill(-1);
-  const paddedRow = new Int32Array(offsets[offsets.length - 1]);
-  let start = 0;
-  for (const { sequences, width } of blocks)
-    for (const sequence of sequences) {
-      for (let row = offsets[sequence]; row < offsets[sequence + 1]; row++) {
-        const padded = start + row - offsets[sequence];
-        packedRow[padded] = row;
-        paddedRow[row] = padded;
-      }
-      start += width;
-    }
-  return { packedRow, paddedRow };
 }

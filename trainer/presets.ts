@@ -8,6 +8,7 @@ const base: Recipe = {
   maxSteps: 0,
   tokens: 0,
   seed: 1,
+  chunk: 0,
   precision: 'fp32',
   maxTokens: 64,
   pooling: 'model',

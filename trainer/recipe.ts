@@ -25,8 +25,13 @@ export interface Recipe {
   tokens: number;
   /** Decides shuffling, views, the expander's first weights and dropout. */
   seed: number;
-  /** Of the matrix products; everything else is fp32. */
-  precision: 'fp32' | 'bf16';
+  /**
+   * Tokens that go through the encoder at a time, for batches larger than memory; the gradients are the same. 0 for
+   * one pass, or where that would take more than 2 GB, chunks of half a GB. Not for objectives on hidden states.
+   */
+  chunk: number;
+  /** Of the matrix products; everything else is fp32. `auto` tries both first, and takes the faster. */
+  precision: 'fp32' | 'bf16' | 'auto';
   /** Longest view, in tokens with [CLS] and [SEP]. */
   maxTokens: number;
   /** How token states become the vector that is trained, and served; `model` keeps the base encoder's own. */

@@ -33,7 +33,7 @@ export interface RunStart {
   teacher?: { name: string; fingerprint: string };
   /** The new encoder that was made from the base. */
   student?: StudentShape;
-  /** Node, TensorFlow, processor, threads: what a rerun must share to give the same losses. */
+  /** Node, TensorFlow, processor, threads, precision of the products: what a rerun must share to give the same losses. */
   environment: Record<string, string | number>;
 }
 

@@ -39,7 +39,8 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   maxSteps: integer(0),
   tokens: integer(0),
   seed: integer(0),
-  precision: oneOf('fp32', 'bf16'),
+  chunk: integer(0),
+  precision: oneOf('fp32', 'bf16', 'auto'),
   maxTokens: integer(3),
   pooling: oneOf('model', 'mean', 'cls'),
   views: (text) => {

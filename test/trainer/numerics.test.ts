@@ -3,7 +3,7 @@ import { before, describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
 import type { Pooling } from '../../encoder/model-folder.js';
-import { join, pack } from '../../trainer/packing.js';
+import { cut, join, pack } from '../../trainer/packing.js';
 import { PRESETS } from '../../trainer/presets.js';
 import { attention, attentionBackward, attentionLayout } from '../../trainer/tensorflow/attention.js';
 import {
@@ -19,7 +19,7 @@ import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
 import { Gradients, Parameters } from '../../trainer/tensorflow/parameters.js';
 import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
-import { vicreg } from '../../trainer/tensorflow/vicreg.js';
+import { byCovariance, vicreg } from '../../trainer/tensorflow/vicreg.js';
 import type { HostTensor } from '../../trainer/types.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
 import { assertClose, flat, golden, largest, type Nested } from './numbers.js';
@@ -119,6 +119,24 @@ describe('VICReg', () => {
       }
     });
   }
+
+  it('is the same with some columns of the covariance matrix at a time', () => {
+    const random = new Random(8);
+    const [n, D] = [9, 7];
+    const values = Array.from({ length: n }, () => Array.from({ length: D }, () => random.normal()));
+    const covariance = values[0].map((_, i) =>
+      values[0].map((__, j) => values.reduce((sum, row) => sum + row[i] * row[j], 0) / (n - 1)),
+    );
+    const product = values.map((row) =>
+      row.map((_, j) => row.reduce((sum, value, i) => sum + value * covariance[i][j], 0)),
+    );
+    for (const part of [1, 3 * D, 100 * D]) {
+      const found = byCovariance(ops, tensor(values), part);
+      const squares = covariance.flat().reduce((sum, value) => sum + value ** 2, 0);
+      assertClose(valuesOf(found.squares), [squares], `squares, ${part}`, 2e-6);
+      assertClose(valuesOf(found.product), product.flat(), `product, ${part}`, 2e-6);
+    }
+  });
 
   it('covers fewer rows than dimensions, and more', () => {
     assert.ok(cases.some(({ z }) => z.length < z[0].length));
@@ -249,22 +267,51 @@ describe('AdamW', () => {
     gradients.dispose();
   });
 
-  it('gives the rows of an embedding the same step as the whole matrix would get', () => {
+  it("moves the rows of an embedding that have a gradient as PyTorch's SparseAdam does, and no others", () => {
+    const { learningRate, weightDecay, start, steps } = golden<{
+      learningRate: number;
+      weightDecay: number;
+      start: Nested;
+      steps: { touched: number[]; rows: Nested; embedding: Nested }[];
+    }>('sparse_adam.json');
+    const parameters = new Parameters(ops);
+    parameters.add('words', host(start), true);
+    steps.forEach(({ touched, rows, embedding }, step) => {
+      const gradients = new Gradients(ops);
+      gradients.addRows('words', Int32Array.from(touched), tensor(rows));
+      parameters.update(gradients, { learningRate, weightDecay });
+      gradients.dispose();
+      const found = parameters.weights().get('words')!.data;
+      assertClose(found, flat(embedding), `step ${step + 1}`, 1e-6);
+      const some = parameters.rows('words', ops.tf.tensor1d([3, 1], 'int32'));
+      assert.deepEqual(valuesOf(some), [...found.subarray(9, 12), ...found.subarray(3, 6)]);
+    });
+    parameters.dispose();
+  });
+
+  it('gives all rows of an embedding the same step as their matrix would get', () => {
     const rows = new Parameters(ops);
     const whole = new Parameters(ops);
-    const data = Float32Array.from({ length: 12 }, (_, i) => i / 10);
-    for (const parameters of [rows, whole]) parameters.add('words', { shape: [4, 3], data }, true);
-    for (const indices of [[2, 0], [3], [2]]) {
-      const gradient = indices.map((index) => [index + 1, -1, 0.5]);
+    const data = Float32Array.from({ length: 6 }, (_, i) => i / 10);
+    for (const parameters of [rows, whole]) parameters.add('words', { shape: [2, 3], data }, true, 3);
+    for (const scale of [1, -2, 0.1]) {
+      const gradient = [
+        [1, -1, 0.5],
+        [2, 0, -3],
+      ].map((row) => row.map((value) => scale * value));
       const sparse = new Gradients(ops);
-      sparse.addRows('words', Int32Array.from(indices), tensor(gradient));
+      sparse.addRows('words', Int32Array.of(1, 0), tensor([gradient[1], gradient[0]]));
       const dense = new Gradients(ops);
-      dense.add('words', tensor([0, 1, 2, 3].map((row) => gradient[indices.indexOf(row)] ?? [0, 0, 0])));
+      dense.add('words', tensor(gradient));
       assertClose([sparse.norm()], [dense.norm()], 'norm', 1e-6);
       rows.update(sparse, { learningRate: 0.01, weightDecay: 0.01 });
       whole.update(dense, { learningRate: 0.01, weightDecay: 0.01 });
+      for (const gradients of [sparse, dense]) gradients.dispose();
     }
-    assert.deepEqual(rows.state(), whole.state());
+    const expected = whole.state();
+    for (const [name, { data: found }] of rows.state())
+      assertClose(found, expected.get(name)!.data, name, 1e-6);
+    for (const parameters of [rows, whole]) parameters.dispose();
   });
 });
 
@@ -373,6 +420,41 @@ describe('BERT on packed rows', () => {
   });
 });
 
+describe('dropout', () => {
+  const masks = (seed: number, shape: number[], rate: number, sites: number): number[][] => {
+    const dropout = new Dropout(ops, seed);
+    return Array.from({ length: sites }, () => valuesOf(dropout.mask(shape, rate)!));
+  };
+
+  it('drops a share of the rate, and keeps the mean', () => {
+    const [mask] = masks(5, [200, 400], 0.1, 1);
+    assert.deepEqual([...new Set(mask.map((value) => value.toFixed(5)))].sort(), ['0.00000', '1.11112']);
+    const dropped = mask.filter((value) => value === 0).length / mask.length;
+    // Three standard deviations of a share of 0.1 in 80,000.
+    assert.ok(Math.abs(dropped - 0.1) < 0.0032, `${dropped}`);
+    assertClose([mask.reduce((sum, value) => sum + value, 0) / mask.length], [1], 'mean', 4e-3);
+  });
+
+  it('is a function of the seed and the place: the same again, another elsewhere', () => {
+    const [first, second] = masks(5, [20, 30], 0.5, 2);
+    assert.deepEqual(masks(5, [20, 30], 0.5, 2), [first, second]);
+    const [other] = masks(6, [20, 30], 0.5, 1);
+    for (const [a, b] of [
+      [first, second],
+      [first, other],
+    ]) {
+      const alike = a.filter((value, i) => value === b[i]).length / 600;
+      assert.ok(Math.abs(alike - 0.5) < 0.07, `${alike}`);
+    }
+  });
+
+  it('makes no mask at a rate of 0, and goes on to the next place', () => {
+    const dropout = new Dropout(ops, 5);
+    assert.equal(dropout.mask([4], 0), undefined);
+    assert.deepEqual(valuesOf(dropout.mask([8], 0.5)!), masks(5, [8], 0.5, 2)[1]);
+  });
+});
+
 describe('attention in blocks', () => {
   it('is what one sequence at a time gives, forward and backward', () => {
     const random = new Random(5);
@@ -386,9 +468,9 @@ describe('attention in blocks', () => {
       );
     const [qkv, dy] = [normal(3 * d), normal(d)];
     const run = (rows: Tensor, dRows: Tensor, of: number[]): [number[], number[]] => {
-      const layout = attentionLayout(ops, pack(of.map((length) => new Int32Array(length))).offsets);
-      const { y, saved } = attention(ops, rows, layout, 2, new Dropout(ops, 1), 0);
-      return [valuesOf(y), valuesOf(attentionBackward(ops, dRows, saved, layout, 2))];
+      const layout = attentionLayout(ops, pack(of.map((length) => new Int32Array(length))).offsets, 2);
+      const { y, saved } = attention(ops, rows, layout, new Dropout(ops, 1), 0);
+      return [valuesOf(y), valuesOf(attentionBackward(ops, dRows, saved, layout))];
     };
     const [y, gradient] = run(qkv, dy, lengths);
     let start = 0;
@@ -420,6 +502,16 @@ describe('packing', () => {
   it('joins two batches as if they had been packed together', () => {
     const [a, b] = [[Int32Array.of(1, 2, 3), Int32Array.of(4)], [Int32Array.of(5, 6)]];
     assert.deepEqual(join(pack(a), pack(b)), pack([...a, ...b]));
+  });
+
+  it('cuts a batch into parts of so many tokens, and no sequence in two', () => {
+    const sequences = [3, 2, 4, 9, 1, 1].map((length, i) => new Int32Array(length).fill(i));
+    const lengths = (tokens: number): number[][] =>
+      cut(pack(sequences), tokens).map(({ offsets }) => [...offsets.subarray(1)]);
+    assert.deepEqual(lengths(5), [[3, 5], [4], [9], [1, 2]]);
+    assert.deepEqual(lengths(6), [[3, 5], [4], [9], [1, 2]]);
+    assert.deepEqual(lengths(1000), [[3, 5, 9, 18, 19, 20]]);
+    assert.deepEqual(join(...cut(pack(sequences), 5)), pack(sequences));
   });
 });
 

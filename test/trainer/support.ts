@@ -14,6 +14,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       maxSteps: 0,
       tokens: 0,
       seed: 1,
+      chunk: 0,
       precision: 'fp32',
       maxTokens: 64,
       pooling: 'model',

@@ -1,63 +1,78 @@
-import { attentionBlocks, paddingOf } from '../packing.js';
+import type { Tensor2D } from '@tensorflow/tfjs-core';
+
+import { attentionBlocks } from '../packing.js';
 import { applyMask, type Dropout } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 
-/** A batch's sequences as attention needs them: padded, in blocks of like length. */
+/**
+ * A batch's sequences as attention needs them: padded, in blocks of like length, head by head. Packed rows are taken
+ * apart into pieces, a token's query, key or value in one head each, so that one gather pads and transposes.
+ */
 export interface AttentionLayout {
+  heads: number;
   blocks: {
-    /** Sequences. */
-    n: number;
-    width: number;
-    /** First of its padded rows. */
-    start: number;
+    /** Pieces of the packed [tokens, 3 heads, size of a head]: [3, n, heads, width]. Any piece stands in for padding, whose keys the bias hides. */
+    split: Tensor;
+    /** The same for the way back: query, key and value, [n, heads, width] each. Padding goes to the piece behind the last. */
+    merge: Tensor[];
+    /** Pieces of the packed [tokens, heads, size of a head], padding behind the last again: [n, heads, width]. */
+    output: Tensor;
     /**
      * Added to the scores: 0 for what is seen, a large negative number for what is not: padding [n, 1, 1, width], or
      * what comes later [1, 1, width, width]. Nothing where all is seen.
      */
     bias?: Tensor;
   }[];
-  /** Packed row of each padded row; any row stands in for padding, whose keys the bias hides. */
-  pad: Tensor;
-  /** The same, but padding takes the row behind the last, which is zero: no gradient comes from there. */
-  padGradient: Tensor;
-  /** Padded row of each packed row. */
-  unpad: Tensor;
 }
 
 /** exp of it is 0 in fp32, and no sum with it overflows. */
 const HIDDEN = -1e9;
 
-/** @param causal whether a token sees only itself and those before it, as in a decoder (Vaswani et al. 2017, section 3.2.3) */
-export function attentionLayout(ops: Ops, offsets: Int32Array, causal = false): AttentionLayout {
+/**
+ * @param offsets as in PackedBatch
+ * @param causal whether a token sees only itself and those before it, as in a decoder (Vaswani et al. 2017, section 3.2.3)
+ */
+export function attentionLayout(
+  ops: Ops,
+  offsets: Int32Array,
+  heads: number,
+  causal = false,
+): AttentionLayout {
   const { tf } = ops;
-  const blocks = attentionBlocks(offsets);
-  const { packedRow, paddedRow } = paddingOf(offsets, blocks);
-  let start = 0;
-  return {
-    blocks: blocks.map(({ sequences: { length: n }, width }) => {
-      const rows = packedRow.subarray(start, start + n * width);
-      let bias: Tensor | undefined;
-      // Padding comes behind every token: what hides the later ones hides it, too.
-      if (causal) bias = laterHidden(ops, width);
-      else if (rows.includes(-1))
-        bias = tf.tensor4d(
-          Float32Array.from(rows, (row) => (row < 0 ? HIDDEN : 0)),
-          [n, 1, 1, width],
-        );
-      const block = { n, width, start, bias };
-      start += n * width;
-      return block;
-    }),
-    pad: tf.tensor1d(
-      packedRow.map((row) => Math.max(row, 0)),
-      'int32',
-    ),
-    padGradient: tf.tensor1d(
-      packedRow.map((row) => (row < 0 ? paddedRow.length : row)),
-      'int32',
-    ),
-    unpad: tf.tensor1d(paddedRow, 'int32'),
-  };
+  const tokens = offsets[offsets.length - 1];
+  const blocks = attentionBlocks(offsets).map(({ sequences, width }) => {
+    const n = sequences.length;
+    const split = new Int32Array(3 * n * heads * width);
+    const merge = new Int32Array(split.length);
+    const output = new Int32Array(n * heads * width);
+    const hidden = new Float32Array(n * width);
+    let at = 0;
+    for (let part = 0; part < 3; part++)
+      sequences.forEach((sequence, i) => {
+        const length = offsets[sequence + 1] - offsets[sequence];
+        for (let head = 0; head < heads; head++)
+          for (let place = 0; place < width; place++, at++) {
+            const real = place < length;
+            const row = offsets[sequence] + place;
+            split[at] = ((real ? row : 0) * 3 + part) * heads + head;
+            merge[at] = real ? split[at] : tokens * 3 * heads;
+            if (part === 0) output[at] = real ? row * heads + head : tokens * heads;
+            if (!real) hidden[i * width + place] = HIDDEN;
+          }
+      });
+    const shape = [n, heads, width];
+    let bias: Tensor | undefined;
+    // Padding comes behind every token: what hides the later ones hides it, too.
+    if (causal) bias = laterHidden(ops, width);
+    else if (hidden.includes(HIDDEN)) bias = tf.tensor4d(hidden, [n, 1, 1, width]);
+    return {
+      split: tf.tensor(split, [3, ...shape], 'int32'),
+      merge: ops.unstack(tf.tensor(merge, [3, ...shape], 'int32')),
+      output: tf.tensor(output, shape, 'int32'),
+      bias,
+    };
+  });
+  return { heads, blocks };
 }
 
 /** Of each query (rows) and key (columns), what is added to their score: [1, 1, width, width]. */
@@ -88,35 +103,34 @@ export interface SavedBlock {
 export function attention(
   ops: Ops,
   qkv: Tensor,
-  layout: AttentionLayout,
-  heads: number,
+  { heads, blocks }: AttentionLayout,
   dropout: Dropout,
   rate: number,
 ): { y: Tensor; saved: SavedBlock[] } {
-  const { tf } = ops;
-  const d = qkv.shape[1]! / 3;
+  const [tokens, columns] = qkv.shape as [number, number];
+  const d = columns / 3;
   const size = d / heads;
   return ops.tidy(() => {
-    const padded = tf.gather(qkv, layout.pad);
-    const saved: SavedBlock[] = [];
-    const outputs = layout.blocks.map(
-      ({ n, width, start, bias }) =>
-        ops.tidy(() => {
-          const rows = tf.slice(padded, [start, 0], [n * width, 3 * d]);
-          const split = tf.transpose(rows.reshape([n, width, 3, heads, size]), [2, 0, 3, 1, 4]);
-          const [query, key, value] = tf.unstack(split);
-          const scores = tf.mul(ops.batchMatMul(query, key, false, true), 1 / Math.sqrt(size));
-          const probabilities = ops.softmax(bias ? tf.add(scores, bias) : scores);
-          const mask = dropout.mask(probabilities.shape, rate);
-          const dropped = applyMask(ops, probabilities, mask);
-          const y = tf.transpose(ops.batchMatMul(dropped, value), [0, 2, 1, 3]).reshape([n * width, d]);
-          const block = { query, key, value, probabilities, dropped, mask };
-          saved.push(block);
-          // What is returned outlives tidy.
-          return { y, block };
-        }).y,
+    const pieces = qkv.reshape([tokens * 3 * heads, size]);
+    const made = blocks.map(({ split, bias }) =>
+      ops.tidy(() => {
+        const [query, key, value] = ops.unstack(ops.gather(pieces, split));
+        const scores = ops.mul(ops.batchMatMul(query, key, false, true), 1 / Math.sqrt(size));
+        const probabilities = ops.softmax(bias ? ops.add(scores, bias) : scores);
+        const mask = dropout.mask(probabilities.shape, rate);
+        const dropped = applyMask(ops, probabilities, mask);
+        const saved: SavedBlock = { query, key, value, probabilities, dropped, mask };
+        return { y: ops.batchMatMul(dropped, value), saved };
+      }),
     );
-    return { y: tf.gather(tf.concat(outputs), layout.unpad), saved };
+    const outputs = made.map(({ y }) => y);
+    const y = join(
+      ops,
+      [tokens, d],
+      blocks.map(({ output }) => output),
+      outputs,
+    );
+    return { y, saved: made.map(({ saved }) => saved) };
   });
 }
 
@@ -125,28 +139,45 @@ export function attentionBackward(
   ops: Ops,
   dy: Tensor,
   saved: readonly SavedBlock[],
-  layout: AttentionLayout,
-  heads: number,
+  { heads, blocks }: AttentionLayout,
 ): Tensor {
   const { tf } = ops;
-  const d = dy.shape[1]!;
+  const [tokens, d] = dy.shape as [number, number];
   const size = d / heads;
   return ops.tidy(() => {
-    const padded = tf.gather(tf.concat([dy, tf.zeros([1, d])]), layout.padGradient);
-    const gradients = layout.blocks.map(({ n, width, start }, b) =>
+    // No gradient comes from padding.
+    const pieces = tf.concat([dy.reshape([tokens * heads, size]), tf.zeros([1, size])]);
+    const gradients = blocks.map(({ output }, b) =>
       ops.tidy(() => {
         const { query, key, value, probabilities, dropped, mask } = saved[b];
-        const rows = tf.slice(padded, [start, 0], [n * width, d]);
-        const dOutput = tf.transpose(rows.reshape([n, width, heads, size]), [0, 2, 1, 3]);
+        const dOutput = ops.gather(pieces, output);
         const dValue = ops.batchMatMul(dropped, dOutput, true);
         const dProbabilities = applyMask(ops, ops.batchMatMul(dOutput, value, false, true), mask);
-        const along = tf.sum(tf.mul(dProbabilities, probabilities), -1, true);
-        const dScores = tf.mul(tf.mul(probabilities, tf.sub(dProbabilities, along)), 1 / Math.sqrt(size));
-        const dQuery = ops.batchMatMul(dScores, key);
-        const dKey = ops.batchMatMul(dScores, query, true);
-        return tf.transpose(tf.stack([dQuery, dKey, dValue]), [1, 3, 0, 2, 4]).reshape([n * width, 3 * d]);
+        const along = ops.sumLast(ops.mul(dProbabilities, probabilities));
+        const dScores = ops.mul(ops.mul(probabilities, ops.sub(dProbabilities, along)), 1 / Math.sqrt(size));
+        return [ops.batchMatMul(dScores, key), ops.batchMatMul(dScores, query, true), dValue];
       }),
     );
-    return tf.gather(tf.concat(gradients), layout.unpad);
+    return join(
+      ops,
+      [tokens, 3 * d],
+      blocks.flatMap(({ merge }) => merge),
+      gradients.flat(),
+    );
   });
+}
+
+/** The blocks' pieces as packed rows [tokens, columns]; what went behind the last is padding. */
+function join(
+  ops: Ops,
+  [tokens, columns]: [number, number],
+  indices: readonly Tensor[],
+  parts: readonly Tensor[],
+): Tensor {
+  const { tf } = ops;
+  const size = parts[0].shape.at(-1)!;
+  const count = (tokens * columns) / size;
+  const pieces = ops.stitch(indices, parts) as Tensor2D;
+  const real = pieces.shape[0] > count ? tf.slice(pieces, [0, 0], [count, size]) : pieces;
+  return real.reshape([tokens, columns]);
 }

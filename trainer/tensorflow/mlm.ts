@@ -71,7 +71,7 @@ export function mlm(
 
     const x = tf.gather(hidden, at);
     const inner = dense(ops, x, weight, weights(`${name}.transform.bias`));
-    const { y: activated, erf } = gelu(ops, inner);
+    const { y: activated, saved: savedGelu } = gelu(ops, inner);
     const shift = weights(`${name}.transform.norm.bias`);
     const { y, saved } = normalize(ops, 'layer', activated, { scale, shift, eps });
     const logits = dense(ops, y, words, weights(`${name}.bias`));
@@ -85,7 +85,7 @@ export function mlm(
     const norm = normalizeBackward(ops, 'layer', decoder.dx, saved, scale);
     gradients.add(`${name}.transform.norm.weight`, norm.dScale);
     gradients.add(`${name}.transform.norm.bias`, norm.dShift);
-    const transform = denseBackward(ops, geluBackward(ops, norm.dx, inner, erf), x, weight);
+    const transform = denseBackward(ops, geluBackward(ops, norm.dx, savedGelu), x, weight);
     gradients.add(`${name}.transform.weight`, transform.dWeight);
     gradients.add(`${name}.transform.bias`, transform.dBias);
     return { loss, accuracy, dHidden: tf.unsortedSegmentSum(transform.dx, at, hidden.shape[0]) };

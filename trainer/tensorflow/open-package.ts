@@ -18,6 +18,9 @@ export function openPackage(folder: string, threads = availableParallelism()): T
   process.env.TF_NUM_INTRAOP_THREADS = String(threads);
   process.env.TF_NUM_INTEROP_THREADS = String(threads);
   process.env.OMP_NUM_THREADS = String(threads);
+  // oneDNN's products and its allocator, which keeps freed memory: TensorFlow itself turns them on only where a
+  // processor has AVX-512 VNNI, but on one with AVX2 alone, a training step takes a fifth less time with them.
+  process.env.TF_ENABLE_ONEDNN_OPTS ??= '1';
   restoreUtil();
   const require = createRequire(path.join(folder, 'package.json'));
   // It warns of each kernel that two of its parts register.

@@ -1,6 +1,7 @@
 import { UserError } from '../../base/errors.js';
 import { shapeText } from '../../encoder/safetensors.js';
 import type { HostTensor } from '../types.js';
+import type { TF } from './binding.js';
 import type { Ops, Tensor } from './ops.js';
 
 const BETA1 = 0.9;
@@ -13,13 +14,19 @@ const EPSILON = 1e-8;
  */
 const LEAST_DECAY = 5e-6;
 
+/** The different rows of a matrix that have a gradient, and it: [k], [k, d]. */
+interface Rows {
+  indices: Int32Array;
+  rows: Tensor;
+}
+
 /**
  * Gradients by parameter, each name in one of the maps: what is added to rows or has rows added makes a whole.
  */
 export class Gradients {
   readonly whole = new Map<string, Tensor>();
   /** Of embedding matrices most of which was not looked at. */
-  readonly rows = new Map<string, { indices: Int32Array; rows: Tensor }>();
+  readonly rows = new Map<string, Rows>();
 
   constructor(private readonly ops: Ops) {}
 
@@ -32,9 +39,14 @@ export class Gradients {
     this.merge(name);
   }
 
-  /** @param indices the different rows that have a gradient, each once; once for a name */
+  /** Adds to what is there. @param indices the different rows that have a gradient, each once */
   addRows(name: string, indices: Int32Array, rows: Tensor): void {
-    this.rows.set(name, { indices, rows: this.ops.tf.keep(rows) });
+    const { tf } = this.ops;
+    const before = this.rows.get(name);
+    const sum = before ? this.sumOfRows(before, { indices, rows }) : { indices, rows };
+    tf.keep(sum.rows);
+    this.rows.set(name, sum);
+    before?.rows.dispose();
     this.merge(name);
   }
 
@@ -66,6 +78,22 @@ export class Gradients {
     this.rows.clear();
   }
 
+  private sumOfRows(...parts: Rows[]): Rows {
+    const { tf } = this.ops;
+    const places = new Map<number, number>();
+    const of = parts.flatMap(({ indices }) =>
+      Array.from(indices, (index) => {
+        if (!places.has(index)) places.set(index, places.size);
+        return places.get(index)!;
+      }),
+    );
+    const all = parts.map(({ rows }) => rows);
+    const rows = this.ops.tidy(() =>
+      tf.unsortedSegmentSum(tf.concat(all), tf.tensor1d(of, 'int32'), places.size),
+    );
+    return { indices: Int32Array.from(places.keys()), rows };
+  }
+
   /** Rows and whole of a name become one: the norm and AdamW's squares are of the sum, not of its parts. */
   private merge(name: string): void {
     const whole = this.whole.get(name);
@@ -88,18 +116,17 @@ interface Parameter {
   decays: boolean;
   /** Times the learning rate. */
   rate: number;
-  /** An embedding's gradient as a whole matrix, zero but for the rows of the step. */
-  wholeGradient?: Tensor;
-  /** Of its shape, for those that decay. */
-  zeros?: Tensor;
 }
 
 let created = 0;
 
 /**
  * Parameters and AdamW (Kingma and Ba 2015; decoupled weight decay by Loshchilov and Hutter 2019). They are
- * changed in place: one pass over memory a parameter. Each row of an embedding moves at every step, as in
- * PyTorch, also without a gradient.
+ * changed in place: one pass over memory a parameter.
+ *
+ * Where the gradient is rows of an embedding, AdamW is lazy, as PyTorch's SparseAdam is and its AdamW is not: a row
+ * without a gradient in a step keeps its value, m and v, which do not fade meanwhile. The bias corrections count the
+ * steps of all, and weight decay is for every row. A row that comes up every time moves as PyTorch's AdamW moves it.
  */
 export class Parameters {
   private readonly parameters = new Map<string, Parameter>();
@@ -126,7 +153,6 @@ export class Parameters {
         v: tf.keep(this.ops.variable(`${id}/v`, zeros)),
         decays,
         rate,
-        zeros: decays ? tf.keep(tf.zeros(shape)) : undefined,
       });
     });
   }
@@ -139,6 +165,15 @@ export class Parameters {
       this.values.set(name, value);
     }
     return value;
+  }
+
+  /**
+   * Rows of its value: [k, d]. Of what was ever updated by rows, TensorFlow hands out the whole only as a copy.
+   *
+   * @throws Error for another name
+   */
+  rows(name: string, indices: Tensor): Tensor {
+    return this.ops.readRows(this.parameter(name).value, indices);
   }
 
   /** One step of AdamW, with the gradients as they are; disposes of none. */
@@ -162,21 +197,27 @@ export class Parameters {
         beta2: tf.scalar(BETA2),
         epsilon: tf.scalar(EPSILON * correction2),
       };
-      const apply = ({ value, m, v, zeros, rate }: Parameter, gradient: Tensor): void => {
-        if (decay > 0 && zeros) this.ops.shrink(value, tf.scalar(1 / (1 - decay * rate) - 1), zeros);
-        const scaled = tf.scalar((rate * learningRate * correction2) / correction1);
-        this.ops.applyAdam(value, m, v, gradient, { ...shared, learningRate: scaled });
+      const shrink = ({ value, decays, rate }: Parameter): void => {
+        if (decay > 0 && decays) this.ops.scaleVariable(value, 1 - decay * rate);
       };
-      for (const [name, gradient] of gradients.whole) apply(this.parameter(name), gradient);
+      const factorOf = ({ rate }: Parameter): number => (rate * learningRate * correction2) / correction1;
+      for (const [name, gradient] of gradients.whole) {
+        const parameter = this.parameter(name);
+        shrink(parameter);
+        const scalars = { ...shared, learningRate: tf.scalar(factorOf(parameter)) };
+        this.ops.applyAdam(parameter.value, parameter.m, parameter.v, gradient, scalars);
+      }
       for (const [name, { indices, rows }] of gradients.rows) {
         const parameter = this.parameter(name);
-        parameter.wholeGradient ??= this.zeroVariable(name, parameter.shape);
+        shrink(parameter);
         const at = tf.tensor1d(indices, 'int32');
-        this.ops.assignRows(parameter.wholeGradient, at, rows);
-        const whole = this.ops.read(parameter.wholeGradient);
-        apply(parameter, whole);
-        whole.dispose();
-        this.ops.assignRows(parameter.wholeGradient, at, tf.zerosLike(rows));
+        const m = mix(tf, this.ops.readRows(parameter.m, at), rows, BETA1);
+        const v = mix(tf, this.ops.readRows(parameter.v, at), tf.square(rows), BETA2);
+        const step = tf.div(tf.mul(m, factorOf(parameter)), tf.add(tf.sqrt(v), EPSILON * correction2));
+        const value = tf.sub(this.ops.readRows(parameter.value, at), step);
+        this.ops.assignRows(parameter.m, at, m);
+        this.ops.assignRows(parameter.v, at, v);
+        this.ops.assignRows(parameter.value, at, value);
       }
     });
   }
@@ -227,10 +268,8 @@ export class Parameters {
 
   dispose(): void {
     this.release();
-    for (const { value, m, v, wholeGradient, zeros } of this.parameters.values()) {
-      for (const variable of [value, m, v, wholeGradient]) if (variable) this.ops.destroy(variable);
-      zeros?.dispose();
-    }
+    for (const { value, m, v } of this.parameters.values())
+      for (const variable of [value, m, v]) this.ops.destroy(variable);
     this.parameters.clear();
   }
 
@@ -246,16 +285,15 @@ export class Parameters {
     this.values.clear();
   }
 
-  private zeroVariable(name: string, shape: number[]): Tensor {
-    const { tf } = this.ops;
-    const id = `sentence-jepa/${created++}/${name}/gradient`;
-    return this.ops.tidy(() => tf.keep(this.ops.variable(id, tf.zeros(shape))));
-  }
-
   private host(shape: number[], variable: Tensor): HostTensor {
     const value = this.ops.read(variable);
     const data = value.dataSync<'float32'>();
     value.dispose();
     return { shape, data };
   }
+}
+
+/** An exponential average that goes on: before + (by - before) (1 - beta), with beta rounded as applyAdam rounds it. */
+function mix(tf: TF, before: Tensor, by: Tensor, beta: number): Tensor {
+  return tf.add(before, tf.mul(tf.sub(by, before), 1 - Math.fround(beta)));
 }

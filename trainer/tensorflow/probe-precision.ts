@@ -1,7 +1,16 @@
+import type { Recipe } from '../recipe.js';
 import type { TF } from './load.js';
 import { Ops } from './ops.js';
 
 const ROUNDS = 5;
+/** What bf16 must gain to be worth its 8 bits; with the instructions for it, it gains more than that by far. */
+const LEAST_SPEEDUP = 1.2;
+
+/** The precision that a recipe means on this processor. */
+export function choosePrecision(tf: TF, precision: Recipe['precision']): 'fp32' | 'bf16' {
+  if (precision !== 'auto') return precision;
+  return bf16Speedup(tf) >= LEAST_SPEEDUP ? 'bf16' : 'fp32';
+}
 
 /**
  * How much faster this processor multiplies in bf16 than in fp32, casts included; below 1 where it has no

@@ -62,14 +62,14 @@ export function replacedTokens(
     const x = tf.gather(hidden, rows);
     const told = tf.gather(dense(ops, embeddings, ofEmbedding), sequences);
     const inner = tf.add(dense(ops, x, ofHidden, weights('rtd.bias')), told);
-    const { y, erf } = gelu(ops, inner);
+    const { y, saved } = gelu(ops, inner);
     const logits = dense(ops, y, output, weights('rtd.output.bias'));
     const { loss, accuracy, slope } = logistic(ops, logits, labels);
 
     const last = denseBackward(ops, tf.mul(slope, weight), y, output);
     gradients.add('rtd.output.weight', last.dWeight);
     gradients.add('rtd.output.bias', last.dBias);
-    const dInner = geluBackward(ops, last.dx, inner, erf);
+    const dInner = geluBackward(ops, last.dx, saved);
     const first = denseBackward(ops, dInner, x, ofHidden);
     gradients.add('rtd.hidden.weight', first.dWeight);
     gradients.add('rtd.bias', first.dBias);

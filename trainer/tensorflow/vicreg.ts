@@ -1,3 +1,5 @@
+import type { Tensor2D } from '@tensorflow/tfjs-core';
+
 import type { Ops, Tensor } from './ops.js';
 
 export interface VicregWeights {
@@ -86,19 +88,8 @@ export function regularizers(
     const hinge = tf.div(tf.cast(tf.less(std, 1), 'float32'), std);
     const spread = tf.mul(centred, tf.mul(hinge, -mu / (2 * D * (n - 1))));
 
-    // The same sum by the smaller of the two products: n x n (Gram) or D x D (covariance).
     const diagonal = tf.sum(tf.square(variances));
-    let squares: Tensor;
-    let product: Tensor;
-    if (n < D) {
-      const gram = tf.div(ops.exactMatMul(centred, centred, false, true), n - 1);
-      squares = tf.sum(tf.square(gram));
-      product = ops.exactMatMul(gram, centred);
-    } else {
-      const covariance = tf.div(ops.exactMatMul(centred, centred, true), n - 1);
-      squares = tf.sum(tf.square(covariance));
-      product = ops.exactMatMul(centred, covariance);
-    }
+    const { squares, product } = n < D ? byGram(ops, centred) : byCovariance(ops, centred);
     const offDiagonal = tf.mul(tf.sub(product, tf.mul(centred, variances)), (4 * nu) / (D * (n - 1)));
     return {
       variance: variance.dataSync()[0],
@@ -106,4 +97,51 @@ export function regularizers(
       gradient: tf.add(spread, offDiagonal),
     };
   });
+}
+
+/** 64 MB. */
+const COVARIANCE_PART = 2 ** 24;
+
+interface Products {
+  /** Sum of the squares of the covariance matrix C: a scalar. */
+  squares: Tensor;
+  /** Zc C: [n, D]. */
+  product: Tensor;
+}
+
+/** By Zc Zc^T [n, n], whose squares have the same sum. */
+function byGram(ops: Ops, centred: Tensor): Products {
+  const gram = ops.div(ops.exactMatMul(centred, centred, false, true), centred.shape[0] - 1);
+  return { squares: ops.tf.sum(ops.square(gram)), product: ops.exactMatMul(gram, centred) };
+}
+
+/**
+ * By the covariance matrix [D, D], some of its columns at a time: the whole of a wide one would not be small.
+ *
+ * @param centred Zc, [n, D]
+ * @param part how many numbers of the matrix are held
+ */
+export function byCovariance(ops: Ops, centred: Tensor, part = COVARIANCE_PART): Products {
+  const { tf } = ops;
+  const [n, D] = centred.shape as [number, number];
+  const width = Math.max(1, Math.floor(part / D));
+  const parts: Products[] = [];
+  for (let start = 0; start < D; start += width)
+    parts.push(
+      ops.tidy(() => {
+        const columns = tf.slice(centred as Tensor2D, [0, start], [n, Math.min(width, D - start)]);
+        const covariance = ops.div(ops.exactMatMul(centred, columns, true), n - 1);
+        return {
+          squares: tf.sum(ops.square(covariance)),
+          product: ops.exactMatMul(centred, covariance),
+        };
+      }),
+    );
+  return {
+    squares: tf.addN(parts.map(({ squares }) => squares)),
+    product: tf.concat(
+      parts.map(({ product }) => product),
+      1,
+    ),
+  };
 }

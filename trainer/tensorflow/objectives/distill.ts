@@ -9,6 +9,7 @@ import type { Objective } from './objective.js';
 export function distillObjective(ops: Ops, recipe: Recipe, pooling: Pooling): Objective {
   const { tf } = ops;
   return {
+    onPooled: true,
     parameters: () => new Map(),
     step(hidden, batch, { views, targets }) {
       const h = poolForward(ops, hidden, batch, pooling);

@@ -20,6 +20,7 @@ export function mlmObjective(
 ): Objective {
   const { tf } = ops;
   return {
+    onPooled: false,
     parameters: () => mlmParameters(config, new Random(seed, SEEDS.mlm)),
     step(hidden, batch, { views, masked }, weights, gradients) {
       // The views lie one behind the other.

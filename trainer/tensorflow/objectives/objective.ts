@@ -17,6 +17,11 @@ export interface ObjectiveStep {
 
 /** What is trained on top of the encoder. */
 export interface Objective {
+  /**
+   * Whether it looks at pooled vectors alone, so that a batch can go through the encoder in chunks: `step` is then
+   * given each pooled vector as the hidden state of a sequence of one token.
+   */
+  readonly onPooled: boolean;
   /** First values of its own parameters, beside the encoder's. */
   parameters(): Map<string, HostTensor>;
   /**

@@ -20,6 +20,7 @@ export function replacedTokensLoss(
 ): EmbeddingLoss {
   const { tf } = ops;
   return {
+    onHidden: true,
     parameters: () => replacedParameters(d, D, new Random(seed, SEEDS.rtd)),
     step({ z, hidden, fed: { views, replaced } }, weights, gradients) {
       const before = views[0].ids.length;

@@ -4,6 +4,7 @@ import type { Objective, ObjectiveStep } from './objective.js';
 /** Several objectives on the same hidden states, their losses added. The first one's vectors are watched. */
 export function sum(ops: Ops, objectives: readonly Objective[]): Objective {
   return {
+    onPooled: objectives.every(({ onPooled }) => onPooled),
     parameters: () => new Map(objectives.flatMap((objective) => [...objective.parameters()])),
     step(hidden, batch, fed, weights, gradients) {
       const made = objectives.map((objective) => objective.step(hidden, batch, fed, weights, gradients));

@@ -20,6 +20,8 @@ export function tsdaeObjective(
 ): Objective {
   const { tf } = ops;
   return {
+    // Its decoder goes over all texts at once.
+    onPooled: false,
     parameters: () => decoderParameters(config, new Random(seed, SEEDS.decoder)),
     step(hidden, batch, { views, originals, seed: dropoutSeed }, weights, gradients) {
       const vectors = tf.split(poolForward(ops, hidden, batch, pooling), views.length);

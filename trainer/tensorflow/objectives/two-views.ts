@@ -29,6 +29,8 @@ export interface EmbeddedStep {
 
 /** A loss on two views' embeddings, with the parameters of its own. */
 export interface EmbeddingLoss {
+  /** Whether it looks at hidden states, too. */
+  readonly onHidden?: boolean;
   parameters(): Map<string, HostTensor>;
   step(embedded: Embedded, weights: (name: string) => Tensor, gradients: Gradients): EmbeddedStep;
 }
@@ -46,6 +48,7 @@ export function twoViews(
 ): Objective {
   const { tf } = ops;
   return {
+    onPooled: !losses.some(({ onHidden }) => onHidden),
     parameters: () =>
       new Map([
         ...(expander ? expanderParameters(expander, new Random(seed, SEEDS.expander)) : []),

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { before, describe, it } from 'node:test';
+
+import { Random } from '../../base/random.js';
+import { pack } from '../../trainer/packing.js';
+import { presetNamed } from '../../trainer/presets.js';
+import type { Recipe } from '../../trainer/recipe.js';
+import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
+import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
+import { Gradients } from '../../trainer/tensorflow/parameters.js';
+import { openTrainable } from '../../trainer/tensorflow/trainable-bert.js';
+import type { HostTensor, StepReport, TrainableEncoder, TrainingBatch } from '../../trainer/types.js';
+import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
+import { assertClose, largest } from './numbers.js';
+
+const config = tinyConfig();
+const random = new Random(3);
+const TEXTS = 24;
+const view = (): Int32Array[] =>
+  Array.from({ length: TEXTS }, () =>
+    Int32Array.from({ length: 2 + random.below(9) }, () => random.below(config.vocabSize)),
+  );
+const normal = (n: number): Float32Array => Float32Array.from({ length: n }, () => random.normal());
+const targets = normal(2 * TEXTS * config.hiddenSize);
+for (let row = 0; row < targets.length; row += config.hiddenSize) {
+  const one = targets.subarray(row, row + config.hiddenSize);
+  const length = Math.hypot(...one);
+  one.forEach((value, i) => (one[i] = value / length));
+}
+const batch: TrainingBatch = { views: [pack(view()), pack(view())], targets, seed: 77 };
+
+const open = (preset: string, changes: Partial<Recipe>): Promise<TrainableEncoder> =>
+  openTrainable({
+    config,
+    weights: tinyWeights(config),
+    pooling: 'mean',
+    // Without clipping, AdamW's m after the first step is a tenth of the gradient.
+    recipe: { ...presetNamed(preset), expander: [48, 48, 40], clip: 0, ...changes },
+  });
+const stepOf = (model: TrainableEncoder): Promise<StepReport> => model.step(batch, { learningRate: 1e-9 });
+const gradientsAfter = async (
+  model: TrainableEncoder,
+): Promise<{ report: StepReport; m: Map<string, HostTensor> }> => {
+  const report = await stepOf(model);
+  const all = await model.state();
+  return { report, m: new Map([...all].filter(([name]) => name.startsWith('adam.m.'))) };
+};
+
+before(() => loadTensorFlow());
+
+describe('a batch in chunks', () => {
+  for (const preset of ['default', 'distill'])
+    it(`has the loss and the gradients of the batch in one: ${preset}`, async () => {
+      const whole = await open(preset, { dropout: 0 });
+      const expected = await gradientsAfter(whole);
+      whole.dispose();
+      // From single texts to two chunks, the first of which ends inside the second view.
+      for (const chunk of [1, 60, 200]) {
+        const chunked = await open(preset, { dropout: 0, chunk });
+        const found = await gradientsAfter(chunked);
+        chunked.dispose();
+        assertClose([found.report.loss], [expected.report.loss], 'loss', 1e-6);
+        assertClose([found.report.gradientNorm], [expected.report.gradientNorm], 'norm', 1e-6);
+        assert.equal(found.report.tokens, expected.report.tokens);
+        assert.deepEqual([...found.m.keys()], [...expected.m.keys()]);
+        const all = largest([...expected.m.values()].flatMap(({ data }) => [...data]));
+        for (const [name, { data }] of found.m)
+          // A bias before batch norm (the last layer norm's, too), or of the keys, has a gradient of 0 but for rounding.
+          assertClose(
+            data,
+            expected.m.get(name)!.data,
+            `${name}, chunks of ${chunk}`,
+            1e-5,
+            /expander\.[01]\.bias|qkv\.bias|layer\.1\.output\.LayerNorm\.bias/.test(name) ? all : undefined,
+          );
+      }
+    });
+
+  it('has the gradients of finite differences with dropout on: both passes drop the same', async () => {
+    const model = await open('default', { dropout: 0.2, chunk: 60 });
+    const start = await model.state();
+    const { m, report } = await gradientsAfter(model);
+    const name = 'encoder.layer.0.intermediate.dense.weight';
+    const gradient = m.get(`adam.m.${name}`)!.data.map((value) => 10 * value);
+    // Uphill, so that the slope stands out of the rounding of the loss, and at random.
+    const direction = normal(gradient.length).map((value, i) => value + Math.sign(gradient[i]));
+    const lossAt = async (by: number): Promise<number> => {
+      const { shape, data } = start.get(name)!;
+      const moved = data.map((value, i) => value + by * direction[i]);
+      model.restore(new Map([...start, [name, { shape, data: moved }]]));
+      return (await stepOf(model)).loss;
+    };
+    assert.equal(await lossAt(0), report.loss);
+    const step = 1e-4;
+    const slope = gradient.reduce((sum, value, i) => sum + value * direction[i], 0);
+    assertClose([slope], [((await lossAt(step)) - (await lossAt(-step))) / (2 * step)], 'slope', 5e-3);
+    model.dispose();
+  });
+
+  it('is refused for an objective that looks at hidden states', async () => {
+    await assert.rejects(open('mlm', { chunk: 60 }), {
+      kind: 'usage',
+      message: /--set chunk: expected 0 for --objective mlm, found 60/,
+    });
+  });
+});
+
+describe('gradients of rows', () => {
+  it('add up, chunk by chunk', async () => {
+    const ops = new Ops(await loadTensorFlow());
+    const rows = (...values: number[]): Tensor => ops.tf.tensor2d(values, [values.length / 2, 2]);
+    const gradients = new Gradients(ops);
+    gradients.addRows('words', Int32Array.of(7, 2), rows(1, 2, 3, 4));
+    gradients.addRows('words', Int32Array.of(5, 7), rows(10, 20, 30, 40));
+    const { indices, rows: sum } = gradients.rows.get('words')!;
+    assert.deepEqual([...indices], [7, 2, 5]);
+    assert.deepEqual([...sum.dataSync()], [31, 42, 3, 4, 10, 20]);
+    gradients.dispose();
+  });
+});

@@ -1,12 +1,17 @@
 import type { FinetuneResult } from '../trainer/finetune.js';
-import { beforeAndAfter, percent } from '../trainer/report/verdict.js';
+import { adaptationEffect, beforeAndAfter, percent } from '../trainer/report/verdict.js';
 import { secondsOf, sentencesPerSecond, tokensPerSecond } from '../trainer/throughput.js';
 
 /** What the command prints at its end. */
 export function textSummary({ status, run, step, report }: FinetuneResult, out: string): string {
   if (status === 'interrupted')
     return `stopped after step ${step} of ${run.start.steps}; go on with the same command and --resume\nreport: ${report}`;
-  const lines = [`wrote ${out}: the weights of step ${step} of ${run.start.steps}`];
+  const { start, adapted } = run;
+  const weights = start.steps > 0 ? `step ${step} of ${start.steps}` : start.base.name;
+  const behind = adapted
+    ? `, with ${adapted.adaptation} behind them (${adapted.dimensions} dimensions of ${start.base.dimensions}, ${percent(adapted.variance)} % of the variance)`
+    : '';
+  const lines = [`wrote ${out}: the weights of ${weights}${behind}`];
   const compared = beforeAndAfter(run);
   if (!compared.after) lines.push('not evaluated: --eval says whether it helped');
   compared.after?.forEach(({ spec, primary, metrics }, i) => {
@@ -15,6 +20,8 @@ export function textSummary({ status, run, step, report }: FinetuneResult, out: 
     const verdict = after > before ? '' : i === 0 ? ': no better, keep the encoder you started from' : '';
     lines.push(`${spec} ${primary}: ${percent(before)} before, ${percent(after)} after${verdict}`);
   });
+  if (adapted)
+    lines.push(...adapted.comparisons.map((comparison) => `adaptation: ${adaptationEffect(comparison)}`));
   lines.push(`report: ${report}`, `serve it: sentence-jepa serve --model ${out}`);
   return lines.join('\n');
 }
@@ -29,11 +36,14 @@ export function jsonSummary({ status, run, step, report }: FinetuneResult, out: 
     preset: run.start.preset,
     recipe: run.start.recipe,
     data: run.start.data,
+    adapted: run.adapted,
     ...beforeAndAfter(run),
     lastLoss: run.steps.at(-1)?.loss,
     seconds: secondsOf(run.steps),
-    tokensPerSecond: tokensPerSecond(run.steps),
-    sentencesPerSecond: sentencesPerSecond(run.steps, run.start.recipe),
+    ...(run.steps.length > 0 && {
+      tokensPerSecond: tokensPerSecond(run.steps),
+      sentencesPerSecond: sentencesPerSecond(run.steps, run.start.recipe),
+    }),
     report,
   };
 }

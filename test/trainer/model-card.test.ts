@@ -15,6 +15,7 @@ function cardOf(run: Run = finishedRun(), changes: Partial<Parameters<typeof mod
     dimensions: 384,
     maxTokens: 256,
     pooling: 'mean',
+    hasDense: false,
     ...changes,
   });
 }

@@ -27,7 +27,7 @@ export class TrainingProgress {
     const { base, teacher, student, adapt } = run;
     if (run.steps === 0) {
       this.note(
-        `${base.name} (${base.dimensions} dimensions), ${adapt} fitted on ${examples.toLocaleString('en')} texts`,
+        `${base.name} (${base.dimensions} dimensions), ${adapt} to fit, ${examples.toLocaleString('en')} texts`,
       );
       return;
     }

@@ -8,6 +8,7 @@ import type { Evaluation, EvaluationResult } from '../evaluation/evaluation.js';
 import { resultEntry, type AdaptEntry, type EvaluationEntry } from './run-log.js';
 import type { Ops } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
+import { VectorCache } from './vector-cache.js';
 
 /** Tells the random numbers of that choice from all others of a run. */
 const SAMPLE = 8;
@@ -40,6 +41,18 @@ export function parseAdaptation(text: string): Adaptation {
   return adaptation;
 }
 
+/**
+ * @param d length of the encoder's vectors
+ * @param n different texts to fit on
+ * @throws UserError `usage` for more dimensions than the vectors have, or than the texts can tell
+ */
+export function checkAdaptation({ pca = 0 }: Adaptation, d: number, n: number): void {
+  if (pca > d)
+    throw new UserError('usage', `--adapt pca: expected at most the encoder's ${d} dimensions, found ${pca}`);
+  if (pca >= Math.min(n, FITTED_TEXTS))
+    throw new UserError('usage', `--adapt pca=${pca}: expected more than ${pca} different texts, found ${n}`);
+}
+
 /** As {@link parseAdaptation} reads it. */
 export function adaptationText({ center, pca }: Adaptation): string {
   return [...(center ? ['center'] : []), ...(pca === undefined ? [] : [`pca=${pca}`])].join();
@@ -51,7 +64,6 @@ export function adaptationText({ center, pca }: Adaptation): string {
  *
  * @param vectors as pooled, [n, d]
  * @returns the layer, and the share of the vectors' variance (of their squares, uncentred) that it keeps
- * @throws UserError `usage` for more dimensions than the vectors have, or than there are texts to tell them by
  */
 export function fitAdaptation(
   ops: Ops,
@@ -60,10 +72,6 @@ export function fitAdaptation(
   d: number,
 ): { layer: DenseLayer; variance: number } {
   const n = vectors.length / d;
-  if (pca !== undefined && pca > d)
-    throw new UserError('usage', `--adapt pca: expected at most the encoder's ${d} dimensions, found ${pca}`);
-  if (pca !== undefined && pca >= n)
-    throw new UserError('usage', `--adapt pca=${pca}: expected more than ${pca} different texts, found ${n}`);
   const mean = new Float64Array(d);
   if (center) for (let i = 0; i < vectors.length; i++) mean[i % d] += vectors[i] / n;
   const rows = vectors.map((value, i) => value - mean[i % d]);
@@ -96,6 +104,8 @@ function squares(values: Float32Array): number {
 export interface AdaptOptions {
   /** The model folder of the encoder that is adapted. */
   dir: string;
+  /** The folder in which the texts' vectors are kept: with and without the layer they are the same texts. */
+  vectors: (fingerprint: string) => string;
   /** What is fitted on; of many, a sample. */
   texts: Iterable<string>;
   /** Decides the sample. */
@@ -120,14 +130,17 @@ export interface Adapted {
 /**
  * Fits an adaptation to an encoder and texts, and measures the encoder with and without.
  *
- * @throws UserError `unavailable` when it was stopped; as fitAdaptation and openEncoder
+ * @throws UserError `unavailable` when it was stopped; as openEncoder
  */
 export async function adapt(ops: Ops, adaptation: Adaptation, options: AdaptOptions): Promise<Adapted> {
   const { dir, seed, threads, evaluations, signal, onProgress } = options;
   const begun = performance.now();
   // As pooled: a Dense module comes before the length is made 1, and evaluations make it 1 anyway.
-  const encoder = await openEncoder(dir, { threads, normalize: false });
+  const opened = await openEncoder(dir, { threads, normalize: false });
+  let cache: VectorCache | undefined;
   try {
+    cache = await VectorCache.open(options.vectors(opened.fingerprint), opened.dimensions);
+    const encoder = cachedEncoder(opened, cache);
     const texts = new Random(seed, SAMPLE).shuffle([...new Set(options.texts)]).slice(0, FITTED_TEXTS);
     const vectors = await encoder.encode(texts, { signal, onProgress });
     const { layer, variance } = fitAdaptation(ops, adaptation, vectors, encoder.dimensions);
@@ -156,8 +169,20 @@ export async function adapt(ops: Ops, adaptation: Adaptation, options: AdaptOpti
       'stopped while the adaptation was fitted and measured: no model folder was written; run the same command again, with --resume where it had trained',
     );
   } finally {
-    await encoder.close();
+    await cache?.close();
+    await opened.close();
   }
+}
+
+/** The same encoder, which encodes a text only once. */
+function cachedEncoder(encoder: Encoder, cache: VectorCache): Encoder {
+  return {
+    ...encoder,
+    async encode(texts, options) {
+      await cache.fill(texts, (missing, encodeOptions) => encoder.encode(missing, encodeOptions), options);
+      return cache.read(texts);
+    },
+  };
 }
 
 function withLayer(encoder: Encoder, layer: DenseLayer): Encoder {

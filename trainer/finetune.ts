@@ -6,7 +6,7 @@ import { parse } from 'yaml';
 
 import { UserError } from '../base/errors.js';
 import { exists, writeFileAtomic } from '../base/files.js';
-import { version } from '../base/paths.js';
+import { cacheFolder, version } from '../base/paths.js';
 import { Random } from '../base/random.js';
 import { fingerprintOf, weightsDigest } from '../encoder/fingerprint.js';
 import {
@@ -25,6 +25,7 @@ import { openEvaluation } from '../evaluation/open-evaluation.js';
 import {
   adapt,
   adaptationText,
+  checkAdaptation,
   parseAdaptation,
   type Adaptation,
   type Adapted,
@@ -208,6 +209,7 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
         : `${base.name} has Dense modules behind its pooling; they stay as they are, and the vectors before them are trained`,
     );
   }
+  if (adaptation) checkAdaptation(adaptation, dimensionsOf(trained), new Set(allTexts).size);
   const batches = new Batches(examples, recipe);
   const threads = options.threads ?? availableParallelism();
   return {
@@ -286,11 +288,14 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
       made = { ...trained, weights: best ? await checkpoints.loadBest(best) : await model.weights() };
       model.dispose();
       if (plan.adaptation) {
-        const dir = at('unadapted');
-        await rm(dir, { recursive: true, force: true });
+        const [dir, vectors] = [at('unadapted'), at('unadapted-vectors')];
+        const clear = (): Promise<void[]> =>
+          Promise.all([dir, vectors].map((part) => rm(part, { recursive: true, force: true })));
+        await clear();
         await writeModelFolder(dir, { ...made, card: '', provenance: {} });
-        const { layer, entry } = await adapt(ops, plan.adaptation, adaptOptions(plan, options, dir));
-        await rm(dir, { recursive: true });
+        const trainedOptions = { ...adaptOptions(plan, options), dir, vectors: () => vectors };
+        const { layer, entry } = await adapt(ops, plan.adaptation, trainedOptions);
+        await clear();
         made.dense = [...made.dense, layer];
         await log.write(entry);
         options.onAdapt?.(entry);
@@ -340,7 +345,9 @@ async function adaptBase(
   try {
     await log.write(start);
     options.onStart?.(start);
-    adapted = await adapt(new Ops(tf), adaptation, adaptOptions(plan, options, base.dir));
+    const vectors = (fingerprint: string): string => cacheFolder('vectors', fingerprint);
+    const baseOptions = { ...adaptOptions(plan, options), dir: base.dir, vectors };
+    adapted = await adapt(new Ops(tf), adaptation, baseOptions);
     const { before, entry } = adapted;
     if (before.length > 0) {
       const evaluation: EvaluationEntry = { type: 'evaluation', step: 0, results: before };
@@ -417,11 +424,10 @@ function startOf(plan: Plan, { preset }: FinetuneOptions, tf: TF): RunStart {
   };
 }
 
-/** @param dir the model folder of the encoder to adapt */
-function adaptOptions(plan: Plan, options: FinetuneOptions, dir: string): AdaptOptions {
+function adaptOptions(plan: Plan, options: FinetuneOptions): Omit<AdaptOptions, 'dir' | 'vectors'> {
   const { threads, evaluations, allTexts: texts, recipe } = plan;
   const { signal, onAdaptProgress: onProgress, onEvaluationProgress } = options;
-  return { dir, texts, seed: recipe.seed, threads, evaluations, signal, onProgress, onEvaluationProgress };
+  return { texts, seed: recipe.seed, threads, evaluations, signal, onProgress, onEvaluationProgress };
 }
 
 /** @throws UserError `usage` when objective, teacher and data do not go together */

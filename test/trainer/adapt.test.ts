@@ -287,14 +287,14 @@ describe('finetune --adapt', () => {
     const weights = (dir: string): Promise<Buffer> => readFile(path.join(dir, 'model.safetensors'));
     assert.ok((await weights(out)).equals(await weights(plain)));
     const trained = await openEncoder(plain, { threads: 1, normalize: false });
-    const pooled = await trained.encode((await readFile(titles, 'utf8')).split('\n'));
+    const pooled = await trained.encode([...new Set((await readFile(titles, 'utf8')).split('\n'))]);
     await trained.close();
     const { dense } = await openModelFolder(out);
     const found = applyDense(pooled, dense);
     for (let j = 0; j < 8; j++) {
       let sum = 0;
       for (let i = j; i < found.length; i += 8) sum += found[i];
-      assert.ok(Math.abs(sum / (found.length / 8)) < 1e-2, `mean of dimension ${j}: ${sum}`);
+      assert.ok(Math.abs(sum / (found.length / 8)) < 1e-5, `mean of dimension ${j}: ${sum}`);
     }
     assert.deepEqual(
       (await jsonOf(out))['after'],

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-import { env, pipeline } from '@xenova/transformers';
+import { AutoModel, AutoTokenizer, env, pipeline } from '@xenova/transformers';
 
 import { messageOf } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
@@ -82,28 +82,37 @@ function withEncoder(precision: Precision): Vectors {
 
 async function withTrainer(texts: readonly string[], dir: string): Promise<Float32Array> {
   const folder = await openModelFolder(dir);
-  const { config, pooling, normalize } = folder;
+  const { config, pooling } = folder;
   const recipe = { ...PRESETS.default, expander: [1] };
   const trainable = await openTrainable({ config, weights: await loadWeights(folder), pooling, recipe });
-  const encoder = trainedEncoder(trainable, loadTokenizer(folder), {
-    name: folder.name,
-    dimensions: config.hiddenSize,
-    normalize,
-  });
+  const encoder = trainedEncoder(trainable, loadTokenizer(folder), folder);
   return encoder.encode(texts).finally(() => trainable.dispose());
 }
 
-function withTransformersJs({ pooling, normalize }: ModelFolder): Vectors {
+function withTransformersJs({ pooling, dense, normalize }: ModelFolder): Vectors {
   return async (texts, folder) => {
     const allowed = env.allowRemoteModels;
     env.allowRemoteModels = false;
+    const options = { dtype: 'fp32', device: 'cpu' } as const;
+    const rows: number[] = [];
     try {
-      const extract = await pipeline('feature-extraction', folder, { dtype: 'fp32', device: 'cpu' });
-      const rows: number[][] = [];
-      for (const text of texts)
-        rows.push(...((await extract(text, { pooling, normalize })).tolist() as number[][]));
-      await extract.dispose();
-      return Float32Array.from(rows.flat());
+      // The pipeline pools, and knows nothing of Dense modules; the graph does.
+      if (dense.length > 0) {
+        const tokenizer = await AutoTokenizer.from_pretrained(folder);
+        const model = await AutoModel.from_pretrained(folder, options);
+        for (const text of texts) {
+          const inputs: unknown = await tokenizer(text, { truncation: true });
+          const { sentence_embedding } = (await model(inputs)) as Record<string, { data: Float32Array }>;
+          rows.push(...sentence_embedding.data);
+        }
+        await model.dispose();
+      } else {
+        const extract = await pipeline('feature-extraction', folder, options);
+        for (const text of texts)
+          rows.push(...((await extract(text, { pooling, normalize })).tolist() as number[][]).flat());
+        await extract.dispose();
+      }
+      return Float32Array.from(rows);
     } finally {
       env.allowRemoteModels = allowed;
     }

@@ -1,6 +1,6 @@
 import { Presets, SingleBar } from 'cli-progress';
 
-import type { EvaluationEntry, RunStart, StepEntry } from '../trainer/run-log.js';
+import type { AdaptEntry, EvaluationEntry, RunStart, StepEntry } from '../trainer/run-log.js';
 import { secondsOf, sentencesPerSecond } from '../trainer/throughput.js';
 
 /** How often a log without a terminal gets a line. */
@@ -24,7 +24,13 @@ export class TrainingProgress {
   start(run: RunStart): void {
     this.run = run;
     const examples = run.data.reduce((sum, { count }) => sum + count, 0);
-    const { base, teacher, student } = run;
+    const { base, teacher, student, adapt } = run;
+    if (run.steps === 0) {
+      this.note(
+        `${base.name} (${base.dimensions} dimensions), ${adapt} to fit, ${examples.toLocaleString('en')} texts`,
+      );
+      return;
+    }
     this.note(
       `${student ? `a student of ${base.name}` : base.name}${teacher ? ` taught by ${teacher.name}` : ''} (${run.base.layers} layers, ${run.base.dimensions} dimensions), ${examples.toLocaleString('en')} texts or pairs, ` +
         `${run.steps.toLocaleString('en')} steps of ${run.recipe.batch}, preset ${run.preset}, seed ${run.recipe.seed}, ` +
@@ -45,7 +51,16 @@ export class TrainingProgress {
 
   /** The teacher encodes the texts, before the first step. */
   teaching(done: number, total: number): void {
-    const text = `the teacher encodes the texts: ${done.toLocaleString('en')} of ${total.toLocaleString('en')}`;
+    this.encoding('the teacher encodes the texts', done, total);
+  }
+
+  /** The texts are encoded that an adaptation is fitted on. */
+  adapting(done: number, total: number): void {
+    this.encoding('encoding the texts to adapt to', done, total);
+  }
+
+  private encoding(what: string, done: number, total: number): void {
+    const text = `${what}: ${done.toLocaleString('en')} of ${total.toLocaleString('en')}`;
     if (this.terminal) process.stderr.write(`\r\x1b[K${text}${done === total ? '\n' : ''}`);
     else if (done === total || performance.now() - this.lastLine > LINE_SECONDS * 1000) {
       this.lastLine = performance.now();
@@ -54,17 +69,23 @@ export class TrainingProgress {
   }
 
   evaluating(spec: string, done: number, total: number): void {
-    if (this.terminal) this.draw(this.made, `evaluating ${spec}: ${Math.floor((100 * done) / total)}%`);
+    if (this.terminal && this.run!.steps > 0)
+      this.draw(this.made, `evaluating ${spec}: ${Math.floor((100 * done) / total)}%`);
+  }
+
+  adapted({ adaptation, texts, results }: AdaptEntry): void {
+    if (results.length > 0)
+      this.note(
+        `with ${adaptation}, fitted on ${texts.toLocaleString('en')} texts: ${describeResults(results)}`,
+      );
   }
 
   evaluation({ step, results }: EvaluationEntry): void {
-    const texts = results.map(
-      ({ spec, primary, metrics, diagnostics }) =>
-        `${spec} ${primary} ${(100 * metrics[primary]).toFixed(2)} (std ${diagnostics.std.toFixed(2)}, effective rank ${diagnostics.effectiveRank.toFixed(0)})`,
-    );
     const [{ primary, metrics }] = results;
     this.metric = `${primary} ${(100 * metrics[primary]).toFixed(2)}`;
-    this.note(`${step === 0 ? 'before training' : `step ${step}`}: ${texts.join('; ')}`);
+    this.note(
+      `${step > 0 ? `step ${step}` : this.run?.steps === 0 ? 'before' : 'before training'}: ${describeResults(results)}`,
+    );
   }
 
   /** A line that stays. */
@@ -115,6 +136,15 @@ export class TrainingProgress {
     const seconds = ((this.run!.steps - step) * secondsOf(this.recent)) / this.recent.length;
     return seconds < 90 ? `${Math.ceil(seconds)} s left | ` : `${Math.ceil(seconds / 60)} min left | `;
   }
+}
+
+function describeResults(results: EvaluationEntry['results']): string {
+  return results
+    .map(
+      ({ spec, primary, metrics, diagnostics }) =>
+        `${spec} ${primary} ${(100 * metrics[primary]).toFixed(2)} (std ${diagnostics.std.toFixed(2)}, effective rank ${diagnostics.effectiveRank.toFixed(0)})`,
+    )
+    .join('; ');
 }
 
 /** Two decimals, or three of what is small. */

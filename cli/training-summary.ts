@@ -1,15 +1,20 @@
 import type { FinetuneResult } from '../trainer/finetune.js';
-import { beforeAndAfter, intervalOf, percent } from '../trainer/report/verdict.js';
+import { adaptationEffect, beforeAndAfter, intervalOf, percent } from '../trainer/report/verdict.js';
 import { secondsOf, sentencesPerSecond, tokensOf, tokensPerSecond } from '../trainer/throughput.js';
 
 /** What the command prints at its end. */
 export function textSummary({ status, run, step, report }: FinetuneResult, out: string): string {
   if (status === 'interrupted')
     return `stopped after step ${step} of ${run.start.steps}; go on with the same command and --resume\nreport: ${report}`;
+  const { start, adapted } = run;
+  const weights = start.steps > 0 ? `step ${step} of ${start.steps}` : start.base.name;
+  const behind = adapted
+    ? `, with ${adapted.adaptation} behind them (${adapted.dimensions} dimensions of ${start.base.dimensions}, ${percent(adapted.variance)} % of the variance)`
+    : '';
   const lines = [
     status === 'finished'
-      ? `wrote ${out}: the weights of step ${step} of ${run.start.steps}`
-      : `wrote nothing: no step's weights are better than those that training began with, beyond chance (--keep-if-better)`,
+      ? `wrote ${out}: the weights of ${weights}${behind}`
+      : `wrote nothing: what came of it is not better than the start, beyond chance (--keep-if-better)`,
   ];
   const compared = beforeAndAfter(run);
   if (!compared.after) lines.push('not evaluated: --eval says whether it helped');
@@ -22,6 +27,8 @@ export function textSummary({ status, run, step, report }: FinetuneResult, out: 
     const verdict = better || i > 0 ? '' : ': no better, keep the encoder you started from';
     lines.push(`${spec} ${primary}: ${percent(before)} before, ${percent(after)} after${interval}${verdict}`);
   });
+  if (adapted)
+    lines.push(...adapted.comparisons.map((comparison) => `adaptation: ${adaptationEffect(comparison)}`));
   lines.push(`report: ${report}`);
   if (status === 'finished') lines.push(`serve it: sentence-jepa serve --model ${out}`);
   return lines.join('\n');
@@ -37,15 +44,18 @@ export function jsonSummary({ status, run, step, report }: FinetuneResult, out: 
     preset: run.start.preset,
     recipe: run.start.recipe,
     data: run.start.data,
+    adapted: run.adapted,
     ...beforeAndAfter(run),
     differences: run.end?.differences,
     lastLoss: run.steps.at(-1)?.loss,
     seconds: secondsOf(run.steps),
     cpuSeconds: run.end?.cpuSeconds,
     peakMemory: run.end?.peakMemory,
-    tokens: tokensOf(run.steps),
-    tokensPerSecond: tokensPerSecond(run.steps),
-    sentencesPerSecond: sentencesPerSecond(run.steps, run.start.recipe),
+    ...(run.steps.length > 0 && {
+      tokens: tokensOf(run.steps),
+      tokensPerSecond: tokensPerSecond(run.steps),
+      sentencesPerSecond: sentencesPerSecond(run.steps, run.start.recipe),
+    }),
     report,
   };
 }

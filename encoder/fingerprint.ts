@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 
 import { bertWeightChunks, type BertConfig } from './bert.js';
+import { denseDigest } from './dense.js';
 import type { ModelFolder } from './model-folder.js';
 import type { Precision } from './onnx/bert-graph.js';
 import { bytesOf, type Tensor } from './safetensors.js';
@@ -45,16 +46,17 @@ function beginDigest({ heads, layerNormEps }: BertConfig): Hash {
  * @param weights digest of the tensors, or of the ONNX file where that decides
  */
 export function fingerprintOf(
-  folder: Pick<ModelFolder, 'tokenizer' | 'pooling' | 'normalize' | 'maxTokens' | 'lowerCase'>,
+  folder: Pick<ModelFolder, 'tokenizer' | 'pooling' | 'dense' | 'normalize' | 'maxTokens' | 'lowerCase'>,
   weights: string,
   precision: Precision,
 ): string {
-  const { tokenizer, pooling, normalize, maxTokens, lowerCase } = folder;
+  const { tokenizer, pooling, dense, normalize, maxTokens, lowerCase } = folder;
   const decides = {
     format: 1,
     weights,
     tokenizer: createHash('sha256').update(tokenizer.tokenizerJson).digest('hex'),
     pooling,
+    ...(dense.length > 0 && { dense: denseDigest(dense) }),
     normalize,
     maxTokens,
     lowerCase,

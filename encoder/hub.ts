@@ -5,6 +5,7 @@ import { env } from '@xenova/transformers';
 import { messageOf, UserError } from '../base/errors.js';
 import { writeFileAtomic } from '../base/files.js';
 import { GRAPH_FILES, SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
+import { denseFiles } from './model-folder.js';
 
 /** Called with how many bytes of a file are here; `total` is 0 while it is not known. */
 export type FetchProgress = (what: string, done: number, total: number) => void;
@@ -36,6 +37,7 @@ export async function fetchFromHub(
       `${repository}: the Hugging Face Hub has no such model, or it is not public`,
     );
   for (const file of SETTINGS_FILES) if (file !== 'config.json') await get(file);
+  for (const file of await denseFiles(folder)) await get(file);
   if (await get(WEIGHTS_FILE)) return;
   for (const file of GRAPH_FILES) await get(file);
 }

@@ -17,6 +17,9 @@ export const WEIGHTS_FILE = 'model.safetensors';
 /** Fetched only where there are no weights to build them from. */
 export const GRAPH_FILES = ['onnx/model.onnx', 'onnx/model_quantized.onnx'];
 
+/** The files of a Dense module's folder: its settings and its weights. */
+export const DENSE_FILES = ['config.json', 'model.safetensors'];
+
 /** The weights of a compact folder, in place of model.safetensors. */
 export const COMPACT_WEIGHTS_FILE = 'model.int8.safetensors';
 

@@ -5,6 +5,8 @@ import { messageOf, UserError } from '../base/errors.js';
 import { exists, fileError, readJson, writeFileAtomic, writeFolderAtomic } from '../base/files.js';
 import { version } from '../base/paths.js';
 import { bertConfigJson, parseBertConfig, readBertWeights, type BertConfig } from './bert.js';
+import { readDense, writeDense, denseDimensions, type DenseLayer } from './dense.js';
+import { DENSE_FILES } from './model-files.js';
 import { bertGraph } from './onnx/bert-graph.js';
 import { writeSafetensors, type Tensor } from './safetensors.js';
 import {
@@ -22,6 +24,8 @@ export type Pooling = 'mean' | 'cls';
 export interface EncoderSettings {
   config: BertConfig;
   pooling: Pooling;
+  /** What is done to a pooled vector, before it is scaled; most encoders have none. */
+  dense: readonly DenseLayer[];
   /** Whether vectors are scaled to length 1. */
   normalize: boolean;
   /** Longest text, in tokens with [CLS] and [SEP]. */
@@ -108,12 +112,17 @@ export async function readSettings(dir: string): Promise<FolderSettings> {
 
   return {
     config,
-    ...(await readModules(dir, notes)),
+    ...(await readModules(dir, config, notes)),
     maxTokens: maxTokensOf(config, sentence, tokenizer, notes),
     lowerCase: sentence?.do_lower_case === true,
     tokenizer,
     notes,
   };
+}
+
+/** Length of an encoder's vectors. */
+export function dimensionsOf({ config, dense }: Pick<EncoderSettings, 'config' | 'dense'>): number {
+  return denseDimensions(config.hiddenSize, dense);
 }
 
 /** The card and the provenance that a folder came with, or ones that say where it came from. */
@@ -168,8 +177,10 @@ export async function writeModelFolder(out: string, content: ModelContent): Prom
     await writeSettings(folder, content);
     await writeFileAtomic(at('tokenizer.json'), tokenizer.tokenizerJson);
     await writeSafetensors(at('model.safetensors'), weights);
-    await writeFileAtomic(at('onnx/model.onnx'), bertGraph(config, weights, 'fp32'));
-    await writeFileAtomic(at('onnx/model_quantized.onnx'), bertGraph(config, weights, 'quantized'));
+    // What reads the graph alone would miss the Dense modules: there it says the whole vector too.
+    const head = content.dense.length > 0 ? content : undefined;
+    await writeFileAtomic(at('onnx/model.onnx'), bertGraph(config, weights, 'fp32', head));
+    await writeFileAtomic(at('onnx/model_quantized.onnx'), bertGraph(config, weights, 'quantized', head));
   });
 }
 
@@ -190,9 +201,11 @@ export async function writeSettings(folder: string, content: ModelContent): Prom
   const vocabText = vocabTextOf(tokenizer);
   if (vocabText !== undefined) await write('vocab.txt', vocabText);
   await json('special_tokens_map.json', specialTokens(tokenizer));
-  await json('modules.json', modulesJson(content.normalize));
+  await json('modules.json', modulesJson(content));
   await json('1_Pooling/config.json', poolingJson(content));
-  if (content.normalize) await json('2_Normalize/config.json', {});
+  const [, ...behind] = moduleFolders(content);
+  for (const [i, layer] of content.dense.entries()) await writeDense(path.join(folder, behind[i]), layer);
+  if (content.normalize) await json(`${behind.at(-1)}/config.json`, {});
   await json('sentence_bert_config.json', { max_seq_length: maxTokens, do_lower_case: content.lowerCase });
   await json('config_sentence_transformers.json', {
     __version__: { sentence_transformers: '2.0.0' },
@@ -208,30 +221,55 @@ async function readJsonIfThere(file: string): Promise<Json | undefined> {
   return (await exists(file)) ? readJson<Json>(file) : undefined;
 }
 
-/** Pooling and normalization, as modules.json and the folders that it names say. */
-async function readModules(dir: string, notes: string[]): Promise<{ pooling: Pooling; normalize: boolean }> {
+/** What comes behind the hidden states, as modules.json and the folders that it names say. */
+async function readModules(
+  dir: string,
+  config: BertConfig,
+  notes: string[],
+): Promise<Pick<EncoderSettings, 'pooling' | 'dense' | 'normalize'>> {
   const file = path.join(dir, 'modules.json');
   const pooled = path.join(dir, '1_Pooling', 'config.json');
   if (!(await exists(file))) {
     notes.push('no modules.json: vectors are scaled to length 1');
-    if (await exists(pooled)) return { pooling: await readPooling(pooled), normalize: true };
+    if (await exists(pooled)) return { pooling: await readPooling(pooled), dense: [], normalize: true };
     notes.push('no 1_Pooling: the mean over the tokens is taken');
-    return { pooling: 'mean', normalize: true };
+    return { pooling: 'mean', dense: [], normalize: true };
   }
-  const modules = await readJson<{ type?: string; path?: string }[]>(file);
-  if (!Array.isArray(modules)) throw new UserError('malformed', `${file}: expected a list of modules`);
-  // sentence_transformers.models.Pooling, or sentence_transformers.sentence_transformer.modules.pooling.Pooling.
-  const kinds = modules.map(({ type }) => type?.split('.').at(-1));
-  const expected = ['Transformer', 'Pooling', 'Normalize'];
-  if (kinds.length < 2 || kinds.length > 3 || kinds.some((kind, i) => kind !== expected[i]))
+  const modules = await readModuleList(file);
+  const kinds = modules.map(({ kind }) => kind);
+  if (!/^Transformer,Pooling(,Dense)*(,Normalize)?$/.test(kinds.join()))
     throw new UserError(
       'unsupported-model',
-      `${file}: expected the modules Transformer, Pooling and perhaps Normalize, found ${kinds.join(', ')}`,
+      `${file}: expected the modules Transformer, Pooling, perhaps Dense, and perhaps Normalize, found ${kinds.join(', ')}`,
     );
+  const dense: DenseLayer[] = [];
+  for (const { kind, folder } of modules)
+    if (kind === 'Dense')
+      dense.push(await readDense(path.join(dir, folder), denseDimensions(config.hiddenSize, dense)));
   return {
-    pooling: await readPooling(path.join(dir, modules[1].path ?? '1_Pooling', 'config.json')),
-    normalize: kinds.length === 3,
+    pooling: await readPooling(path.join(dir, modules[1].folder, 'config.json')),
+    dense,
+    normalize: kinds.at(-1) === 'Normalize',
   };
+}
+
+async function readModuleList(file: string): Promise<{ kind: string; folder: string }[]> {
+  const modules = await readJson<{ type?: string; path?: string }[]>(file);
+  if (!Array.isArray(modules)) throw new UserError('malformed', `${file}: expected a list of modules`);
+  return modules.map(({ type, path: folder }, i) => {
+    // sentence_transformers.models.Pooling, or sentence_transformers.sentence_transformer.modules.pooling.Pooling.
+    const kind = String(type).split('.').at(-1)!;
+    return { kind, folder: folder ?? `${i}_${kind}` };
+  });
+}
+
+/** The files of the Dense modules that a folder's modules.json names, if any, as they are named in the folder. */
+export async function denseFiles(dir: string): Promise<string[]> {
+  const file = path.join(dir, 'modules.json');
+  const modules = (await exists(file)) ? await readModuleList(file) : [];
+  return modules
+    .filter(({ kind }) => kind === 'Dense')
+    .flatMap(({ folder }) => DENSE_FILES.map((name) => path.posix.join(folder, name)));
 }
 
 async function readPooling(file: string): Promise<Pooling> {
@@ -295,16 +333,20 @@ async function readText(file: string): Promise<string> {
   }
 }
 
-/** Spelled as sentence-transformers 2 wrote it; 6 still reads it. */
-function modulesJson(normalize: boolean): object[] {
-  const modules = [
-    { path: '', type: 'sentence_transformers.models.Transformer' },
-    { path: '1_Pooling', type: 'sentence_transformers.models.Pooling' },
-    { path: '2_Normalize', type: 'sentence_transformers.models.Normalize' },
-  ];
-  return modules
-    .slice(0, normalize ? 3 : 2)
-    .map(({ path, type }, idx) => ({ idx, name: String(idx), path, type }));
+/** The modules behind the hidden states, each in a folder of its place and kind. */
+function moduleFolders({ dense, normalize }: EncoderSettings): string[] {
+  const kinds = ['Pooling', ...dense.map(() => 'Dense'), ...(normalize ? ['Normalize'] : [])];
+  return kinds.map((kind, i) => `${i + 1}_${kind}`);
+}
+
+/** Spelled as sentence-transformers 2 wrote it; 6 still reads it, and text-embeddings-inference no other. */
+function modulesJson(settings: EncoderSettings): object[] {
+  return ['', ...moduleFolders(settings)].map((path, idx) => ({
+    idx,
+    name: String(idx),
+    path,
+    type: `sentence_transformers.models.${path.split('_')[1] ?? 'Transformer'}`,
+  }));
 }
 
 function poolingJson({ config, pooling }: EncoderSettings): object {

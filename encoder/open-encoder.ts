@@ -6,7 +6,7 @@ import { BATCH_TOKENS, batchByLength } from './batches.js';
 import type { EncodeOptions, Encoder } from './encoder.js';
 import { fingerprintOf } from './fingerprint.js';
 import { findGraph } from './graph-file.js';
-import { loadTokenizer, openModelFolder, type ModelFolder } from './model-folder.js';
+import { dimensionsOf, loadTokenizer, openModelFolder, type ModelFolder } from './model-folder.js';
 import type { Precision } from './onnx/bert-graph.js';
 import { resolveModel } from './resolve.js';
 import { EncoderSession } from './session.js';
@@ -20,6 +20,8 @@ export interface OpenEncoderOptions {
   threads?: number;
   /** Cut texts off earlier than the model folder says. */
   maxTokens?: number;
+  /** Whether vectors are scaled to length 1; as the model folder says when left out. */
+  normalize?: boolean;
   /** Told when there is something to wait for. */
   onNote?: OnNote;
 }
@@ -47,12 +49,12 @@ export async function openEncoder(model: string, options: OpenEncoderOptions = {
       'invalid',
       `expected a longest text of 3 to ${opened.config.maxPositions} tokens for ${name}, found ${maxTokens}`,
     );
-  const folder = { ...opened, maxTokens };
+  const folder = { ...opened, maxTokens, normalize: options.normalize ?? opened.normalize };
   const tokenizer = loadTokenizer(folder);
   const graph = await findGraph(folder, precision);
-  const dimensions = folder.config.hiddenSize;
-  const { pooling, normalize } = folder;
-  const session = await EncoderSession.open(graph.file, { dimensions, pooling, normalize, threads });
+  const dimensions = dimensionsOf(folder);
+  const { hiddenSize } = folder.config;
+  const session = await EncoderSession.open(graph.file, { ...folder, hiddenSize, threads });
   return {
     name,
     dimensions,

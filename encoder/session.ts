@@ -1,19 +1,21 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 
 import { messageOf, UserError } from '../base/errors.js';
+import { applyDense, denseDimensions, type DenseLayer } from './dense.js';
 import type { Pooling } from './model-folder.js';
 import { normalizeRows, pool } from './pooling.js';
 
 export interface SessionOptions {
-  /** Length of a hidden state (d). */
-  dimensions: number;
+  /** Length of a hidden state. */
+  hiddenSize: number;
   pooling: Pooling;
+  dense: readonly DenseLayer[];
   normalize: boolean;
   /** Cores for one batch. */
   threads: number;
 }
 
-/** An ONNX graph in memory, pooling behind it. `encodeTokens` blocks its thread while it computes. */
+/** An ONNX graph in memory, pooling and Dense layers behind it. `encodeTokens` blocks its thread while it computes. */
 export class EncoderSession {
   private constructor(
     private readonly session: InferenceSession,
@@ -80,7 +82,7 @@ export class EncoderSession {
     sequences: readonly Int32Array[],
     normalize = this.options.normalize,
   ): Promise<Float32Array> {
-    const { dimensions, pooling } = this.options;
+    const { hiddenSize, pooling, dense } = this.options;
     const lengths = sequences.map(({ length }) => length);
     const width = Math.max(...lengths);
     let vectors: Float32Array;
@@ -88,15 +90,16 @@ export class EncoderSession {
       const feeds = padded(sequences, width);
       const inputs = Object.fromEntries(this.session.inputNames.map((name) => [name, feeds[name]]));
       const hidden = (await this.session.run(inputs, [this.output]))[this.output];
-      if (hidden.data.length !== sequences.length * width * dimensions)
+      if (hidden.data.length !== sequences.length * width * hiddenSize)
         throw new Error(
-          `expected hidden states of [${sequences.length}, ${width}, ${dimensions}], found [${hidden.dims.join(', ')}]`,
+          `expected hidden states of [${sequences.length}, ${width}, ${hiddenSize}], found [${hidden.dims.join(', ')}]`,
         );
-      vectors = pool(hidden.data as Float32Array, lengths, width, dimensions, pooling);
+      const pooled = pool(hidden.data as Float32Array, lengths, width, hiddenSize, pooling);
+      vectors = applyDense(pooled, dense);
     } catch (error) {
       throw new UserError('backend', `inference failed: ${messageOf(error)}`, { cause: error });
     }
-    if (normalize) normalizeRows(vectors, dimensions);
+    if (normalize) normalizeRows(vectors, denseDimensions(hiddenSize, dense));
     return vectors;
   }
 

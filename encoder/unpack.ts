@@ -7,6 +7,7 @@ import { UserError } from '../base/errors.js';
 import { exists, sha256File } from '../base/files.js';
 import { cacheFolder } from '../base/paths.js';
 import { COMPACT_WEIGHTS_FILE, GRAPH_VERSION, SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
+import { denseFiles } from './model-folder.js';
 import type { Unpacked } from './unpack-process.js';
 
 /** Changes when the same compact folder is unpacked into something else. */
@@ -56,7 +57,12 @@ async function unpackInProcess(dir: string, out: string): Promise<Unpacked> {
 /** SHA-256 over every file that the unpacked folder is made of. */
 async function digestOf(dir: string): Promise<string> {
   const digests: unknown[] = [UNPACKED_VERSION, GRAPH_VERSION];
-  for (const name of [...SETTINGS_FILES, 'sentence-jepa.json', COMPACT_WEIGHTS_FILE]) {
+  for (const name of [
+    ...SETTINGS_FILES,
+    ...(await denseFiles(dir)),
+    'sentence-jepa.json',
+    COMPACT_WEIGHTS_FILE,
+  ]) {
     const file = path.join(dir, name);
     if (await exists(file)) digests.push([name, await sha256File(file)]);
   }

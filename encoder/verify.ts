@@ -3,7 +3,7 @@ import path from 'node:path';
 import { exists, sha256File } from '../base/files.js';
 import { findGraph } from './graph-file.js';
 import { GRAPH_FILES, SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
-import { loadTokenizer, loadWeights, type ModelFolder } from './model-folder.js';
+import { denseFiles, loadTokenizer, loadWeights, type ModelFolder } from './model-folder.js';
 import { bertGraph } from './onnx/bert-graph.js';
 import { EncoderSession } from './session.js';
 
@@ -46,17 +46,17 @@ export async function verifyModel(folder: ModelFolder): Promise<Verification> {
   const there = async (file: string): Promise<boolean> => exists(path.join(folder.dir, file));
   const missing: string[] = [];
   const digests: Record<string, string> = {};
-  for (const file of [...SETTINGS_FILES, WEIGHTS_FILE, ...GRAPH_FILES])
+  const dense = await denseFiles(folder.dir);
+  for (const file of [...SETTINGS_FILES, ...dense, WEIGHTS_FILE, ...GRAPH_FILES])
     if (!(await there(file))) missing.push(file);
-  for (const file of ['tokenizer.json', WEIGHTS_FILE, ...GRAPH_FILES])
+  for (const file of ['tokenizer.json', ...dense, WEIGHTS_FILE, ...GRAPH_FILES])
     if (!missing.includes(file)) digests[file] = await sha256File(path.join(folder.dir, file));
 
   const tokenizer = loadTokenizer(folder);
   const sequences = TEXTS.map((text) => tokenizer.encode(text));
   const vectorsOf = async (graph: string | Uint8Array): Promise<Float32Array[]> => {
-    const { pooling, normalize, config } = folder;
-    const options = { dimensions: config.hiddenSize, pooling, normalize, threads: 1 };
-    const session = await EncoderSession.open(graph, options);
+    const { hiddenSize } = folder.config;
+    const session = await EncoderSession.open(graph, { ...folder, hiddenSize, threads: 1 });
     try {
       const vectors: Float32Array[] = [];
       for (const sequence of sequences) vectors.push(await session.encodeTokens([sequence]));

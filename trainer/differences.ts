@@ -5,14 +5,13 @@ import type { Difference, EvaluationEntry } from './run-log.js';
 type Result = EvaluationEntry['results'][number];
 
 /**
- * Whether the weights of a step are better than those that training began with, beyond chance: a paired bootstrap for
- * each evaluation that was made of both.
+ * Whether what came of a run is better than what it began with, beyond chance: a paired bootstrap for each evaluation
+ * that was made of both.
  */
-export function differencesOf(evaluations: readonly EvaluationEntry[], step: number): Difference[] {
-  const at = (wanted: number): Result[] => evaluations.find((entry) => entry.step === wanted)?.results ?? [];
-  const before = new Map(at(0).map((result) => [result.spec, result]));
-  return at(step).flatMap((after) => {
-    const base = before.get(after.spec);
+export function differencesOf(before: readonly Result[], after: readonly Result[]): Difference[] {
+  const bases = new Map(before.map((result) => [result.spec, result]));
+  return after.flatMap((after) => {
+    const base = bases.get(after.spec);
     if (!base || !(after.perQuery ?? after.perPair) || !(base.perQuery ?? base.perPair)) return [];
     return [{ spec: after.spec, ...compareScores(scoresOf(after), scoresOf(base)) }];
   });

@@ -6,19 +6,31 @@ import { parse } from 'yaml';
 
 import { UserError } from '../base/errors.js';
 import { exists, writeFileAtomic } from '../base/files.js';
-import { version } from '../base/paths.js';
+import { cacheFolder, version } from '../base/paths.js';
 import { Random } from '../base/random.js';
 import { fingerprintOf, weightsDigest } from '../encoder/fingerprint.js';
 import {
+  dimensionsOf,
   loadTokenizer,
   loadWeights,
   openModelFolder,
   writeModelFolder,
+  type ModelContent,
   type ModelFolder,
+  type Origin,
 } from '../encoder/model-folder.js';
 import type { Tensor } from '../encoder/safetensors.js';
 import type { Evaluation } from '../evaluation/evaluation.js';
 import { openEvaluation } from '../evaluation/open-evaluation.js';
+import {
+  adapt,
+  adaptationText,
+  checkAdaptation,
+  parseAdaptation,
+  type Adaptation,
+  type Adapted,
+  type AdaptOptions,
+} from './adapt.js';
 import { Batches } from './batches.js';
 import { stepsForTokens } from './budget.js';
 import { Checkpoints } from './checkpoint.js';
@@ -31,7 +43,7 @@ import { presetNamed } from './presets.js';
 import { comparesTwo, type Recipe } from './recipe.js';
 import { trainingReport } from './report.js';
 import { beforeAndAfter } from './report/verdict.js';
-import type { DataFile, EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
+import type { AdaptEntry, DataFile, EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
 import { withSettings } from './settings.js';
 import {
   cutWeights,
@@ -44,7 +56,7 @@ import { parseStudentShape, type StudentShape } from './student-shape.js';
 import { targetVectors } from './target-vectors.js';
 import { Teacher } from './teacher.js';
 import { TensorBoard } from './tensorboard.js';
-import { loadTensorFlow } from './tensorflow/load.js';
+import { loadTensorFlow, type TF } from './tensorflow/load.js';
 import { measureSource } from './tensorflow/measure.js';
 import { Ops } from './tensorflow/ops.js';
 import { bf16Speedup, choosePrecision } from './tensorflow/probe-precision.js';
@@ -65,6 +77,10 @@ export interface FinetuneOptions {
   teacher?: string;
   /** The shape of a new encoder that is made from the base, see parseStudentShape. */
   student?: string;
+  /** What to fit behind the pooling, see parseAdaptation. */
+  adapt?: string;
+  /** Fit `adapt` to the base encoder as it is: not a step of training. */
+  adaptOnly?: boolean;
   /** The model folder to make; the run's own folder is beside it, see runFolderOf. */
   out: string;
   data: string[];
@@ -88,9 +104,12 @@ export interface FinetuneOptions {
   onStart?(start: RunStart): void;
   onStep?(entry: StepEntry): void;
   onEvaluation?(entry: EvaluationEntry): void;
+  onAdapt?(entry: AdaptEntry): void;
   onEvaluationProgress?(spec: string, done: number, total: number): void;
   /** The teacher encodes the texts. */
   onTeacherProgress?(done: number, total: number): void;
+  /** The texts are encoded that an adaptation is fitted on. */
+  onAdaptProgress?(done: number, total: number): void;
 }
 
 export interface FinetuneResult {
@@ -109,7 +128,7 @@ export function runFolderOf(out: string): string {
 }
 
 /**
- * Trains an encoder and writes its model folder. It appears in one rename when the run is done; until then, and
+ * Trains or adapts an encoder, or both, and writes its model folder. It appears in one rename when the run is done; until then, and
  * after an interruption or kill -9, everything needed to go on is in the run's folder.
  *
  * @throws UserError for data, settings or a model that can't be used; `exists` when `out` or an unfinished run
@@ -121,6 +140,8 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
     throw new UserError('exists', `${out}: already there; name another folder with --out or remove it first`);
   const plan = await planOf(options);
   try {
+    const { adaptation } = plan;
+    if (options.adaptOnly && adaptation) return await adaptBase(adaptation, plan, options);
     return await carryOut(plan, options);
   } finally {
     await plan.teacher?.close();
@@ -130,7 +151,9 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
 /** All that is known of a run before TensorFlow is loaded. */
 interface Plan {
   recipe: Recipe;
+  /** None for an adaptation alone. */
   steps: number;
+  adaptation?: Adaptation;
   threads: number;
   base: ModelFolder;
   baseWeights: ReadonlyMap<string, Tensor>;
@@ -141,6 +164,8 @@ interface Plan {
   teacher?: Teacher;
   files: DataFile[];
   examples: Example[];
+  /** Both sides of each. */
+  allTexts: string[];
   batches: Batches;
   evaluations: Evaluation[];
 }
@@ -149,20 +174,22 @@ interface Plan {
 async function planOf(options: FinetuneOptions): Promise<Plan> {
   const { onNote } = options;
   const recipe = withSettings(presetNamed(options.preset), options.settings);
-  checkObjective(recipe, options);
+  const { adaptOnly = false } = options;
+  if (!adaptOnly) checkObjective(recipe, options);
   for (const [name, wanted] of [
     ['--keep-if-better', options.keepIfBetter],
     ['--set patience', recipe.patience > 0],
   ] as const)
     if (wanted && options.evaluations.length === 0)
       throw new UserError('usage', `${name}: expected --eval to measure by, found none`);
+  const adaptation = options.adapt === undefined ? undefined : parseAdaptation(options.adapt);
   const base = await openModelFolder(options.base.dir, options.base.name);
   base.notes.forEach(onNote);
   const baseWeights = await loadWeights(base);
   const sides = recipe.views.some(usesTitleOrBody);
   const { examples, files, notes } = await readTrainingData({ ...options, sides });
   notes.forEach(onNote);
-  if (examples.length < recipe.batch)
+  if (!adaptOnly && examples.length < recipe.batch)
     throw new UserError(
       'invalid',
       `expected at least ${recipe.batch} texts or pairs for a batch of ${recipe.batch}, found ${examples.length}; a smaller --batch is possible`,
@@ -174,6 +201,7 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
     evaluations.push(evaluation);
   }
 
+  const allTexts = examples.flatMap(({ first, second }) => [first, second]);
   const pooling = recipe.pooling === 'model' ? base.pooling : recipe.pooling;
   const trained: ModelFolder = { ...base, pooling };
   let student: Plan['student'];
@@ -188,6 +216,17 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
     trained.config = studentConfig(base.config, shape, vocabulary.pieces.length);
     trained.tokenizer = vocabulary.tokenizer;
   }
+  if (base.dense.length > 0 && !adaptOnly) {
+    // They were made for the vectors that the base encoder pools, and those are given up here.
+    const leaves = student !== undefined || recipe.objective === 'distill';
+    if (leaves) trained.dense = [];
+    onNote(
+      leaves
+        ? `${base.name} has Dense modules behind its pooling; they are left out, for the vectors before them become others`
+        : `${base.name} has Dense modules behind its pooling; they stay as they are, and the vectors before them are trained`,
+    );
+  }
+  if (adaptation) checkAdaptation(adaptation, dimensionsOf(trained), new Set(allTexts).size);
   const batches = new Batches(examples, recipe);
   const threads = options.threads ?? availableParallelism();
   const { config, tokenizer: tokenizerFiles } = trained;
@@ -199,26 +238,21 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   const learns = recipe.objective === 'distill' || recipe.keepWeight > 0;
   const teacher = options.teacher ?? (learns ? options.base.dir : undefined);
   return {
-    ...{ recipe, threads, base, baseWeights, trained, student, files, examples, batches, evaluations },
-    steps: stepsByTokens || recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
+    ...{ recipe, adaptation, threads, base, baseWeights, trained, student },
+    ...{ files, examples, allTexts, batches, evaluations },
+    steps: adaptOnly ? 0 : stepsByTokens || recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
     fingerprint: fingerprintOf(base, weightsDigest(base.config, baseWeights), 'fp32'),
     teacher: teacher === undefined ? undefined : await Teacher.open(teacher, { threads }),
   };
 }
 
 async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneResult> {
-  const { recipe, steps, threads, base, fingerprint, trained, student, teacher, files, batches } = plan;
+  const { recipe, steps, threads, trained, teacher, batches } = plan;
   const { out, onNote } = options;
   const { config, pooling } = trained;
   const folder = runFolderOf(out);
   const at = (name: string): string => path.join(folder, name);
-  const digests = files.map(({ kind, count, sha256 }) => ({ kind, count, sha256 }));
-  const identity = {
-    ...{ recipe, steps, data: digests, base: fingerprint, evaluations: options.evaluations },
-    ...(teacher && { teacher: teacher.fingerprint }),
-    ...(student && { student: student.shape }),
-  };
-  const checkpoints = new Checkpoints(folder, identity);
+  const checkpoints = new Checkpoints(folder, identityOf(plan, options));
   const from = await startingPoint(checkpoints, options);
 
   const tf = await loadTensorFlow({ threads });
@@ -242,30 +276,13 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   const weights = firstWeights(ops, plan);
   const model = await openTrainable({ config, weights, pooling, recipe: { ...recipe, precision }, threads });
   if (from) model.restore(from.state);
-  const start: RunStart = {
-    type: 'start',
-    time: new Date().toISOString(),
-    version,
-    preset: options.preset,
-    recipe,
-    steps,
-    data: files,
-    base: { name: base.name, fingerprint, dimensions: config.hiddenSize, layers: config.layers },
-    ...(teacher && { teacher: { name: teacher.name, fingerprint: teacher.fingerprint } }),
-    ...(student && { student: student.shape }),
-    environment: {
-      node: process.versions.node,
-      tensorflow: tf.backend().binding.TF_Version,
-      processor: cpus()[0]?.model ?? 'unknown',
-      threads,
-      precision,
-    },
-  };
+  const start = startOf(plan, options, tf, precision);
   if (!from) await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   const log = await LogFile.open(at('log.jsonl'), { keepThrough: from?.checkpoint.step });
   const board = new TensorBoard(tf, at('tensorboard'), recipe);
   let outcome: Outcome;
+  let made: Made | undefined;
   try {
     if (!from) await log.write(start);
     options.onStart?.(start);
@@ -276,11 +293,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
       steps,
       dimensions: config.hiddenSize,
       evaluations: plan.evaluations,
-      encoder: trainedEncoder(model, loadTokenizer(trained), {
-        name: base.name,
-        dimensions: config.hiddenSize,
-        normalize: base.normalize,
-      }),
+      encoder: trainedEncoder(model, loadTokenizer(trained), trained),
       checkpoints,
       from: from?.checkpoint,
       signal: options.signal,
@@ -297,9 +310,30 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
       },
     });
     const { status, best, step, seconds, cpuSeconds } = outcome;
+    const bestStep = best?.step ?? step;
+    let adapted: AdaptEntry | undefined;
+    if (status === 'finished') {
+      made = { ...trained, weights: best ? await checkpoints.loadBest(best) : await model.weights() };
+      model.dispose();
+      if (plan.adaptation) {
+        const [dir, vectors] = [at('unadapted'), at('unadapted-vectors')];
+        const clear = (): Promise<void[]> =>
+          Promise.all([dir, vectors].map((part) => rm(part, { recursive: true, force: true })));
+        await clear();
+        await writeModelFolder(dir, { ...made, card: '', provenance: {} });
+        const trainedOptions = { ...adaptOptions(plan, options), dir, vectors: () => vectors };
+        const { layer, entry } = await adapt(ops, plan.adaptation, trainedOptions);
+        await clear();
+        made.dense = [...made.dense, layer];
+        adapted = entry;
+        await log.write(entry);
+        options.onAdapt?.(entry);
+      }
+    }
     if (status !== 'interrupted') {
-      const bestStep = best?.step ?? step;
       const { evaluations } = await readRun(at('log.jsonl'));
+      const results = (wanted: number): EvaluationEntry['results'] =>
+        evaluations.find((entry) => entry.step === wanted)?.results ?? [];
       await log.write({
         type: 'end',
         time: new Date().toISOString(),
@@ -307,7 +341,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
         ...{ step, bestStep, seconds, cpuSeconds },
         // In kilobytes (getrusage).
         peakMemory: process.resourceUsage().maxRSS * 1024,
-        ...(evaluations.length > 0 && { differences: differencesOf(evaluations, bestStep) }),
+        differences: differencesOf(results(0), adapted?.results ?? results(bestStep)),
       });
     }
   } finally {
@@ -322,28 +356,127 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   if (status === 'collapsed')
     throw new UserError('backend', `${outcome.explanation}. What happened is in ${at('report.html')}`);
   if (options.keepIfBetter && !isBetter(run)) {
-    model.dispose();
     await checkpoints.remove();
     return { status: 'no-better', run, step: best?.step ?? step, report: at('report.html') };
   }
+  await exportEncoder(made!, plan, options, run);
+  await checkpoints.remove();
+  return { status, run, step: best?.step ?? step, report: at('report.html') };
+}
 
+/** Fits an adaptation to the base encoder as it is. */
+async function adaptBase(
+  adaptation: Adaptation,
+  plan: Plan,
+  options: FinetuneOptions,
+): Promise<FinetuneResult> {
+  const { base, baseWeights, threads } = plan;
+  const folder = runFolderOf(options.out);
+  const at = (name: string): string => path.join(folder, name);
+  await startingPoint(new Checkpoints(folder, identityOf(plan, options)), options);
+  const tf = await loadTensorFlow({ threads });
+  const start = startOf(plan, options, tf, 'fp32');
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  const log = await LogFile.open(at('log.jsonl'));
+  let adapted: Adapted;
+  try {
+    await log.write(start);
+    options.onStart?.(start);
+    const vectors = (fingerprint: string): string => cacheFolder('vectors', fingerprint);
+    const baseOptions = { ...adaptOptions(plan, options), dir: base.dir, vectors };
+    adapted = await adapt(new Ops(tf), adaptation, baseOptions);
+    const { before, entry } = adapted;
+    if (before.length > 0) {
+      const evaluation: EvaluationEntry = { type: 'evaluation', step: 0, results: before };
+      await log.write(evaluation);
+      options.onEvaluation?.(evaluation);
+    }
+    await log.write(entry);
+    options.onAdapt?.(entry);
+    const time = new Date().toISOString();
+    await log.write({
+      ...{ type: 'end', time, reason: 'finished', step: 0, bestStep: 0, seconds: entry.seconds },
+      differences: entry.comparisons,
+    });
+  } finally {
+    await log.close();
+  }
+  const run = await readRun(at('log.jsonl'));
+  await writeFileAtomic(at('report.html'), trainingReport(run));
+  if (options.keepIfBetter && !isBetter(run))
+    return { status: 'no-better', run, step: 0, report: at('report.html') };
+  const made = { ...base, weights: baseWeights, dense: [...base.dense, adapted.layer] };
+  await exportEncoder(made, plan, options, run);
+  return { status: 'finished', run, step: 0, report: at('report.html') };
+}
+
+/** An encoder that is done, but for what is said of it. */
+type Made = Omit<ModelContent, keyof Origin>;
+
+async function exportEncoder(made: Made, { base }: Plan, { out }: FinetuneOptions, run: Run): Promise<void> {
   await writeModelFolder(out, {
-    ...trained,
-    weights: best ? await checkpoints.loadBest(best) : await model.weights(),
+    ...made,
     card: modelCard({
       name: path.basename(path.resolve(out)),
       run,
       base: base.name,
       license: await licenseOf(base),
-      dimensions: config.hiddenSize,
+      dimensions: dimensionsOf(made),
       maxTokens: base.maxTokens,
-      pooling,
+      pooling: made.pooling,
+      hasDense: made.dense.length > 0,
     }),
     provenance: provenanceOf(run),
   });
-  model.dispose();
-  await checkpoints.remove();
-  return { status, run, step: best?.step ?? step, report: at('report.html') };
+}
+
+/** What must be the same for a run to go on. */
+function identityOf(plan: Plan, { evaluations }: FinetuneOptions): object {
+  const { recipe, steps, adaptation, files, fingerprint, teacher, student } = plan;
+  const digests = files.map(({ kind, count, sha256 }) => ({ kind, count, sha256 }));
+  return {
+    ...{ recipe, steps, data: digests, base: fingerprint, evaluations },
+    ...(teacher && { teacher: teacher.fingerprint }),
+    ...(student && { student: student.shape }),
+    ...(adaptation && { adapt: adaptationText(adaptation) }),
+  };
+}
+
+function startOf(
+  plan: Plan,
+  { preset }: FinetuneOptions,
+  tf: TF,
+  precision: RunStart['recipe']['precision'],
+): RunStart {
+  const { recipe, steps, adaptation, threads, base, fingerprint, trained, teacher, student, files } = plan;
+  const { layers } = trained.config;
+  return {
+    type: 'start',
+    time: new Date().toISOString(),
+    version,
+    preset,
+    recipe,
+    steps,
+    data: files,
+    base: { name: base.name, fingerprint, dimensions: dimensionsOf(trained), layers },
+    ...(teacher && { teacher: { name: teacher.name, fingerprint: teacher.fingerprint } }),
+    ...(student && { student: student.shape }),
+    ...(adaptation && { adapt: adaptationText(adaptation) }),
+    environment: {
+      node: process.versions.node,
+      tensorflow: tf.backend().binding.TF_Version,
+      processor: cpus()[0]?.model ?? 'unknown',
+      threads,
+      precision,
+    },
+  };
+}
+
+function adaptOptions(plan: Plan, options: FinetuneOptions): Omit<AdaptOptions, 'dir' | 'vectors'> {
+  const { threads, evaluations, allTexts: texts, recipe } = plan;
+  const { signal, onAdaptProgress: onProgress, onEvaluationProgress } = options;
+  return { texts, seed: recipe.seed, threads, evaluations, signal, onProgress, onEvaluationProgress };
 }
 
 /** @throws UserError `usage` when objective, heads, teacher and data do not go together */
@@ -448,11 +581,17 @@ function provenanceOf(made: Run): Record<string, unknown> {
   const run = withoutFolders(made);
   const { version, time, preset, recipe, steps, data, base, teacher, student, environment } = run.start;
   const bestStep = run.end?.bestStep;
+  const training = steps > 0 ? { preset, recipe, steps, bestStep } : { seed: recipe.seed };
   return {
     format: 1,
-    ...{ version, time, preset, recipe, steps, bestStep, data, base, teacher, student, environment },
+    ...{ version, time, ...training, data, base, teacher, student, environment },
+    ...(run.adapted && { adaptation: adaptationOf(run.adapted) }),
     ...beforeAndAfter(run),
   };
+}
+
+function adaptationOf({ adaptation, texts, dimensions, variance, comparisons }: AdaptEntry): object {
+  return { steps: adaptation, texts, dimensions, variance, comparisons };
 }
 
 /** The licence that the base encoder's card states. */

@@ -16,13 +16,14 @@ export class LogFile {
    * Starts a log; one that is there already is replaced.
    *
    * @param options.keepThrough goes on with the log instead, after this step: what was logged of later steps,
-   *   the run's end and a line that was cut short are taken out first, for a resumed run writes them again
+   *   the adaptation, the run's end and a line that was cut short are taken out first, for a resumed run writes them again
    * @throws UserError as readRun does, and `unavailable` when the file can't be written
    */
   static async open(file: string, { keepThrough }: { keepThrough?: number } = {}): Promise<LogFile> {
     if (keepThrough !== undefined) {
       const kept = (await readEntries(file)).filter(
-        (entry) => entry.type === 'start' || (entry.type !== 'end' && entry.step <= keepThrough),
+        (entry) =>
+          entry.type === 'start' || ('step' in entry && entry.type !== 'end' && entry.step <= keepThrough),
       );
       await writeFileAtomic(file, kept.map(lineOf).join(''));
     }
@@ -55,15 +56,17 @@ export class LogFile {
  */
 export async function readRun(file: string): Promise<Run> {
   const [start, ...entries] = await readEntries(file);
+  const adapted = entries.find((entry) => entry.type === 'adapt');
   return {
     start,
     steps: entries.filter((entry): entry is StepEntry => entry.type === 'step'),
     evaluations: entries.filter((entry): entry is EvaluationEntry => entry.type === 'evaluation'),
+    ...(adapted && { adapted }),
     end: entries.find((entry) => entry.type === 'end'),
   };
 }
 
-const TYPES: readonly string[] = ['start', 'step', 'evaluation', 'end'] satisfies LogEntry['type'][];
+const TYPES: readonly string[] = ['start', 'step', 'evaluation', 'adapt', 'end'] satisfies LogEntry['type'][];
 
 /** The start of the run, and what came after it. */
 async function readEntries(file: string): Promise<[RunStart, ...LogEntry[]]> {

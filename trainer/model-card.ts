@@ -5,13 +5,14 @@ import { stringify } from 'yaml';
 import { KNOWN_MODELS } from '../encoder/resolve.js';
 import type { Recipe } from './recipe.js';
 import { comparisons, exportedStep, percent, verdict } from './report/verdict.js';
-import type { Run, RunStart } from './run-log.js';
+import type { AdaptEntry, Run, RunStart } from './run-log.js';
 
 /**
  * The README.md of a trained encoder's folder: a model card as the Hugging Face Hub reads it. Of files and
  * folders it gives the last name only: the rest is of interest to nobody but the one who trained.
  *
  * @param options.base name of the encoder that it was trained from
+ * @param options.hasDense whether the folder has Dense modules behind its pooling
  * @param options.license the base encoder's, when its card states one
  */
 export function modelCard(options: {
@@ -22,11 +23,12 @@ export function modelCard(options: {
   dimensions: number;
   maxTokens: number;
   pooling: string;
+  hasDense: boolean;
 }): string {
-  const { base, license, dimensions, maxTokens, pooling } = options;
+  const { base, license, dimensions, maxTokens, pooling, hasDense } = options;
   const { name } = options;
   const run = withoutFolders(options.run);
-  const { start, end } = run;
+  const { start, adapted } = run;
   const repository = Object.hasOwn(KNOWN_MODELS, base) ? KNOWN_MODELS[base].repository : base;
   const front = {
     library_name: 'sentence-transformers',
@@ -63,24 +65,14 @@ ${resultsOf(run)}
 
 ## How it was made
 
-${methodOf(start)}
-Preset ${code(start.preset)}, seed ${start.recipe.seed}, ${whole(end?.bestStep ?? start.steps)} of ${whole(start.steps)} steps,
-${pooling} pooling.
+${[...(start.steps > 0 ? [trainingOf(run, pooling)] : []), ...(adapted ? [adaptationOf(start, adapted)] : [])].join('\n\n')}
 
 ${table(
   ['data', 'kind', 'count', 'SHA-256'],
   start.data.map(({ file, kind, count, sha256 }) => [code(file), kind, whole(count), code(sha256)]),
 )}
 
-${table(
-  ['recipe', ''],
-  Object.entries(start.recipe).map(([key, value]) => [
-    code(key),
-    Array.isArray(value) ? value.join(', ') : String(value),
-  ]),
-)}
-
-The same, with the base encoder's fingerprint and the versions, is in \`sentence-jepa.json\`.
+${start.steps > 0 ? `${recipeTable(start)}\n\n` : ''}The same, with the base encoder's fingerprint and the versions, is in \`sentence-jepa.json\`.
 
 ## How to use it
 
@@ -103,11 +95,7 @@ print(model.similarity(vectors, vectors))
 With [Transformers.js](https://huggingface.co/docs/transformers.js):
 
 \`\`\`js
-import { env, pipeline } from "@huggingface/transformers";
-
-env.localModelPath = ".";
-const embed = await pipeline("feature-extraction", ${JSON.stringify(name)}, { dtype: "fp32" });
-const vectors = await embed(["a text", "another text"], { pooling: "${pooling}", normalize: true });
+${transformersJs(name, pooling, hasDense)}
 \`\`\`
 
 With [text-embeddings-inference](https://github.com/huggingface/text-embeddings-inference):
@@ -119,7 +107,7 @@ docker run -p 8080:80 -v "$PWD/${name}:/model" ghcr.io/huggingface/text-embeddin
 ## Limits
 
 - A text is cut off after ${maxTokens} tokens; what comes behind does not count.
-${objective === 'mlm' ? '- It has learned words, not yet which texts mean the same: train it further, on texts or by a teacher.\n' : ''}- It was adapted to texts like those it was trained on. On others the base encoder may be better: measure both.
+${objective === 'mlm' && start.steps > 0 ? '- It has learned words, not yet which texts mean the same: train it further, on texts or by a teacher.\n' : ''}- It was adapted to texts like those it was ${start.steps > 0 ? 'trained' : 'fitted'} on. On others the base encoder may be better: measure both.
 - A high cosine is no proof that two texts mean the same: choose the threshold on data of your own.
 - Languages, and biases, are those of the base encoder and of the data.
 - Its vectors can't be compared with ${objective === 'distill' ? "the teacher's, though they are near to them" : "the base encoder's"}: embed a collection again before
@@ -127,8 +115,27 @@ ${objective === 'mlm' ? '- It has learned words, not yet which texts mean the sa
 `;
 }
 
+/** The lines for Transformers.js. Its pipeline pools hidden states, and knows nothing of Dense modules. */
+function transformersJs(name: string, pooling: string, hasDense: boolean): string {
+  if (!hasDense)
+    return `import { env, pipeline } from "@huggingface/transformers";
+
+env.localModelPath = ".";
+const embed = await pipeline("feature-extraction", ${JSON.stringify(name)}, { dtype: "fp32" });
+const vectors = await embed(["a text", "another text"], { pooling: "${pooling}", normalize: true });`;
+  return `import { AutoModel, AutoTokenizer, env } from "@huggingface/transformers";
+
+env.localModelPath = ".";
+const tokenizer = await AutoTokenizer.from_pretrained(${JSON.stringify(name)});
+const model = await AutoModel.from_pretrained(${JSON.stringify(name)}, { dtype: "fp32" });
+const inputs = await tokenizer(["a text", "another text"], { padding: true, truncation: true });
+// Pooled, through the Dense module, of length 1: the pipeline "feature-extraction" would leave the module out.
+const { sentence_embedding: vectors } = await model(inputs);`;
+}
+
 /** "`base`, trained further": what the encoder is. */
-function originOf({ base, teacher, student, recipe }: RunStart): string {
+function originOf({ base, teacher, student, recipe, steps, adapt }: RunStart): string {
+  if (steps === 0) return `${code(base.name)} with ${code(adapt!)} behind its pooling, fitted`;
   if (student) {
     const { layers, hidden, intermediate } = student;
     const shape = `${layers} ${layers === 1 ? 'layer' : 'layers'} of ${hidden}, feed-forward ${intermediate}`;
@@ -139,6 +146,40 @@ function originOf({ base, teacher, student, recipe }: RunStart): string {
   }
   if (teacher) return `${code(base.name)}, taught the vectors of ${code(teacher.name)}`;
   return `${code(base.name)}, trained further${recipe.objective === 'mlm' ? ' to guess masked words' : ''}`;
+}
+
+function trainingOf({ start, end }: Run, pooling: string): string {
+  return `${methodOf(start)}
+Preset ${code(start.preset)}, seed ${start.recipe.seed}, ${whole(end?.bestStep ?? start.steps)} of ${whole(start.steps)} steps,
+${pooling} pooling.`;
+}
+
+/** What is fitted behind the pooling, with its sources. */
+function adaptationOf({ steps, recipe }: RunStart, { adaptation, texts, variance }: AdaptEntry): string {
+  const parts = [
+    ...(adaptation.includes('center')
+      ? [
+          'the mean of the vectors is taken away (Mu and Viswanath 2018, [arXiv 1702.01417](https://arxiv.org/abs/1702.01417))',
+        ]
+      : []),
+    ...(adaptation.includes('pca')
+      ? [
+          `the directions are kept in which they lie most, ${percent(variance)} % of their variance (Su et al. 2021, [arXiv 2103.15316](https://arxiv.org/abs/2103.15316))`,
+        ]
+      : []),
+  ];
+  return `${steps === 0 ? 'No weight of the base encoder was changed. ' : ''}Behind the pooling comes a Dense module that was fitted
+on the vectors of ${whole(texts)} texts (${code(adaptation)}, seed ${recipe.seed}): ${parts.join(', and ')}.`;
+}
+
+function recipeTable({ recipe }: RunStart): string {
+  return table(
+    ['recipe', ''],
+    Object.entries(recipe).map(([key, value]) => [
+      code(key),
+      Array.isArray(value) ? value.join(', ') : String(value),
+    ]),
+  );
 }
 
 /** What training does, a sentence or two with its source. */
@@ -220,26 +261,28 @@ function table(head: string[], rows: string[][]): string {
 
 /** Files and evaluations by the last part of their path: the rest is the trainer's own, and a model gets around. */
 export function withoutFolders(run: Run): Run {
-  const short = (spec: string): string => {
-    const [kind, ...where] = spec.split(':');
-    return `${kind}:${path.basename(where.join(':'))}`;
-  };
-  const { end } = run;
   return {
     ...run,
     start: {
       ...run.start,
       data: run.start.data.map((data) => ({ ...data, file: path.basename(data.file) })),
     },
-    evaluations: run.evaluations.map((entry) => ({
-      ...entry,
-      results: entry.results.map((result) => ({ ...result, spec: short(result.spec) })),
-    })),
-    end: end && {
-      ...end,
-      differences: end.differences?.map((found) => ({ ...found, spec: short(found.spec) })),
+    evaluations: run.evaluations.map((entry) => ({ ...entry, results: entry.results.map(withoutFolder) })),
+    adapted: run.adapted && {
+      ...run.adapted,
+      results: run.adapted.results.map(withoutFolder),
+      comparisons: run.adapted.comparisons.map(withoutFolder),
+    },
+    end: run.end && {
+      ...run.end,
+      differences: run.end.differences?.map(withoutFolder),
     },
   };
+}
+
+function withoutFolder<T extends { spec: string }>(result: T): T {
+  const [kind, ...where] = result.spec.split(':');
+  return { ...result, spec: `${kind}:${path.basename(where.join(':'))}` };
 }
 
 /** Prose in one line: nothing in it is Markdown or HTML. */

@@ -27,26 +27,18 @@ export function trainingReport(run: Run): string {
         <main>
           <h1>${title}</h1>
           <p class="muted">
-            Preset ${start.preset}, started ${start.time.slice(0, 16).replace('T', ' ')} UTC, sentence-jepa
-            ${start.version}
+            ${start.steps > 0 ? `Preset ${start.preset}, started` : 'Started'}
+            ${start.time.slice(0, 16).replace('T', ' ')} UTC, sentence-jepa ${start.version}
           </p>
           <div class="verdict ${tone}">
             <p>${text}</p>
             <p>${exportedStep(run)}</p>
           </div>
           ${facts(run)} ${results(comparisons(run))} ${steps.length > 0 ? charts(run) : ''}
-          <h2>Recipe</h2>
-          <p class="muted">Each is a name for --set.</p>
-          ${table(
-            [],
-            Object.entries(start.recipe).map(([name, value]) => [
-              html`<code>${name}</code>`,
-              Array.isArray(value) ? value.join(', ') : value,
-            ]),
-          )}
+          ${start.steps > 0 ? recipeTable(run) : ''}
           <h2>Data</h2>
           ${table(
-            ['file', 'trained on', 'SHA-256'],
+            ['file', 'used', 'SHA-256'],
             start.data.map(({ file, kind, count, sha256 }) => [
               file,
               `${whole(count)} ${kind}`,
@@ -71,12 +63,24 @@ export function trainingReport(run: Run): string {
     </html>`.source;
 }
 
-function facts({ start, steps, end }: Run): Html {
+function recipeTable({ start }: Run): Html {
+  return html`<h2>Recipe</h2>
+    <p class="muted">Each is a name for --set.</p>
+    ${table(
+      [],
+      Object.entries(start.recipe).map(([name, value]) => [
+        html`<code>${name}</code>`,
+        Array.isArray(value) ? value.join(', ') : value,
+      ]),
+    )}`;
+}
+
+function facts({ start, steps, adapted, end }: Run): Html {
   const trained = start.data.reduce((sum, { count }) => sum + count, 0);
-  const all: [string, string][] = [
-    ['steps', `${whole(steps.length)} of ${whole(start.steps)}`],
-    ['texts and pairs', whole(trained)],
-  ];
+  const all: [string, string][] = [['texts and pairs', whole(trained)]];
+  if (start.steps > 0) all.unshift(['steps', `${whole(steps.length)} of ${whole(start.steps)}`]);
+  if (start.adapt) all.push(['adaptation', start.adapt]);
+  if (adapted) all.push(['dimensions', `${adapted.dimensions} of ${start.base.dimensions}`]);
   if (end) all.push(['duration', duration(end.seconds)]);
   if (end?.cpuSeconds !== undefined) all.push(['processor time', duration(end.cpuSeconds)]);
   if (end?.peakMemory !== undefined) all.push(['peak memory', `${whole(end.peakMemory / 1e6)} MB`]);

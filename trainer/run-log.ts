@@ -1,10 +1,10 @@
 import type { Comparison } from '../evaluation/bootstrap.js';
-import type { EmbeddingDiagnostics } from '../evaluation/evaluation.js';
+import type { EmbeddingDiagnostics, Evaluation, EvaluationResult } from '../evaluation/evaluation.js';
 import type { Recipe } from './recipe.js';
 import type { StudentShape } from './student-shape.js';
 
 /** One line of log.jsonl. */
-export type LogEntry = RunStart | StepEntry | EvaluationEntry | RunEnd;
+export type LogEntry = RunStart | StepEntry | EvaluationEntry | AdaptEntry | RunEnd;
 
 export interface DataFile {
   /** As the user named it. */
@@ -24,7 +24,7 @@ export interface RunStart {
   version: string;
   preset: string;
   recipe: Recipe;
-  /** Steps that the run will make. */
+  /** Steps that the run will make; none when an adaptation is fitted to the base encoder as it is. */
   steps: number;
   data: DataFile[];
   /** The encoder that was started from; dimensions and layers are those of the one that is trained. */
@@ -33,6 +33,8 @@ export interface RunStart {
   teacher?: { name: string; fingerprint: string };
   /** The new encoder that was made from the base. */
   student?: StudentShape;
+  /** What is fitted behind the pooling, as --adapt says it. */
+  adapt?: string;
   /** Node, TensorFlow, processor, threads, precision of the products: what a rerun must share to give the same losses. */
   environment: Record<string, string | number>;
 }
@@ -76,6 +78,36 @@ export interface EvaluationEntry {
   }[];
 }
 
+/** @param evaluation what gave the result */
+export function resultEntry(
+  { spec, primary }: Pick<Evaluation, 'spec' | 'primary'>,
+  { metrics, counts, diagnostics, seconds, perQuery, perPair }: EvaluationResult,
+): EvaluationEntry['results'][number] {
+  return {
+    ...{ spec, primary, metrics, counts, diagnostics, seconds },
+    ...(perQuery && { perQuery: { ids: perQuery.ids, values: [...perQuery.values] } }),
+    ...(perPair && { perPair: { cosine: [...perPair.cosine], gold: [...perPair.gold] } }),
+  };
+}
+
+/** An adaptation, fitted behind the training or without any. */
+export interface AdaptEntry {
+  type: 'adapt';
+  /** As --adapt says it. */
+  adaptation: string;
+  /** How many it was fitted on. */
+  texts: number;
+  /** Length of a vector behind it. */
+  dimensions: number;
+  /** Share of the vectors' variance that is left. */
+  variance: number;
+  /** With the adaptation. */
+  results: EvaluationEntry['results'];
+  /** With it - without it, of the same weights. */
+  comparisons: Difference[];
+  seconds: number;
+}
+
 export interface RunEnd {
   type: 'end';
   time: string;
@@ -104,5 +136,6 @@ export interface Run {
   steps: StepEntry[];
   /** In the order of their steps. */
   evaluations: EvaluationEntry[];
+  adapted?: AdaptEntry;
   end?: RunEnd;
 }

@@ -1,5 +1,6 @@
 import { UserError } from '../base/errors.js';
 import { cacheFolder } from '../base/paths.js';
+import type { EncodeOptions, Encoder } from '../encoder/encoder.js';
 import { openEncoder, type OnnxEncoder } from '../encoder/open-encoder.js';
 import { normalizeRows } from '../encoder/pooling.js';
 import type { Targets } from './feed.js';
@@ -7,9 +8,6 @@ import { product } from './matrix.js';
 import type { Ops } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
 import { VectorCache } from './vector-cache.js';
-
-/** Texts of a segment: what a killed process does again, half a minute's work or so. */
-const SEGMENT_TEXTS = 8192;
 
 /** Vectors that tell in which directions a teacher's lie. */
 const SAMPLE = 16_384;
@@ -57,28 +55,20 @@ export class Teacher {
    *
    * @throws UserError `unavailable` when it was stopped
    */
-  async prepare(
-    texts: ReadonlySet<string>,
-    options: { signal?: AbortSignal; onProgress?(done: number, total: number): void } = {},
-  ): Promise<void> {
-    const { signal, onProgress } = options;
+  async prepare(texts: ReadonlySet<string>, options: EncodeOptions = {}): Promise<void> {
     this.prepared = [...texts];
-    const missing = this.prepared.filter((text) => !this.cache.has(text));
-    for (let from = 0; from < missing.length; from += SEGMENT_TEXTS) {
-      const segment = missing.slice(from, from + SEGMENT_TEXTS);
-      const onTexts = (done: number): void => onProgress?.(from + done, missing.length);
-      const vectors = await this.encoder!.encode(segment, { signal, onProgress: onTexts }).catch(
-        (error: unknown) => {
-          if (!signal?.aborted) throw error;
-          throw new UserError(
-            'unavailable',
-            `stopped while the teacher encoded the texts, behind ${from.toLocaleString('en')} of ${missing.length.toLocaleString('en')} that are kept; the same command goes on from there`,
-          );
-        },
-      );
+    const encode: Encoder['encode'] = async (segment, encodeOptions) => {
+      const vectors = await this.encoder!.encode(segment, encodeOptions);
       normalizeRows(vectors, this.dimensions);
-      await this.cache.add(segment, vectors);
-    }
+      return vectors;
+    };
+    await this.cache.fill(texts, encode, options).catch((error: unknown) => {
+      if (!options.signal?.aborted) throw error;
+      throw new UserError(
+        'unavailable',
+        'stopped while the teacher encoded the texts; what was finished is kept, and the same command goes on from there',
+      );
+    });
     await this.closeEncoder();
   }
 

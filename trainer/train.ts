@@ -6,7 +6,7 @@ import type { Best, Checkpoint, Checkpoints, Spent } from './checkpoint.js';
 import { CollapseWatch } from './collapse.js';
 import type { Feed } from './feed.js';
 import type { Recipe } from './recipe.js';
-import type { EvaluationEntry, StepEntry } from './run-log.js';
+import { resultEntry, type EvaluationEntry, type StepEntry } from './run-log.js';
 import { learningRateAt } from './schedule.js';
 import type { TrainableEncoder } from './types.js';
 
@@ -113,16 +113,11 @@ async function evaluate(run: TrainingRun, step: number): Promise<number | undefi
   if (run.evaluations.length === 0) return undefined;
   const results: EvaluationEntry['results'] = [];
   for (const evaluation of run.evaluations) {
-    const { spec, primary } = evaluation;
-    const { metrics, counts, diagnostics, seconds, perQuery, perPair } = await evaluation.run(run.encoder, {
+    const result = await evaluation.run(run.encoder, {
       signal: run.signal,
-      onProgress: (done, total) => run.onEvaluationProgress?.(spec, done, total),
+      onProgress: (done, total) => run.onEvaluationProgress?.(evaluation.spec, done, total),
     });
-    results.push({
-      ...{ spec, primary, metrics, counts, diagnostics, seconds },
-      ...(perQuery && { perQuery: { ids: perQuery.ids, values: [...perQuery.values] } }),
-      ...(perPair && { perPair: { cosine: [...perPair.cosine], gold: [...perPair.gold] } }),
-    });
+    results.push(resultEntry(evaluation, result));
   }
   await run.onEvaluation({ type: 'evaluation', step, results });
   return results[0].metrics[results[0].primary];

@@ -1,7 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
 
 import { batchByLength } from '../encoder/batches.js';
+import { applyDense } from '../encoder/dense.js';
 import type { Encoder, EncodeOptions } from '../encoder/encoder.js';
+import { dimensionsOf, type ModelFolder } from '../encoder/model-folder.js';
 import { normalizeRows } from '../encoder/pooling.js';
 import type { Tokenizer } from '../encoder/tokenizer.js';
 import { pack } from './packing.js';
@@ -10,13 +12,18 @@ import type { TrainableEncoder } from './types.js';
 /** Tokens of a batch. */
 const BATCH_TOKENS = 2048;
 
-/** The encoder as it stands in training, for evaluation. It has no fingerprint: its weights still change. */
+/**
+ * The encoder as it stands in training, for evaluation. It has no fingerprint: its weights still change.
+ *
+ * @param folder what it will be exported as
+ */
 export function trainedEncoder(
   model: TrainableEncoder,
   tokenizer: Tokenizer,
-  options: { name: string; dimensions: number; normalize: boolean },
+  folder: Pick<ModelFolder, 'name' | 'config' | 'dense' | 'normalize'>,
 ): Encoder {
-  const { name, dimensions, normalize } = options;
+  const { name, dense, normalize } = folder;
+  const dimensions = dimensionsOf(folder);
   return {
     name,
     dimensions,
@@ -34,7 +41,7 @@ export function trainedEncoder(
         BATCH_TOKENS,
       )) {
         signal?.throwIfAborted();
-        const pooled = await model.embed(pack(batch.map((i) => sequences[i])));
+        const pooled = applyDense(await model.embed(pack(batch.map((i) => sequences[i]))), dense);
         if (normalize) normalizeRows(pooled, dimensions);
         batch.forEach((i, row) =>
           vectors.set(pooled.subarray(row * dimensions, (row + 1) * dimensions), i * dimensions),

@@ -4,7 +4,11 @@ import path from 'node:path';
 
 import { UserError } from '../base/errors.js';
 import { fileError, writeFileAtomic } from '../base/files.js';
+import type { EncodeOptions, Encoder } from '../encoder/encoder.js';
 import { bytesOf } from '../encoder/safetensors.js';
+
+/** Texts of a segment that {@link VectorCache.fill} writes: what a killed process does again, half a minute's work or so. */
+const SEGMENT_TEXTS = 8192;
 
 /** Of a text's SHA-256: enough that no two of a cache's texts will ever share them. */
 const DIGEST_BYTES = 16;
@@ -46,6 +50,25 @@ export class VectorCache {
 
   has(text: string): boolean {
     return this.places.has(digestOf(text));
+  }
+
+  /**
+   * Encodes the texts that are not there yet, and keeps their vectors segment by segment.
+   *
+   * @param encode as Encoder.encode
+   * @throws as `encode`, with what was kept until then
+   */
+  async fill(
+    texts: Iterable<string>,
+    encode: Encoder['encode'],
+    { signal, onProgress }: EncodeOptions = {},
+  ): Promise<void> {
+    const missing = [...new Set(texts)].filter((text) => !this.has(text));
+    for (let from = 0; from < missing.length; from += SEGMENT_TEXTS) {
+      const segment = missing.slice(from, from + SEGMENT_TEXTS);
+      const onTexts = (done: number): void => onProgress?.(from + done, missing.length);
+      await this.add(segment, await encode(segment, { signal, onProgress: onTexts }));
+    }
   }
 
   /** @param vectors [texts, d] */

@@ -4,10 +4,12 @@ import { Command } from 'commander';
 
 import { UserError } from '../../base/errors.js';
 import { writeCompactFolder } from '../../encoder/compact.js';
+import type { DenseLayer } from '../../encoder/dense.js';
 import { fingerprintOf } from '../../encoder/fingerprint.js';
 import { getModel } from '../../encoder/get-model.js';
 import { findGraph } from '../../encoder/graph-file.js';
 import {
+  dimensionsOf,
   loadTokenizer,
   loadWeights,
   openModelFolder,
@@ -136,7 +138,7 @@ async function open(model: string): Promise<ModelFolder> {
 }
 
 async function describe(folder: ModelFolder): Promise<Record<string, unknown>> {
-  const { name, dir, config, pooling, normalize, maxTokens, lowerCase, notes, graphs } = folder;
+  const { name, dir, config, pooling, dense, normalize, maxTokens, lowerCase, notes, graphs } = folder;
   const fingerprints: Record<string, string> = {};
   for (const precision of ['fp32', 'quantized'] as const)
     if (folder.weightsFile || graphs[precision])
@@ -145,16 +147,18 @@ async function describe(folder: ModelFolder): Promise<Record<string, unknown>> {
         (await findGraph(folder, precision)).weights,
         precision,
       );
-  const shapes = [...bertTensors(config).values()];
+  const denseShapes = dense.flatMap(({ weight, bias }) => [weight.shape, ...(bias ? [[bias.length]] : [])]);
+  const shapes = [...bertTensors(config).values(), ...denseShapes];
   return {
     name,
     dir: path.resolve(dir),
     architecture: `BERT, ${config.layers} layers x ${config.hiddenSize}, ${config.heads} heads`,
-    dimensions: config.hiddenSize,
+    dimensions: dimensionsOf(folder),
     parameters: shapes.reduce((sum, shape) => sum + countOf(shape), 0),
     vocabulary: loadTokenizer(folder).vocabSize,
     maxTokens,
     pooling,
+    dense: dense.map(describeDense).join(', ') || 'none',
     normalize,
     lowerCase,
     weights: folder.weightsFile ? 'model.safetensors' : 'ONNX only',
@@ -162,6 +166,11 @@ async function describe(folder: ModelFolder): Promise<Record<string, unknown>> {
     fingerprints,
     notes,
   };
+}
+
+/** "384 -> 192", and the function behind it when there is one. */
+function describeDense({ weight: { shape }, activation }: DenseLayer): string {
+  return `${shape[1]} -> ${shape[0]}${activation === 'identity' ? '' : ` ${activation}`}`;
 }
 
 function infoText(info: Record<string, unknown>): string {

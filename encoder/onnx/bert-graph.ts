@@ -1,15 +1,20 @@
 import { version } from '../../base/paths.js';
 import type { BertConfig } from '../bert.js';
+import { denseDimensions } from '../dense.js';
+import type { EncoderSettings } from '../model-folder.js';
 import { bytesOf, type Tensor } from '../safetensors.js';
 import { Graph } from './graph.js';
 import { exactRows, quantizeColumns, quantizeRows } from './quantize.js';
 
 export type Precision = 'fp32' | 'quantized';
 
+/** What makes a text's vector of its hidden states. */
+export type Head = Pick<EncoderSettings, 'pooling' | 'dense' | 'normalize'>;
+
 /**
  * BERT as an ONNX graph of standard operators (operator set 17):
  * input_ids, attention_mask, token_type_ids, int64 [batch, sequence] -> last_hidden_state, float
- * [batch, sequence, hidden].
+ * [batch, sequence, hidden]; with a head also -> sentence_embedding, float [batch, dimensions].
  *
  * Word embeddings that were stored in 8 bits are so in `fp32` too: the rows are the same to the bit, in a quarter of
  * the memory. `quantized` has 8-bit word embeddings and weights; activations are quantized when it runs, with one scale
@@ -22,6 +27,7 @@ export function bertGraph(
   config: BertConfig,
   weights: ReadonlyMap<string, Tensor>,
   precision: Precision,
+  head?: Head,
 ): Uint8Array[] {
   const { hiddenSize, heads } = config;
   const graph = new Graph('bert');
@@ -182,7 +188,50 @@ export function bertGraph(
   }
   graph.node('Identity', 'last_hidden_state', [hidden]);
   graph.output('last_hidden_state', 'float', ['batch', 'sequence', hiddenSize]);
+  if (head) {
+    addHead(graph, head, hidden, mask);
+    graph.output('sentence_embedding', 'float', ['batch', denseDimensions(hiddenSize, head.dense)]);
+  }
   return graph.encode(version);
+}
+
+/** Pooling, Dense layers and length 1: hidden states [batch, sequence, hidden] -> sentence_embedding [batch, d]. */
+function addHead(graph: Graph, { pooling, dense, normalize }: Head, hidden: string, mask: string): void {
+  const one = graph.ints([1]);
+  let vector: string;
+  if (pooling === 'cls')
+    vector = graph.node('Gather', 'pooled', [hidden, graph.ints(0)], { axis: { int: 1 } });
+  else {
+    // The mean over real tokens as a product: [batch, 1, sequence] x [batch, sequence, hidden].
+    const present = graph.node('Cast', 'pooled.mask', [mask], { to: { int: 1 } });
+    const row = graph.node('Unsqueeze', 'pooled.row', [present, one]);
+    const sums = graph.node('Squeeze', 'pooled.sums', [
+      graph.node('MatMul', 'pooled.product', [row, hidden]),
+      one,
+    ]);
+    vector = graph.node('Div', 'pooled', [sums, graph.node('ReduceSum', 'pooled.count', [present, one])]);
+  }
+  dense.forEach(({ weight, bias, activation }, i) => {
+    const name = `dense.${i}`;
+    const [out] = weight.shape;
+    vector = graph.node(
+      'Gemm',
+      name,
+      [
+        vector,
+        graph.tensor(`${name}.weight`, 'float', weight.shape, bytesOf(weight.data)),
+        graph.tensor(`${name}.bias`, 'float', [out], bytesOf(bias ?? new Float32Array(out))),
+      ],
+      { transB: { int: 1 } },
+    );
+    if (activation === 'tanh') vector = graph.node('Tanh', `${name}.tanh`, [vector]);
+  });
+  if (normalize) {
+    const norm = graph.node('ReduceL2', 'norm', [vector], { axes: { ints: [1] } });
+    const floor = graph.node('Max', 'norm.floor', [norm, graph.floats(1e-12)]);
+    vector = graph.node('Div', 'normalized', [vector, floor]);
+  }
+  graph.node('Identity', 'sentence_embedding', [vector]);
 }
 
 /** x (1 + erf(x / sqrt 2)) / 2 (Hendrycks and Gimpel 2016). */

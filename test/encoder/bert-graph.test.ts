@@ -24,7 +24,13 @@ async function vectorsOf(
 ): Promise<Float32Array[]> {
   const graph = Buffer.concat(bertGraph(config, weights, precision));
   const d = config.hiddenSize;
-  const session = await EncoderSession.open(graph, { dimensions: d, pooling, normalize: false, threads: 1 });
+  const session = await EncoderSession.open(graph, {
+    hiddenSize: d,
+    pooling,
+    dense: [],
+    normalize: false,
+    threads: 1,
+  });
   try {
     const rows: Float32Array[] = [];
     for (const batch of batches) {

@@ -54,12 +54,12 @@ beforeEach(async () => {
   await pip('echo "ERROR: no network" >&2; exit 1');
 });
 
-/** Puts the tiny model's files on the hub. */
-async function serve(repository: string, leaveOut = /^$/): Promise<void> {
-  for (const entry of await readdir(tiny, { recursive: true, withFileTypes: true })) {
-    const file = path.relative(tiny, path.join(entry.parentPath ?? entry.path, entry.name));
+/** Puts a model's files on the hub: the tiny one's unless said otherwise. */
+async function serve(repository: string, leaveOut = /^$/, dir = tiny): Promise<void> {
+  for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
+    const file = path.relative(dir, path.join(entry.parentPath ?? entry.path, entry.name));
     if (entry.isFile() && !leaveOut.test(file))
-      served.set(`/${repository}/resolve/main/${file}`, await readFile(path.join(tiny, file)));
+      served.set(`/${repository}/resolve/main/${file}`, await readFile(path.join(dir, file)));
   }
 }
 
@@ -107,6 +107,20 @@ describe('getting a model from the hub', () => {
     const { graphs, weightsFile } = await openModelFolder((await getModel('team/encoder')).dir);
     assert.deepEqual(Object.keys(graphs), ['fp32', 'quantized']);
     assert.equal(weightsFile, undefined);
+  });
+
+  it('fetches the Dense modules that modules.json names', async () => {
+    const dense = path.join(scratch, 'dense');
+    await makeTinyModel(dense, { dense: [24, 16] });
+    await serve('team/dense', /^$/, dense);
+    const folder = await openModelFolder((await getModel('team/dense')).dir);
+    assert.deepEqual(
+      folder.dense.map(({ weight }) => weight.shape),
+      [
+        [24, 32],
+        [16, 24],
+      ],
+    );
   });
 
   it('keeps nothing of a model that it can not represent, or that came cut short', async () => {

@@ -77,33 +77,33 @@ function specifyParity(referenceFile: string, open: () => Promise<OnnxEncoder>):
     const { config, pooling } = folder;
     const recipe = withSettings(PRESETS.default, ['expander=8']);
     const trainable = await openTrainable({ config, weights: await loadWeights(folder), pooling, recipe });
-    const trained = trainedEncoder(trainable, tokenizer, {
-      name: 'trained',
-      dimensions: config.hiddenSize,
-      normalize: folder.normalize,
-    });
+    const trained = trainedEncoder(trainable, tokenizer, folder);
     assertSame(await trained.encode(titles));
     trainable.dispose();
   });
 }
 
-describe('a random BERT, against sentence-transformers', () => {
-  let scratch: string;
-  const cache = process.env.SENTENCE_JEPA_CACHE;
-  specifyParity('tiny.json', async () => {
-    // What setup built lies in the real cache folder.
-    await loadTensorFlow();
-    scratch = await mkdtemp(path.join(tmpdir(), 'parity-'));
-    process.env.SENTENCE_JEPA_CACHE = path.join(scratch, 'cache');
-    await makeTinyModel(path.join(scratch, 'tiny'));
-    return openEncoder(path.join(scratch, 'tiny'), { threads: 1 });
+for (const [what, referenceFile, options] of [
+  ['a random BERT', 'tiny.json', {}],
+  ['a random BERT with two Dense modules', 'tiny-dense.json', { dense: [24, 16] }],
+] as const)
+  describe(`${what}, against sentence-transformers`, () => {
+    let scratch: string;
+    const cache = process.env.SENTENCE_JEPA_CACHE;
+    specifyParity(referenceFile, async () => {
+      // What setup built lies in the real cache folder.
+      await loadTensorFlow();
+      scratch = await mkdtemp(path.join(tmpdir(), 'parity-'));
+      process.env.SENTENCE_JEPA_CACHE = path.join(scratch, 'cache');
+      await makeTinyModel(path.join(scratch, 'tiny'), options);
+      return openEncoder(path.join(scratch, 'tiny'), { threads: 1 });
+    });
+    after(async () => {
+      if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
+      else process.env.SENTENCE_JEPA_CACHE = cache;
+      await rm(scratch, { recursive: true });
+    });
   });
-  after(async () => {
-    if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-    else process.env.SENTENCE_JEPA_CACHE = cache;
-    await rm(scratch, { recursive: true });
-  });
-});
 
 describe('the default encoder, against sentence-transformers', () => {
   specifyParity('default.json', () => openEncoder(DEFAULT_MODEL, { threads: 1 }));

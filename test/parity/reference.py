@@ -4,6 +4,7 @@ usage: reference.py MODEL_FOLDER OUT.json
 
 For tiny.json the folder is the random one of test/support/tiny-model.ts:
   node -e "import('./dist/test/support/tiny-model.js').then((m) => m.makeTinyModel(process.argv[1]))" /tmp/tiny
+for tiny-dense.json the same with { dense: [24, 16] } behind process.argv[1],
 for default.json it is the unpacked default encoder (sentence-jepa model info default prints where it is), for
 minilm.json all-MiniLM-L6-v2 (sentence-jepa model get all-MiniLM-L6-v2 prints it).
 """

@@ -1,6 +1,7 @@
 import { Random } from '../../base/random.js';
 import { bertTensors, type BertConfig } from '../../encoder/bert.js';
 import { writeModelFolder, type ModelContent, type Pooling } from '../../encoder/model-folder.js';
+import type { DenseLayer } from '../../encoder/dense.js';
 import type { Tensor } from '../../encoder/safetensors.js';
 import { countOf } from '../../encoder/safetensors.js';
 import { wordPieceFiles } from '../../encoder/tokenizer.js';
@@ -38,6 +39,8 @@ export interface TinyModelOptions {
   hiddenSize?: number;
   heads?: number;
   pooling?: Pooling;
+  /** Widths of Dense layers behind the pooling, the last one with a tanh. */
+  dense?: readonly number[];
   normalize?: boolean;
   maxTokens?: number;
 }
@@ -72,14 +75,30 @@ export function tinyWeights(config: BertConfig, seed = 1): Map<string, Tensor> {
   return weights;
 }
 
+/** Random, with biases. */
+function tinyDense(pooled: number, widths: readonly number[], seed: number): DenseLayer[] {
+  const random = new Random(seed + 1);
+  const normal = (n: number, spread: number): Float32Array =>
+    Float32Array.from({ length: n }, () => spread * random.normal());
+  return widths.map((out, i) => {
+    const inner = widths[i - 1] ?? pooled;
+    return {
+      weight: { shape: [out, inner], data: normal(out * inner, 1 / Math.sqrt(inner)) },
+      bias: normal(out, 0.2),
+      activation: i === widths.length - 1 ? 'tanh' : 'identity',
+    };
+  });
+}
+
 export function tinyContent(options: TinyModelOptions = {}): ModelContent {
-  const { seed = 1, pooling = 'mean', normalize = true, maxTokens = 32 } = options;
+  const { seed = 1, pooling = 'mean', dense = [], normalize = true, maxTokens = 32 } = options;
   const config = tinyConfig(options);
   return {
     config,
     weights: tinyWeights(config, seed),
     tokenizer: wordPieceFiles(TINY_VOCABULARY, { lowerCase: true, maxTokens }),
     pooling,
+    dense: tinyDense(config.hiddenSize, dense, seed),
     normalize,
     maxTokens,
     lowerCase: false,

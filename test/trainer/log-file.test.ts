@@ -6,7 +6,7 @@ import { describe, it } from 'node:test';
 import { LogFile, readRun } from '../../trainer/log-file.js';
 import type { LogEntry } from '../../trainer/run-log.js';
 import { folderWith } from '../evaluation/support.js';
-import { evaluationEntry, finishedRun, startEntry, stepEntry } from './support.js';
+import { adaptEntry, evaluationEntry, finishedRun, startEntry, stepEntry } from './support.js';
 
 const { end } = finishedRun();
 const entries: LogEntry[] = [
@@ -68,6 +68,13 @@ describe('a resumed log', () => {
     await log.close();
     assert.equal(await readFile(file, 'utf8'), lines([...entries.slice(0, 5), stepEntry(3, { loss: 3 })]));
     assert.deepEqual(await readdir(path.dirname(file)), ['log.jsonl']);
+  });
+
+  it('drops the adaptation, which is fitted again behind the last step', async () => {
+    const file = await logOf(lines([...entries.slice(0, 4), adaptEntry(0.45)]));
+    assert.deepEqual((await readRun(file)).adapted, adaptEntry(0.45));
+    await (await LogFile.open(file, { keepThrough: 2 })).close();
+    assert.equal(await readFile(file, 'utf8'), lines(entries.slice(0, 4)));
   });
 
   it('drops a line that was cut short before it appends', async () => {

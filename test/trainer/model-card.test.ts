@@ -5,7 +5,7 @@ import { parse } from 'yaml';
 
 import { modelCard } from '../../trainer/model-card.js';
 import type { Run } from '../../trainer/run-log.js';
-import { evaluationEntry, finishedRun, startEntry } from './support.js';
+import { adaptedRun, adaptEntry, evaluationEntry, finishedRun, startEntry } from './support.js';
 
 function cardOf(run: Run = finishedRun(), changes: Partial<Parameters<typeof modelCard>[0]> = {}): string {
   return modelCard({
@@ -15,6 +15,7 @@ function cardOf(run: Run = finishedRun(), changes: Partial<Parameters<typeof mod
     dimensions: 384,
     maxTokens: 256,
     pooling: 'mean',
+    hasDense: false,
     ...changes,
   });
 }
@@ -103,12 +104,28 @@ describe('the text of a model card', () => {
     assert.ok(card.includes('cut off after 256 tokens'));
   });
 
+  it('says what was fitted without training, and how to get the whole vector', () => {
+    const card = cardOf(adaptedRun(0.452), { dimensions: 192, hasDense: true });
+    assert.match(
+      card,
+      /`all-MiniLM-L6-v2` with `center,pca=192` behind its pooling, fitted by sentence-jepa/,
+    );
+    assert.match(card, /No weight of the base encoder was changed\. Behind the pooling comes a Dense module/);
+    assert.match(card, /12,800 texts \(`center,pca=192`, seed 1\): the mean .* 95\.10 % of their variance/);
+    assert.match(card, /like those it was fitted on/);
+    assert.doesNotMatch(card, /Preset|learningRate|feature-extraction", "my-encoder"/);
+    assert.ok(card.includes('const { sentence_embedding: vectors } = await model(inputs);'));
+    const both = cardOf(finishedRun({ adapted: adaptEntry(0.46) }), { dimensions: 192, hasDense: true });
+    assert.match(both, /Preset `default`, seed 1, 100 of 200 steps,\s+mean pooling\.\s+Behind the pooling/);
+  });
+
   it('names no folder of the machine that trained', () => {
     const run = finishedRun({
       start: startEntry({ data: [{ file: '/home/me/secret/a.txt', kind: 'texts', count: 9, sha256: 'f' }] }),
       evaluations: [0, 100].map((step) => evaluationEntry(step, { 'beir:/home/me/secret/dev': 0.4 })),
     });
     assert.doesNotMatch(cardOf(run), /secret|home/);
+    assert.doesNotMatch(cardOf(adaptedRun(0.45)), /data\/dev/);
   });
 
   it('keeps its tables and headings whole whatever the names are', () => {

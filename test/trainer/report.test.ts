@@ -5,7 +5,7 @@ import { trainingReport } from '../../trainer/report.js';
 import { envelope, smooth, type Point } from '../../trainer/report/series.js';
 import { comparisons, exportedStep, verdict } from '../../trainer/report/verdict.js';
 import type { Run, StepEntry } from '../../trainer/run-log.js';
-import { evaluationEntry, finishedRun, startEntry, stepEntry } from './support.js';
+import { adaptedRun, adaptEntry, evaluationEntry, finishedRun, startEntry, stepEntry } from './support.js';
 
 const end = finishedRun().end!;
 
@@ -95,6 +95,47 @@ describe('whether training helped, in words', () => {
     assert.equal(
       exportedStep(runOf({ 'beir:a': 0.4 }, { 'beir:a': 0.5 })),
       'Step 100 was exported, the only one that was evaluated.',
+    );
+  });
+});
+
+describe('whether adapting helped, in words', () => {
+  it('gives the metric with and without the adaptation', () => {
+    assert.deepEqual(verdict(adaptedRun(0.452)), {
+      tone: 'good',
+      text: 'Adapting helped: map@100 rose from 44.04 to 45.20 on beir:data/dev.',
+    });
+    assert.match(verdict(adaptedRun(0.43)).text, /^Adapting made it worse: .* Keep the base encoder\.$/);
+  });
+
+  it('says what was fitted, and whether the difference is beyond chance', () => {
+    const fitted =
+      'Nothing was trained. Behind the pooling, center,pca=192 was fitted on 12,800 texts: 192 dimensions instead of 384 keep 95.10 % of the variance.';
+    assert.equal(
+      exportedStep(adaptedRun(0.452)),
+      `${fitted} It changes map@100 on beir:data/dev by +1.16, 95 % interval +0.76 to +1.56, p = 0.12.`,
+    );
+    assert.equal(
+      exportedStep(adaptedRun(0.4424)),
+      `${fitted} It changes map@100 on beir:data/dev by +0.20, 95 % interval -0.20 to +0.60, p = 0.12, no difference beyond chance.`,
+    );
+  });
+
+  it('counts both behind a training', () => {
+    const run = finishedRun({ adapted: adaptEntry(0.46) });
+    assert.equal(
+      verdict(run).text,
+      'Training and adapting helped: map@100 rose from 44.04 to 46.00 on beir:data/dev.',
+    );
+    assert.match(exportedStep(run), /^Step 100 was exported: .* Behind the pooling, center,pca=192/);
+    assert.deepEqual(
+      comparisons(run)[0].columns.map(({ label, result }) => [label, result.metrics['map@100']]),
+      [
+        ['base encoder', 0.4404],
+        ['step 100', 0.452],
+        ['step 200', 0.447],
+        ['exported (center,pca=192)', 0.46],
+      ],
     );
   });
 });

@@ -1,4 +1,4 @@
-import type { EvaluationEntry, Run, RunStart, StepEntry } from '../../trainer/run-log.js';
+import type { AdaptEntry, EvaluationEntry, Run, RunStart, StepEntry } from '../../trainer/run-log.js';
 
 /** A run's start as the trainer logs it. */
 export function startEntry(changes: Partial<RunStart> = {}): RunStart {
@@ -99,6 +99,49 @@ export function evaluationEntry(
       diagnostics: { std: 0.9876, meanCosine: 0.0312, effectiveRank: 211.3 + step },
       seconds: 4.2,
     })),
+  };
+}
+
+/** An adaptation that takes map@100 to `value` from 44.04. */
+export function adaptEntry(value: number, changes: Partial<AdaptEntry> = {}): AdaptEntry {
+  const difference = value - 0.4404;
+  return {
+    type: 'adapt',
+    adaptation: 'center,pca=192',
+    texts: 12_800,
+    dimensions: 192,
+    variance: 0.951,
+    results: evaluationEntry(0, { 'beir:data/dev': value }).results,
+    comparisons: [
+      {
+        spec: 'beir:data/dev',
+        metric: 'map@100',
+        difference,
+        low: difference - 0.004,
+        high: difference + 0.004,
+        p: 0.12,
+      },
+    ],
+    seconds: 90,
+    ...changes,
+  };
+}
+
+/** A base encoder that was adapted and not trained. */
+export function adaptedRun(value: number): Run {
+  return {
+    start: startEntry({ steps: 0, adapt: 'center,pca=192' }),
+    steps: [],
+    evaluations: [evaluationEntry(0, { 'beir:data/dev': 0.4404 })],
+    adapted: adaptEntry(value),
+    end: {
+      type: 'end',
+      time: '2026-11-24T12:02:00.000Z',
+      reason: 'finished',
+      step: 0,
+      bestStep: 0,
+      seconds: 90,
+    },
   };
 }
 

@@ -1,9 +1,11 @@
-import type { Difference, EvaluationEntry, Run } from '../run-log.js';
+import type { AdaptEntry, Difference, EvaluationEntry, Run } from '../run-log.js';
 
 type EvaluationResult = EvaluationEntry['results'][number];
 
 /** What was measured, without the figures of each query. */
 export type Measured = Omit<EvaluationResult, 'perQuery' | 'perPair'>;
+
+type AdaptComparison = AdaptEntry['comparisons'][number];
 
 /** One evaluation at the steps that matter. */
 export interface Comparison {
@@ -11,37 +13,41 @@ export interface Comparison {
   /** The metric that decides. */
   primary: string;
   counts: Record<string, number>;
-  /** The base encoder, the exported step, and the last one where it is another. */
-  columns: { label: string; step: number; result: EvaluationResult }[];
+  /** The base encoder, the exported step, the last one where it is another, and the adapted encoder. */
+  columns: { label: string; result: EvaluationResult }[];
 }
 
-/** The results before training, and those of the weights that were exported; nothing for what was not evaluated. */
+/** The results of the base encoder, and those of what was exported; nothing for what was not evaluated. */
 export function beforeAndAfter({
   evaluations,
+  adapted,
   end,
 }: Run): Record<'before' | 'after', Measured[] | undefined> {
-  const at = (wanted?: number): Measured[] | undefined =>
-    evaluations
-      .find(({ step }) => step === wanted)
-      ?.results.map(({ perQuery: _queries, perPair: _pairs, ...measured }) => measured);
-  return { before: at(0), after: at(end?.bestStep) };
+  const at = (wanted?: number): EvaluationResult[] | undefined =>
+    evaluations.find(({ step }) => step === wanted)?.results;
+  const before = at(0);
+  const after = before && adapted ? adapted.results : at(end?.bestStep);
+  const measured = ({ perQuery: _queries, perPair: _pairs, ...rest }: EvaluationResult): Measured => rest;
+  return { before: before?.map(measured), after: after?.map(measured) };
 }
 
 /** Every evaluation of the run, in the order in which they were given. */
-export function comparisons({ start, evaluations, end }: Run): Comparison[] {
+export function comparisons({ start, evaluations, adapted, end }: Run): Comparison[] {
   const last = evaluations.at(-1);
   const steps = new Map([[0, start.student ? 'untrained student' : 'base encoder']]);
   if (last && last.step > 0) steps.set(last.step, `step ${last.step}`);
-  if (end?.reason === 'finished') steps.set(end.bestStep, `exported (step ${end.bestStep})`);
-  const shown = evaluations.filter(({ step }) => steps.has(step));
+  const finished = end?.reason === 'finished' && start.steps > 0;
+  if (finished) steps.set(end.bestStep, adapted ? `step ${end.bestStep}` : `exported (step ${end.bestStep})`);
+  const shown = evaluations
+    .filter(({ step }) => steps.has(step))
+    .map(({ step, results }) => ({ label: steps.get(step)!, results }));
+  if (adapted) shown.push({ label: `exported (${adapted.adaptation})`, results: adapted.results });
   return (last?.results ?? []).map(({ spec, primary, counts }) => ({
     spec,
     primary,
     counts,
-    columns: shown.flatMap(({ step, results }) =>
-      results
-        .filter((result) => result.spec === spec)
-        .map((result) => ({ label: steps.get(step)!, step, result })),
+    columns: shown.flatMap(({ label, results }) =>
+      results.filter((result) => result.spec === spec).map((result) => ({ label, result })),
     ),
   }));
 }
@@ -60,13 +66,16 @@ export function verdict(run: Run): { tone: 'good' | 'bad' | 'open'; text: string
       text: `The run has not ended: step ${steps.at(-1)?.step ?? 0} of ${start.steps} is done, and nothing is exported. --resume goes on with it.`,
     };
   if (evaluations.length === 0)
-    return { tone: 'open', text: 'No evaluation was given (--eval): whether training helped is not known.' };
+    return {
+      tone: 'open',
+      text: `No evaluation was given (--eval): whether ${whatWasDone(run).toLowerCase()} helped is not known.`,
+    };
 
-  const changes = comparisons(run).flatMap(({ spec, primary, columns }) => {
-    const before = columns.find(({ step }) => step === 0)?.result.metrics[primary];
-    const after = columns.find(({ step }) => step === end.bestStep)?.result.metrics[primary];
-    if (before === undefined || after === undefined) return [];
-    const [from, to] = [percent(before), percent(after)];
+  const { before, after } = beforeAndAfter(run);
+  const changes = (after ?? []).flatMap(({ spec, primary, metrics }) => {
+    const earlier = before?.find((result) => result.spec === spec);
+    if (!earlier) return [];
+    const [from, to] = [percent(earlier.metrics[primary]), percent(metrics[primary])];
     const shown = Math.sign(Number(to) - Number(from));
     const difference = end.differences?.find((found) => found.spec === spec);
     const sign = difference && !beyondChance(difference) ? 0 : shown;
@@ -81,30 +90,49 @@ export function verdict(run: Run): { tone: 'good' | 'bad' | 'open'; text: string
     return [{ sign, text: `${primary} ${change} on ${spec}${interval}` }];
   });
   const text = `${changes.map((change) => change.text).join('; ')}.`;
+  const what = whatWasDone(run);
   const all = (sign: number): boolean => changes.every((change) => change.sign === sign);
   if (changes.length === 0)
     return {
       tone: 'open',
       text: 'No evaluation was finished before and after: whether training helped is not known.',
     };
-  if (all(1)) return { tone: 'good', text: `Training helped: ${text}` };
+  if (all(1)) return { tone: 'good', text: `${what} helped: ${text}` };
   if (all(0))
     return {
       tone: 'open',
-      text: end.differences?.length
-        ? `Training changed nothing beyond chance: ${text}`
-        : `Training changed nothing that was measured: ${text}`,
+      text: `${what} changed nothing ${end.differences?.length ? 'beyond chance' : 'that was measured'}: ${text}`,
     };
   if (changes.every(({ sign }) => sign <= 0))
-    return { tone: 'bad', text: `Training made it worse: ${text} Keep the base encoder.` };
+    return { tone: 'bad', text: `${what} made it worse: ${text} Keep the base encoder.` };
   return {
     tone: 'open',
-    text: `${changes.some(({ sign }) => sign < 0) ? 'Training helped here and hurt there' : 'Training helped in part'}: ${text}`,
+    text: `${changes.some(({ sign }) => sign < 0) ? `${what} helped here and hurt there` : `${what} helped in part`}: ${text}`,
   };
 }
 
-/** Which step was exported, and why that one. */
-export function exportedStep({ evaluations, end }: Run): string {
+function whatWasDone({ start, adapted }: Run): string {
+  if (start.steps === 0) return 'Adapting';
+  return adapted ? 'Training and adapting' : 'Training';
+}
+
+/** Which step was exported, and why that one, and what is behind it. */
+export function exportedStep(run: Run): string {
+  const { start, adapted } = run;
+  if (!adapted) return chosenStep(run);
+  const { adaptation, texts, dimensions, variance, comparisons } = adapted;
+  const fitted = `${adaptation} was fitted on ${texts.toLocaleString('en')} texts: ${dimensions} dimensions instead of ${start.base.dimensions} keep ${percent(variance)} % of the variance.`;
+  const what = start.steps === 0 ? 'Nothing was trained.' : chosenStep(run);
+  return [what, `Behind the pooling, ${fitted}`, ...comparisons.map(adaptationEffect)].join(' ');
+}
+
+/** By how much an adaptation alone changed an evaluation, and whether that is more than chance. */
+export function adaptationEffect({ spec, metric, difference, low, high, p }: AdaptComparison): string {
+  const chance = low > 0 || high < 0 ? '' : ', no difference beyond chance';
+  return `It changes ${metric} on ${spec} by ${signed(difference)}, 95 % interval ${signed(low)} to ${signed(high)}, p = ${p.toPrecision(2)}${chance}.`;
+}
+
+function chosenStep({ evaluations, end }: Run): string {
   if (end?.reason !== 'finished') return 'Nothing was exported.';
   const deciding = evaluations.at(-1)?.results[0];
   if (!deciding)

@@ -1,0 +1,207 @@
+import { UserError } from '../base/errors.js';
+import { Random } from '../base/random.js';
+import { applyDense, type DenseLayer } from '../encoder/dense.js';
+import type { Encoder } from '../encoder/encoder.js';
+import { openEncoder } from '../encoder/open-encoder.js';
+import { compareScores } from '../evaluation/bootstrap.js';
+import type { Evaluation, EvaluationResult } from '../evaluation/evaluation.js';
+import { resultEntry, type AdaptEntry, type EvaluationEntry } from './run-log.js';
+import type { Ops } from './tensorflow/ops.js';
+import { principalDirections } from './tensorflow/principal.js';
+import { VectorCache } from './vector-cache.js';
+
+/** Tells the random numbers of that choice from all others of a run. */
+const SAMPLE = 8;
+/** Texts that an adaptation is fitted on: with half of them the metrics are nearly the same (docs/RESULTS.md). */
+const FITTED_TEXTS = 16_384;
+
+/** What is fitted behind the pooling, without training. */
+export interface Adaptation {
+  /** Take the mean of the texts' vectors away (Mu and Viswanath 2018). */
+  center: boolean;
+  /** Keep so many dimensions: the directions in which the vectors lie most (Su et al. 2021). */
+  pca?: number;
+}
+
+/**
+ * @param text `center`, `pca=192`, or both with a comma between
+ * @throws UserError `usage`
+ */
+export function parseAdaptation(text: string): Adaptation {
+  const adaptation: Adaptation = { center: false };
+  const seen = new Set<string>();
+  for (const part of text.split(',')) {
+    const [, name, dimensions] = /^(center|pca)(?:=([1-9]\d*))?$/.exec(part) ?? [];
+    if (name === undefined || seen.has(name) || (name === 'pca') !== (dimensions !== undefined))
+      throw new UserError('usage', `--adapt: expected center, pca=N or center,pca=N, found "${text}"`);
+    seen.add(name);
+    if (name === 'center') adaptation.center = true;
+    else adaptation.pca = Number(dimensions);
+  }
+  return adaptation;
+}
+
+/**
+ * @param d length of the encoder's vectors
+ * @param n different texts to fit on
+ * @throws UserError `usage` for more dimensions than the vectors have, or than the texts can tell
+ */
+export function checkAdaptation({ pca = 0 }: Adaptation, d: number, n: number): void {
+  if (pca > d)
+    throw new UserError('usage', `--adapt pca: expected at most the encoder's ${d} dimensions, found ${pca}`);
+  if (pca >= Math.min(n, FITTED_TEXTS))
+    throw new UserError('usage', `--adapt pca=${pca}: expected more than ${pca} different texts, found ${n}`);
+}
+
+/** As {@link parseAdaptation} reads it. */
+export function adaptationText({ center, pca }: Adaptation): string {
+  return [...(center ? ['center'] : []), ...(pca === undefined ? [] : [`pca=${pca}`])].join();
+}
+
+/**
+ * Fits an adaptation to vectors. Centring and projection are linear, so that a Dense layer says them both: W (x - m)
+ * with the mean m and the directions as rows of W.
+ *
+ * @param vectors as pooled, [n, d]
+ * @returns the layer, and the share of the vectors' variance (of their squares, uncentred) that it keeps
+ */
+export function fitAdaptation(
+  ops: Ops,
+  { center, pca }: Adaptation,
+  vectors: Float32Array,
+  d: number,
+): { layer: DenseLayer; variance: number } {
+  const n = vectors.length / d;
+  const mean = new Float64Array(d);
+  if (center) for (let i = 0; i < vectors.length; i++) mean[i % d] += vectors[i] / n;
+  const rows = vectors.map((value, i) => value - mean[i % d]);
+  const weight = { shape: [pca ?? d, d], data: directionsOf(ops, rows, d, pca) };
+  const fitted: DenseLayer = { weight, activation: 'identity' };
+  const variance = squares(applyDense(rows, [fitted])) / squares(rows);
+  if (!center) return { layer: fitted, variance };
+  const bias = applyDense(
+    Float32Array.from(mean, (value) => -value),
+    [fitted],
+  );
+  return { layer: { ...fitted, bias }, variance };
+}
+
+/** The principal directions of rows [n, d] as rows [k, d]; without k all of the space as it is. */
+function directionsOf(ops: Ops, rows: Float32Array, d: number, k?: number): Float32Array {
+  const result = new Float32Array((k ?? d) * d);
+  if (k === undefined) for (let i = 0; i < d; i++) result[i * d + i] = 1;
+  else {
+    const columns = principalDirections(ops, rows, d, k);
+    for (let i = 0; i < d; i++) for (let j = 0; j < k; j++) result[j * d + i] = columns[i * k + j];
+  }
+  return result;
+}
+
+function squares(values: Float32Array): number {
+  return values.reduce((sum, value) => sum + value * value, 0);
+}
+
+export interface AdaptOptions {
+  /** The model folder of the encoder that is adapted. */
+  dir: string;
+  /** The folder in which the texts' vectors are kept: with and without the layer they are the same texts. */
+  vectors: (fingerprint: string) => string;
+  /** What is fitted on; of many, a sample. */
+  texts: Iterable<string>;
+  /** Decides the sample. */
+  seed: number;
+  /** Cores. */
+  threads: number;
+  evaluations: readonly Evaluation[];
+  signal?: AbortSignal;
+  /** The texts are encoded. */
+  onProgress?(done: number, total: number): void;
+  onEvaluationProgress?(spec: string, done: number, total: number): void;
+}
+
+export interface Adapted {
+  /** To put behind the folder's pooling, and behind the Dense layers that it has. */
+  layer: DenseLayer;
+  /** What the encoder was worth without the layer. */
+  before: EvaluationEntry['results'];
+  entry: AdaptEntry;
+}
+
+/**
+ * Fits an adaptation to an encoder and texts, and measures the encoder with and without.
+ *
+ * @throws UserError `unavailable` when it was stopped; as openEncoder
+ */
+export async function adapt(ops: Ops, adaptation: Adaptation, options: AdaptOptions): Promise<Adapted> {
+  const { dir, seed, threads, evaluations, signal, onProgress } = options;
+  const begun = performance.now();
+  // As pooled: a Dense module comes before the length is made 1, and evaluations make it 1 anyway.
+  const opened = await openEncoder(dir, { threads, normalize: false });
+  let cache: VectorCache | undefined;
+  try {
+    cache = await VectorCache.open(options.vectors(opened.fingerprint), opened.dimensions);
+    const encoder = cachedEncoder(opened, cache);
+    const texts = new Random(seed, SAMPLE).shuffle([...new Set(options.texts)]).slice(0, FITTED_TEXTS);
+    const vectors = await encoder.encode(texts, { signal, onProgress });
+    const { layer, variance } = fitAdaptation(ops, adaptation, vectors, encoder.dimensions);
+    const before = await evaluateAll(encoder, options);
+    const after = await evaluateAll(withLayer(encoder, layer), options);
+    const entries = (results: EvaluationResult[]): EvaluationEntry['results'] =>
+      results.map((result, i) => resultEntry(evaluations[i], result));
+    return {
+      layer,
+      before: entries(before),
+      entry: {
+        type: 'adapt',
+        adaptation: adaptationText(adaptation),
+        texts: texts.length,
+        dimensions: layer.weight.shape[0],
+        variance,
+        results: entries(after),
+        comparisons: after.map((result, i) => ({ spec: result.spec, ...compareScores(result, before[i]) })),
+        seconds: (performance.now() - begun) / 1000,
+      },
+    };
+  } catch (error) {
+    if (!signal?.aborted) throw error;
+    throw new UserError(
+      'unavailable',
+      'stopped while the adaptation was fitted and measured: no model folder was written; run the same command again, with --resume where it had trained',
+    );
+  } finally {
+    await cache?.close();
+    await opened.close();
+  }
+}
+
+/** The same encoder, which encodes a text only once. */
+function cachedEncoder(encoder: Encoder, cache: VectorCache): Encoder {
+  return {
+    ...encoder,
+    async encode(texts, options) {
+      await cache.fill(texts, (missing, encodeOptions) => encoder.encode(missing, encodeOptions), options);
+      return cache.read(texts);
+    },
+  };
+}
+
+function withLayer(encoder: Encoder, layer: DenseLayer): Encoder {
+  return {
+    ...encoder,
+    dimensions: layer.weight.shape[0],
+    encode: async (texts, options) => applyDense(await encoder.encode(texts, options), [layer]),
+  };
+}
+
+async function evaluateAll(
+  encoder: Encoder,
+  { evaluations, signal, onEvaluationProgress }: AdaptOptions,
+): Promise<EvaluationResult[]> {
+  const results: EvaluationResult[] = [];
+  for (const evaluation of evaluations) {
+    const onProgress = (done: number, total: number): void =>
+      onEvaluationProgress?.(evaluation.spec, done, total);
+    results.push(await evaluation.run(encoder, { signal, onProgress }));
+  }
+  return results;
+}

@@ -43,9 +43,14 @@ export async function runFinetune(
     lastLine = line;
     onLine(line);
   });
-  const closed = once(child, 'close');
+  // Its event "close" would do, but Node 20 leaves that out after a disconnect.
+  const ended = Promise.all([
+    once(child, 'exit'),
+    once(child.stdout!, 'close'),
+    once(child.stderr!, 'close'),
+  ]);
   await onStart(child.pid);
-  const [code, killedBy] = (await closed) as [number | null, string | null];
+  const [[code, killedBy]] = (await ended) as [[number | null, string | null], unknown, unknown];
   signal?.removeEventListener('abort', stop);
 
   if (code === 0) return { status: 'finished', cpuSeconds: difference(childrenCpuSeconds(), cpuBefore) };

@@ -16,6 +16,8 @@ export interface Vicreg {
   terms: { invariance: number; variance: number; covariance: number };
   /** Of the loss with respect to Z and Z', [n, D] each; the caller disposes of them. */
   gradients: [Tensor, Tensor];
+  /** Of the embeddings: mean over dimensions and views of the std, where that is below 1; 1 is what the loss asks for. */
+  std: number;
   /** With respect to the prediction, where there is one. */
   dPrediction?: Tensor;
 }
@@ -68,6 +70,7 @@ export function vicreg(
         target ? sides[1].gradient : tf.sub(sides[1].gradient, pull),
       ],
       dPrediction: prediction && pull,
+      std: 1 - total('variance') / 2,
     };
   });
 }

@@ -12,8 +12,8 @@ export function vicregLoss(ops: Ops, recipe: Recipe): EmbeddingLoss {
   return {
     parameters: () => new Map(),
     step({ z }) {
-      const { terms, gradients } = vicreg(ops, z, recipe);
-      return { terms, dz: gradients };
+      const { terms, gradients, std } = vicreg(ops, z, recipe);
+      return { terms, dz: gradients, measures: { embeddingStd: std } };
     },
   };
 }
@@ -41,10 +41,11 @@ export function predictiveVicregLoss(ops: Ops, recipe: Recipe, D: number, kinds:
     step({ z, fed }, weights, gradients) {
       const input = tf.concat([z[0], conditionOf(ops, fed, z[0].shape[0], kinds)], 1);
       const { z: prediction, saved } = expand(ops, shape, weights, input);
-      const { terms, gradients: dz, dPrediction } = vicreg(ops, z, recipe, { prediction });
+      const { terms, gradients: dz, dPrediction, std } = vicreg(ops, z, recipe, { prediction });
       const dInput = expandBackward(ops, shape, weights, saved, dPrediction!, gradients);
       const [through] = tf.split(dInput, [D, conditions], 1);
-      return { terms, dz: [tf.add(dz[0], through), dz[1]] };
+      const measures = { embeddingStd: std };
+      return { terms, dz: [tf.add(dz[0], through), dz[1]], measures };
     },
   };
 }

@@ -368,6 +368,10 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
       ? 'expected texts by --data for --objective simcse, found --pairs; --objective infonce is the same loss on pairs'
       : `expected texts by --data for --objective ${objective}, found --pairs; put both texts of a pair into a file of texts`,
   );
+  expect(
+    objective !== 'simcse' || recipe.dropout !== 0 || views.some((view) => view !== 'same'),
+    '--set dropout: expected a number above 0 for simcse, whose views differ by nothing else, found 0',
+  );
   for (const weight of [
     'mlmWeight',
     'rtdWeight',

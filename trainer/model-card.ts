@@ -3,6 +3,7 @@ import path from 'node:path';
 import { stringify } from 'yaml';
 
 import { KNOWN_MODELS } from '../encoder/resolve.js';
+import type { Recipe } from './recipe.js';
 import { comparisons, exportedStep, percent, verdict } from './report/verdict.js';
 import type { Run, RunStart } from './run-log.js';
 
@@ -153,13 +154,45 @@ It begins as layers ${student.take.join(' and ')} of it (counted from 0), each c
     }`;
   if (recipe.objective === 'mlm')
     return `Training has it guess masked words (Devlin et al. 2018, [arXiv 1810.04805](https://arxiv.org/abs/1810.04805)).`;
+  return recipe.objective === 'tsdae'
+    ? `Training has a decoder write each text anew from the vector of what is left of it when words are taken away (TSDAE,
+Wang, Reimers and Gurevych 2021, [arXiv 2104.06979](https://arxiv.org/abs/2104.06979)).`
+    : comparisonOf(recipe, data) + headsOf(recipe);
+}
+
+/** Of an objective that compares two views. */
+function comparisonOf({ objective }: Recipe, data: RunStart['data']): string {
   const kinds = data.map(({ kind }) => kind);
-  const predicted = [
+  const compared = [
     ...(kinds.includes('texts') ? ['two views of each text'] : []),
     ...(kinds.includes('pairs') ? ['the two texts of each pair'] : []),
   ].join(' and ');
-  return `Training makes ${predicted} predict each other under the VICReg loss
+  switch (objective) {
+    case 'barlow-twins':
+      return `Training makes ${compared} agree in each dimension, and no two dimensions with each other (Barlow Twins, Zbontar et
+al. 2021, [arXiv 2103.03230](https://arxiv.org/abs/2103.03230)).`;
+    case 'simcse':
+      return `Training tells each text, encoded twice with different dropout, from the others of its batch (SimCSE, Gao, Yao and
+Chen 2021, [arXiv 2104.08821](https://arxiv.org/abs/2104.08821)).`;
+    case 'infonce':
+      return `Training tells ${compared} from the others of the batch (InfoNCE, van den Oord, Li and Vinyals 2018,
+[arXiv 1807.03748](https://arxiv.org/abs/1807.03748)).`;
+    default:
+      return `Training makes ${compared} predict each other under the VICReg loss
 (Bardes, Ponce and LeCun 2022, [arXiv 2105.04906](https://arxiv.org/abs/2105.04906)).`;
+  }
+}
+
+/** What is asked beside it. */
+function headsOf(recipe: Recipe): string {
+  const { mlmWeight, rtdWeight, reconstructionWeight, editWeight } = recipe;
+  const asked = [
+    ...(mlmWeight > 0 ? ['which words are masked'] : []),
+    ...(rtdWeight > 0 ? ['which tokens were replaced'] : []),
+    ...(reconstructionWeight > 0 ? ['the whole text, from its vector'] : []),
+    ...(editWeight > 0 ? ['what was done to a view, from the embeddings'] : []),
+  ];
+  return asked.length === 0 ? '' : ` Beside that it has to tell ${asked.join(', ')}.`;
 }
 
 function resultsOf(run: Run): string {

@@ -111,6 +111,7 @@ Examples:
   sentence-jepa finetune --data titles.txt --out ./my-encoder
   sentence-jepa finetune --data posts.csv --field title --out ./my-encoder --eval beir:./dev --max-steps 500
   sentence-jepa finetune --pairs duplicates.tsv --out ./my-encoder --eval beir:./dev --set learningRate=1e-5
+  sentence-jepa finetune --pairs duplicates.tsv --out ./contrastive --objective infonce --batch 128
   sentence-jepa finetune --data titles.txt --out ./sketch --preset sketch-2022 --seed 2
   sentence-jepa finetune --data titles.txt docs.txt --out ./small --objective distill --teacher all-MiniLM-L6-v2 \\
     --student layers=2,intermediate=1024,take=0+5,vocab=16000
@@ -132,7 +133,7 @@ function differencesHelp(): string {
       const own = Object.entries(recipe).filter(
         ([key, value]) => key !== 'objective' && String(value) !== String(usual[key]),
       );
-      return `  ${name}: ${own.map(([key, value]) => `${key}=${value}`).join(' ')}\n`;
+      return `  ${name}: ${own.map(([key, value]) => `${key}=${value}`).join(' ') || 'the objective alone'}\n`;
     })
     .join('');
 }

@@ -388,6 +388,52 @@ describe('a fine-tuning', () => {
     });
   });
 
+  describe('by the other methods', () => {
+    const shared = ['learningRate=1e-3', 'maxSteps=6'];
+    for (const [preset, settings, terms] of [
+      ['simcse', [], ['contrast']],
+      ['infonce', ['symmetric=true'], ['contrast']],
+      ['barlow-twins', [], ['invariance', 'redundancy']],
+      ['tsdae', [], ['reconstruction']],
+      ['sketch-fixed', [], ['invariance', 'variance', 'covariance']],
+      [
+        'default',
+        ['predictorWidth=12', 'editWeight=1', 'views=same,word-crop+typos'],
+        ['invariance', 'variance', 'covariance', 'edit'],
+      ],
+      [
+        'infonce',
+        ['mlmWeight=0.1', 'rtdWeight=1', 'reconstructionWeight=0.5'],
+        ['contrast', 'rtd', 'mlm', 'reconstruction'],
+      ],
+    ] as const)
+      it(`trains, reports ${terms.join(', ')} and makes a whole folder: ${[preset, ...settings].join(' ')}`, async () => {
+        const out = newOut();
+        const { run: made } = await run({ out, preset, settings: [...shared, ...settings] });
+        assert.deepEqual(Object.keys(made.steps[0].terms), terms);
+        assert.ok(made.steps.every(({ loss }) => Number.isFinite(loss)));
+        assert.deepEqual((await verifyModel(await openModelFolder(out))).problems, []);
+      });
+
+    it('learns: SimCSE tells its texts apart, TSDAE writes them anew', async () => {
+      const mean = (values: number[]): number =>
+        values.reduce((sum, value) => sum + value, 0) / values.length;
+      const contrast = losses(
+        await run({ preset: 'simcse', settings: ['learningRate=1e-2', 'maxSteps=60'] }),
+      );
+      assert.ok(mean(contrast.slice(-10)) < 0.5 * mean(contrast.slice(0, 5)), contrast.join(' '));
+      const rates = ['learningRate=5e-3', 'expanderLearningRate=5e-3', 'maxSteps=80', 'checkpointEvery=80'];
+      const written = losses(await run({ preset: 'tsdae', settings: rates }));
+      assert.ok(mean(written.slice(-10)) < 0.8 * mean(written.slice(0, 5)), written.join(' '));
+    });
+
+    it('says in the model card which', async () => {
+      const out = newOut();
+      await run({ out, preset: 'tsdae', settings: ['maxSteps=1'] });
+      assert.match(await readFile(path.join(out, 'README.md'), 'utf8'), /Wang, Reimers and Gurevych 2021/);
+    });
+  });
+
   describe('refuses', () => {
     const refused = async (changes: Partial<FinetuneOptions>, expected: object): Promise<void> => {
       const out = changes.out ?? newOut();
@@ -415,6 +461,27 @@ describe('a fine-tuning', () => {
       await refused({ settings: ['speed=9'] }, { kind: 'usage' });
       await refused({ preset: 'fast' }, { kind: 'usage' });
       await refused({ evaluations: ['beir:nowhere'] }, { kind: 'not-found' });
+    });
+    it('pairs for an objective that has no use for them, and heads without two views', async () => {
+      const pairs = ['pairs.tsv'];
+      await refused(
+        { preset: 'simcse', pairs },
+        { kind: 'usage', message: /--objective infonce is the same/ },
+      );
+      await refused({ preset: 'tsdae', pairs }, { kind: 'usage', message: /found --pairs/ });
+      for (const weight of ['mlmWeight', 'rtdWeight', 'reconstructionWeight', 'editWeight'])
+        await refused(
+          { preset: 'tsdae', settings: [`${weight}=1`] },
+          { kind: 'usage', message: new RegExp(`--set ${weight}: expected an objective .* found tsdae`) },
+        );
+      await refused(
+        { preset: 'simcse', settings: ['dropout=0'] },
+        { kind: 'usage', message: /--set dropout: expected a number above 0 for simcse/ },
+      );
+      await refused(
+        { preset: 'barlow-twins', settings: ['predictorWidth=8'] },
+        { kind: 'usage', message: /--set predictorWidth: expected --objective vicreg.*found barlow-twins/ },
+      );
     });
     it('to resume where there is nothing to resume from', async () => {
       await refused({ resume: true }, { kind: 'not-found', message: /expected a checkpoint/ });

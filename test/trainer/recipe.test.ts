@@ -208,6 +208,13 @@ describe('collapse', () => {
     );
   });
 
+  it('under a loss without such a weight is explained by what it has', () => {
+    const contrastive = new CollapseWatch({ ...PRESETS.infonce, collapseStd: 0.1 }, 384);
+    const said = observe(contrastive, { ...well, std: 0.01 }, 20)!;
+    assert.match(said, /--batch.*--set learningRate/);
+    assert.doesNotMatch(said, /--set [mn]u/);
+  });
+
   it('needs a row of steps: one that is well begins the count anew', () => {
     const patient = watch();
     assert.equal(observe(patient, { ...well, std: 0 }, 19), undefined);

@@ -1,3 +1,4 @@
+import { unitRows, unitRowsBackward } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import { regularizers } from './vicreg.js';
 
@@ -40,8 +41,7 @@ export function distillation(
   const [n, d] = h.shape as [number, number];
   const { vectorWeight, similarityWeight, mu, nu } = weights;
   return ops.tidy<Distillation>(() => {
-    const inverse = tf.rsqrt(tf.sum(tf.square(h), 1, true));
-    const u = tf.mul(h, inverse);
+    const { y: u, inverse } = unitRows(ops, h);
 
     const cosine = tf.sum(tf.mul(u, targets)).dataSync()[0] / n;
     let gradient: Tensor = tf.mul(targets, -vectorWeight / n);
@@ -65,11 +65,9 @@ export function distillation(
       gradient = tf.add(gradient, tf.mul(found.gradient, Math.sqrt(d)));
     }
 
-    // Through the normalization: what points along u changes the length alone.
-    const along = tf.mul(u, tf.sum(tf.mul(u, gradient), 1, true));
     return {
       terms: { vector: vectorWeight * (1 - cosine), similarity, variance, covariance },
-      gradient: tf.mul(tf.sub(gradient, along), inverse),
+      gradient: unitRowsBackward(ops, gradient, u, inverse),
     };
   });
 }

@@ -35,6 +35,7 @@ export function tsdaeObjective(
         weight,
       );
       const dPooled = tf.concat([...vectors.slice(0, -1).map((other) => tf.zerosLike(other)), dVectors]);
+      dVectors.dispose();
       return {
         terms: { reconstruction: weight * loss },
         dHidden: poolBackward(ops, dPooled, batch, pooling),

@@ -396,7 +396,11 @@ describe('a fine-tuning', () => {
       ['barlow-twins', [], ['invariance', 'redundancy']],
       ['tsdae', [], ['reconstruction']],
       ['sketch-fixed', [], ['invariance', 'variance', 'covariance']],
-      ['default', ['predictorWidth=12'], ['invariance', 'variance', 'covariance']],
+      [
+        'default',
+        ['predictorWidth=12', 'editWeight=1', 'views=same,word-crop+typos'],
+        ['invariance', 'variance', 'covariance', 'edit'],
+      ],
       [
         'infonce',
         ['mlmWeight=0.1', 'rtdWeight=1', 'reconstructionWeight=0.5'],

@@ -21,6 +21,7 @@ import { infoNce } from '../../trainer/tensorflow/infonce.js';
 import { Dropout } from '../../trainer/tensorflow/layers.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { openObjective } from '../../trainer/tensorflow/objectives/open.js';
+import { replacedTokensLoss } from '../../trainer/tensorflow/objectives/replaced-tokens.js';
 import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
 import { Gradients } from '../../trainer/tensorflow/parameters.js';
 import { replacedTokens } from '../../trainer/tensorflow/replaced-tokens.js';
@@ -481,6 +482,40 @@ describe('a step of', () => {
     assert.deepEqual(names({}), ['expander.0.weight']);
     assert.deepEqual(names({ objective: 'infonce' }), []);
     assert.ok(names({ editWeight: 1 }).includes('edits.0.weight'));
+  });
+
+  it('a head looks at the last view: gradients are where its texts and tokens are', () => {
+    const recipe: Recipe = { ...PRESETS.default, rtdWeight: 1 };
+    const [rtd, tsdae] = [
+      replacedTokensLoss(ops, recipe, 8, 3),
+      openObjective(ops, { ...recipe, objective: 'tsdae' }, { config, pooling: 'mean' }),
+    ];
+    const parameters = new Map([
+      ...fuseQkv(tinyWeights(config), config.layers),
+      ...rtd.parameters(),
+      ...tsdae.parameters(),
+    ]);
+    const weights: WeightsOf = (of) => ops.tf.tensor(parameters.get(of)!.data, parameters.get(of)!.shape);
+    const hidden = normal([join(...views).ids.length, 8], new Random(5));
+    const rowsWithGradient = (of: Tensor): number[] =>
+      valuesOf(ops.tf.sum(ops.tf.abs(of), 1)).flatMap((size, row) => (size > 0 ? [row] : []));
+
+    // Two tokens of the last view's third text.
+    const start = views[1].offsets[2];
+    const replaced = { rows: Int32Array.of(start, start + 1), labels: Uint8Array.of(1, 0) };
+    const z = [normal([6, 3], new Random(6)), normal([6, 3], new Random(7))] as const;
+    const { dz, dHidden } = rtd.step({ z, hidden, fed: { ...fed, replaced } }, weights, new Gradients(ops));
+    const before = views[0].ids.length;
+    assert.deepEqual(rowsWithGradient(dHidden!), [before + start, before + start + 1]);
+    assert.deepEqual(rowsWithGradient(dz[0]), [2]);
+    assert.deepEqual(rowsWithGradient(dz[1]), []);
+
+    const batch = toDevice(ops, join(...views), config);
+    const written = tsdae.step(hidden, batch, fed, weights, new Gradients(ops));
+    assert.deepEqual(
+      rowsWithGradient(written.dHidden),
+      [...inLast].map((row) => before + row),
+    );
   });
 
   it('heads are weighted: their terms, and so their gradients, grow with the weight', () => {

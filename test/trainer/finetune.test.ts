@@ -228,6 +228,14 @@ describe('a fine-tuning', () => {
     assert.equal((await openModelFolder(out)).pooling, 'cls');
   });
 
+  it('names a collapse within 50 steps when nothing holds the variance, and its advice works', async () => {
+    const settings = ['maxSteps=50', 'learningRate=1e-5', 'expanderLearningRate=1e-3', 'collapseStd=0.1'];
+    const collapse = run({ settings: [...settings, 'mu=0', 'expander=64,64,32'] });
+    await assert.rejects(collapse, { kind: 'backend', message: /the expander.*--set mu=\.\.\., it is 0/ });
+    const { status } = await run({ settings: [...settings, 'mu=25', 'expander=64,64,32'] });
+    assert.equal(status, 'finished');
+  });
+
   it('stops when the embeddings collapse, says what to change, and exports nothing', async () => {
     const out = newOut();
     const settings = [

@@ -187,7 +187,11 @@ describe('presets', () => {
 describe('collapse', () => {
   const watch = (): CollapseWatch => new CollapseWatch({ ...PRESETS.default, collapseStd: 0.1 }, 384);
   const well = { std: 0.95, effectiveRank: 55 };
-  const observe = (of: CollapseWatch, signs: typeof well, times: number): string | undefined => {
+  const observe = (
+    of: CollapseWatch,
+    signs: Parameters<CollapseWatch['observe']>[0],
+    times: number,
+  ): string | undefined => {
     let said: string | undefined;
     for (let i = 0; i < times; i++) said ??= of.observe(signs);
     return said;
@@ -206,6 +210,12 @@ describe('collapse', () => {
       observe(watch(), { ...well, effectiveRank: 1.5 }, 20)!,
       /1\.5 dimensions of the 63.*--set nu/,
     );
+  });
+
+  it('behind the expander is explained before the vectors themselves collapse', () => {
+    const behind = (embeddingStd: number) => ({ ...well, measures: { embeddingStd } });
+    assert.equal(observe(watch(), behind(0.34), 100), undefined);
+    assert.match(observe(watch(), behind(0.15), 20)!, /the expander.*0\.150.*--set mu/);
   });
 
   it('under a loss without such a weight is explained by what it has', () => {

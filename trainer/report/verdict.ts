@@ -58,7 +58,7 @@ export function verdict(run: Run): { tone: 'good' | 'bad' | 'open'; text: string
   if (end?.reason === 'collapsed')
     return {
       tone: 'bad',
-      text: `Training collapsed at step ${end.step}: the encoder was giving all texts nearly the same vector. Nothing was exported; keep the base encoder.`,
+      text: `Training collapsed at step ${end.step}: nearly the same was made of all texts. Nothing was exported; keep the base encoder.`,
     };
   if (!end)
     return {

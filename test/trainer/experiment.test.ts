@@ -203,8 +203,8 @@ describe('an experiment', () => {
 });
 
 describe('an experiment that is cut off', () => {
-  const STEPS = 120;
-  const TEXT = `seeds: [1]\nruns: {a: {settings: {maxSteps: ${STEPS}}}, b: {settings: {maxSteps: 2}}}`;
+  const STEPS = 40;
+  const TEXT = `seeds: [1]\nruns: {a: {settings: {maxSteps: ${STEPS}, checkpointEvery: 4}}, b: {settings: {maxSteps: 2}}}`;
   let whole: string;
   before(async () => {
     whole = newOut();

@@ -69,8 +69,9 @@ export class TrainingProgress {
   }
 
   evaluating(spec: string, done: number, total: number): void {
-    if (this.terminal && this.run!.steps > 0)
-      this.draw(this.made, `evaluating ${spec}: ${Math.floor((100 * done) / total)}%`);
+    // Without steps there is no bar to write into.
+    if (this.run!.steps === 0) this.encoding(`evaluating ${spec}`, done, total);
+    else if (this.terminal) this.draw(this.made, `evaluating ${spec}: ${Math.floor((100 * done) / total)}%`);
   }
 
   adapted({ adaptation, texts, results }: AdaptEntry): void {

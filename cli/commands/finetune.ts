@@ -121,7 +121,7 @@ Views: ${VIEW_NAMES.join(', ')};
 several are joined by +, as in views=same,word-crop+typos.
 
 --adapt takes the mean of your texts' vectors away (center), and keeps the N dimensions in which they lie most (pca=N):
-a smaller index, and often a better one, in a minute. Alone it changes no weight; beside --objective, --preset, --pairs,
+a smaller index, and perhaps a better one, in minutes. Alone it changes no weight; beside --objective, --preset, --pairs,
 --teacher, --student, --batch, --epochs, --max-steps, --precision or --set it is fitted behind the training.
 
 Of --student, what is left out is as in the encoder that it is cut out of. take=0+5 names the layers to begin with,
@@ -130,7 +130,7 @@ The teacher's vectors are kept in the cache folder: a second run has them.
 
 Examples:
   sentence-jepa finetune --data titles.txt --out ./my-encoder
-  sentence-jepa finetune --data titles.txt --out ./adapted --adapt center,pca=192 --eval beir:./dev
+  sentence-jepa finetune --data titles.txt --out ./adapted --adapt center,pca=256 --eval beir:./dev
   sentence-jepa finetune --data posts.csv --field title --out ./my-encoder --eval beir:./dev --max-steps 500
   sentence-jepa finetune --pairs duplicates.tsv --out ./my-encoder --eval beir:./dev --set learningRate=1e-5
   sentence-jepa finetune --pairs duplicates.tsv --out ./contrastive --objective infonce --batch 128

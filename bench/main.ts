@@ -106,6 +106,10 @@ inRounds(
   20,
 )
   .option('--batch <n>', 'texts a step, two views each', integerFrom(2, 100_000), PRESETS.default.batch)
+  .option(
+    '--profile',
+    "time TensorFlow's kernels as well, and compare with the machine's fastest matrix product",
+  )
   .addHelpText(
     'after',
     `
@@ -113,10 +117,10 @@ Views are made once, before; both trainers get the same ones, in the same order,
 default preset's recipe at its highest learning rate, but with the published sketch's expander (three layers of 1,536).
 
 Examples:
-  npm run bench -- train
+  npm run bench -- train --profile
   npm run bench -- train --model ./my-encoder --data titles.txt --python ~/venv/bin/python`,
   )
-  .action(async (options: Options & { batch: number }) => {
+  .action(async (options: Options & { batch: number; profile?: boolean }) => {
     const { texts, model } = await inputs(options);
     const result = await benchTrain({ ...options, texts, model, say });
     print(options, { model: model.name, texts: texts.length, ...result }, () => trainBenchTable(result));

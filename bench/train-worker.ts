@@ -4,13 +4,16 @@ import { readLines } from '../base/lines.js';
 import { Random } from '../base/random.js';
 import { loadTokenizer, loadWeights, openModelFolder } from '../encoder/model-folder.js';
 import { pack } from '../trainer/packing.js';
+import { loadTensorFlow } from '../trainer/tensorflow/load.js';
 import { openTrainable } from '../trainer/tensorflow/trainable-bert.js';
 import type { PackedBatch } from '../trainer/types.js';
-import type { TrainAnswer, TrainSettings } from './train.js';
+import { peakProduct, timeKernels } from './kernels.js';
+import type { ProfileAnswer, TrainAnswer, TrainSettings } from './train.js';
 
 /**
  * This program's training step, in a process of its own as the trainer always is.
- * usage: train-worker.js MODEL_FOLDER PAIRS.jsonl SETTINGS; lines and answers as in peers/st_train.py
+ * usage: train-worker.js MODEL_FOLDER PAIRS.jsonl SETTINGS; lines and answers as in peers/st_train.py,
+ * and "profile SECONDS" for the times of the kernels
  */
 const [dir, pairsFile, settingsJson] = process.argv.slice(2);
 const recipe = JSON.parse(settingsJson) as TrainSettings;
@@ -28,7 +31,7 @@ const trainable = await openTrainable({
 });
 
 let step = 0;
-for await (const line of createInterface({ input: process.stdin })) {
+async function trainFor(limit: number): Promise<TrainAnswer> {
   const begin = performance.now();
   const seconds = (): number => (performance.now() - begin) / 1000;
   const answer: TrainAnswer = { steps: 0, sentences: 0, tokens: 0, seconds: 0, losses: [] };
@@ -45,6 +48,20 @@ for await (const line of createInterface({ input: process.stdin })) {
     answer.sentences += 2 * recipe.batch;
     answer.tokens += tokens;
     answer.losses.push(loss);
-  } while (seconds() < Number(line));
-  console.log(JSON.stringify({ ...answer, seconds: seconds() }));
+  } while (seconds() < limit);
+  return { ...answer, seconds: seconds() };
+}
+
+async function profile(limit: number): Promise<ProfileAnswer> {
+  const tf = await loadTensorFlow();
+  let answer!: TrainAnswer;
+  const kernels = await timeKernels(tf.backend(), async () => {
+    answer = await trainFor(limit);
+  });
+  return { ...answer, kernels, peak: peakProduct(tf) };
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [, limit] = /^profile (.+)$/.exec(line) ?? [];
+  console.log(JSON.stringify(limit ? await profile(Number(limit)) : await trainFor(Number(line))));
 }

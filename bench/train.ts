@@ -6,11 +6,13 @@ import { fileURLToPath } from 'node:url';
 import { UserError } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
 import { Random } from '../base/random.js';
+import type { BertConfig } from '../encoder/bert.js';
 import type { ModelFolder } from '../encoder/model-folder.js';
 import { PRESETS } from '../trainer/presets.js';
 import type { Recipe } from '../trainer/recipe.js';
 import { makeView } from '../trainer/views/make-view.js';
 import type { ViewOptions } from '../trainer/views/transformation.js';
+import type { KernelTime } from './kernels.js';
 import { BenchProcess } from './processes.js';
 import { figure, markdownTable } from './report.js';
 import { median } from './statistics.js';
@@ -34,6 +36,13 @@ export interface TrainAnswer {
   versions?: string;
 }
 
+/** The same, with what the time went to. */
+export interface ProfileAnswer extends TrainAnswer {
+  kernels: KernelTime[];
+  /** The machine's, in GFLOP/s. */
+  peak: number;
+}
+
 export interface TrainBenchOptions {
   model: ModelFolder;
   texts: readonly string[];
@@ -43,7 +52,20 @@ export interface TrainBenchOptions {
   rounds: number;
   /** A Python with sentence-transformers. */
   python?: string;
+  /** Whether to time TensorFlow's kernels as well, in steps of their own. */
+  profile?: boolean;
   say(line: string): void;
+}
+
+/** Where the time of our step goes. */
+export interface StepProfile {
+  millisecondsPerStep: number;
+  /** Largest first; calls and milliseconds are those of a step. */
+  kernels: KernelTime[];
+  /** Of the dense layers, forward and back, in one step: 6 for each weight and row. */
+  gigaflop: number;
+  /** The machine's, in GFLOP/s. */
+  peak: number;
 }
 
 export interface TrainBenchRow {
@@ -67,6 +89,7 @@ export interface TrainBench {
   /** Real ones of the first step, the same for all. */
   tokensOfFirstStep: number;
   rows: TrainBenchRow[];
+  profile?: StepProfile;
 }
 
 interface Trainer {
@@ -135,14 +158,20 @@ export async function benchTrain(options: TrainBenchOptions): Promise<TrainBench
         measured[t].push(await measure(trainers[t], seconds));
       }
     }
-    return { recipe, tokensOfFirstStep: first[0].tokens, rows: rowsOf(trainers, first, measured) };
+    const rows = rowsOf(trainers, first, measured);
+    const bench: TrainBench = { recipe, tokensOfFirstStep: first[0].tokens, rows };
+    if (options.profile) {
+      const answer = JSON.parse(await trainers[0].process.ask(`profile ${seconds}`)) as ProfileAnswer;
+      bench.profile = profileOf(answer, model.config, recipe);
+    }
+    return bench;
   } finally {
     await Promise.all(trainers.map(({ process }) => process.stop()));
     await rm(scratch, { recursive: true, force: true });
   }
 }
 
-export function trainBenchTable({ recipe, rows, tokensOfFirstStep }: TrainBench): string {
+export function trainBenchTable({ recipe, rows, tokensOfFirstStep, profile }: TrainBench): string {
   const table = markdownTable(
     [
       ...['trainer', 'real tokens/s', 'ours / it', 'sentences/s', 'ms a step', 'CPU ms a step', 'memory MiB'],
@@ -161,7 +190,58 @@ export function trainBenchTable({ recipe, rows, tokensOfFirstStep }: TrainBench)
     ]),
   );
   const versions = rows.flatMap((row) => row.versions ?? []).map((text) => ` ${text}.`);
-  return `${table}\n\nVICReg, expander ${recipe.expander.join('-')}, batch ${recipe.batch}, ${tokensOfFirstStep} real tokens in the first step, ${recipe.precision}, ${recipe.threads} threads.${versions.join('')}`;
+  return `${table}\n\nVICReg, expander ${recipe.expander.join('-')}, batch ${recipe.batch}, ${tokensOfFirstStep} real tokens in the first step, ${recipe.precision}, ${recipe.threads} threads.${versions.join('')}${profile ? `\n\n${profileTable(profile)}` : ''}`;
+}
+
+const SHOWN_KERNELS = 16;
+
+function profileTable({ millisecondsPerStep, kernels, gigaflop, peak }: StepProfile): string {
+  const share = (milliseconds: number): string =>
+    `${((100 * milliseconds) / millisecondsPerStep).toFixed(1)} %`;
+  const total = (of: 'calls' | 'milliseconds', some: readonly KernelTime[]): number =>
+    some.reduce((sum, entry) => sum + entry[of], 0);
+  const row = (name: string, calls: string, milliseconds: number): string[] => [
+    name,
+    calls,
+    figure(milliseconds),
+    share(milliseconds),
+  ];
+  const others = kernels.slice(SHOWN_KERNELS);
+  const inKernels = total('milliseconds', kernels);
+  const rate = gigaflop / (millisecondsPerStep / 1000);
+  return (
+    markdownTable(
+      ['kernel', 'calls a step', 'ms a step', 'share'],
+      [
+        ...kernels
+          .slice(0, SHOWN_KERNELS)
+          .map(({ kernel, calls, milliseconds }) => row(kernel, figure(calls), milliseconds)),
+        row('other kernels', figure(total('calls', others)), total('milliseconds', others)),
+        row('JavaScript', '', millisecondsPerStep - inKernels),
+      ],
+    ) +
+    `\n\n${figure(gigaflop)} GFLOP a step in dense layers: ${figure(rate)} GFLOP/s of ${figure(peak)} that one product of ` +
+    `1024 x 1024 matrices reaches, ${((100 * rate) / peak).toFixed(0)} %.`
+  );
+}
+
+function profileOf(
+  { steps, sentences, tokens, seconds, kernels, peak }: ProfileAnswer,
+  { layers, hiddenSize: d, intermediateSize }: BertConfig,
+  { expander }: TrainSettings,
+): StepProfile {
+  const encoder = layers * (4 * d * d + 2 * d * intermediateSize);
+  const head = expander.reduce((sum, width, i) => sum + width * (i === 0 ? d : expander[i - 1]), 0);
+  return {
+    millisecondsPerStep: (1000 * seconds) / steps,
+    kernels: kernels.map(({ kernel, calls, milliseconds }) => ({
+      kernel,
+      calls: Math.round(calls / steps),
+      milliseconds: milliseconds / steps,
+    })),
+    gigaflop: (6 * (tokens * encoder + sentences * head)) / steps / 1e9,
+    peak,
+  };
 }
 
 /** The two views of each text that a recipe trains on. */

@@ -69,6 +69,34 @@ describe('the table of a training benchmark', () => {
   });
 });
 
+describe('the profile of a training step', () => {
+  it('shows the kernels, what is left for JavaScript, and the share of the peak', () => {
+    const table = trainBenchTable({
+      recipe: { ...PRESETS.default, threads: 2 },
+      tokensOfFirstStep: 1183,
+      rows: [],
+      profile: {
+        millisecondsPerStep: 200,
+        kernels: [
+          { kernel: 'MatMul', calls: 94, milliseconds: 120 },
+          { kernel: 'Mul', calls: 474, milliseconds: 50 },
+        ],
+        gigaflop: 12,
+        peak: 150,
+      },
+    });
+    assert.deepEqual(table.split('\n').slice(-7), [
+      '| --- | ---: | ---: | ---: |',
+      '| MatMul | 94.0 | 120 | 60.0 % |',
+      '| Mul | 474 | 50.0 | 25.0 % |',
+      '| other kernels | 0.00 | 0.00 | 0.0 % |',
+      '| JavaScript |  | 30.0 | 15.0 % |',
+      '',
+      '12.0 GFLOP a step in dense layers: 60.0 GFLOP/s of 150 that one product of 1024 x 1024 matrices reaches, 40 %.',
+    ]);
+  });
+});
+
 const tensorflow = await findWorking();
 
 describe('a training benchmark', { skip: 'reason' in tensorflow && tensorflow.reason }, () => {
@@ -81,7 +109,7 @@ describe('a training benchmark', { skip: 'reason' in tensorflow && tensorflow.re
   });
   after(() => rm(folder, { recursive: true }));
   // No seconds: a step a round.
-  const bench = (changes: { python?: string; batch?: number } = {}): Promise<TrainBench> =>
+  const bench = (changes: { python?: string; batch?: number; profile?: boolean } = {}): Promise<TrainBench> =>
     benchTrain({
       model,
       texts: TEXTS,
@@ -103,6 +131,23 @@ describe('a training benchmark', { skip: 'reason' in tensorflow && tensorflow.re
     assert.equal(row.tokensPerSecondOfRounds.length, 2);
     assert.ok(row.losses.length === 3 && row.losses.every((loss) => loss > 0));
     assert.equal(other.rows[0].losses[0], row.losses[0]);
+  });
+
+  it('times the kernels of a step, when asked', async () => {
+    const { profile } = await bench({ profile: true });
+    const { kernels, millisecondsPerStep, gigaflop, peak } = profile!;
+    const callsOf = (name: string): number => kernels.find(({ kernel }) => kernel === name)?.calls ?? 0;
+    // Forward, and back to input and weights: four dense layers of the encoder's two, three of each view's expander, and
+    // what VICReg multiplies, twice a view.
+    assert.equal(callsOf('MatMul'), 3 * (4 * 2 + 3 * 2) + 2 * 2);
+    const inKernels = kernels.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+    assert.ok(inKernels > 0 && inKernels < millisecondsPerStep);
+    const times = kernels.map(({ milliseconds }) => milliseconds);
+    assert.deepEqual(
+      times,
+      [...times].sort((a, b) => b - a),
+    );
+    assert.ok(gigaflop > 0 && peak > 0);
   });
 
   it('says what was wrong with a peer that does not start', async () => {

@@ -1,0 +1,61 @@
+import type { OpAttribute, TensorFlowBackend, TensorMetadata, TF } from '../trainer/tensorflow/binding.js';
+import { Ops } from '../trainer/tensorflow/ops.js';
+
+export interface KernelTime {
+  /** TensorFlow's name. */
+  kernel: string;
+  calls: number;
+  milliseconds: number;
+}
+
+/**
+ * How long each of TensorFlow's kernels takes while something runs, the largest first. Kernels on processors are done
+ * when their call returns.
+ */
+export async function timeKernels(
+  backend: TensorFlowBackend,
+  run: () => Promise<void>,
+): Promise<KernelTime[]> {
+  const times = new Map<string, KernelTime>();
+  const { binding } = backend;
+  const executeOp = (
+    kernel: string,
+    attributes: OpAttribute[],
+    inputs: number[],
+    outputs: number,
+  ): TensorMetadata[] => {
+    const begun = performance.now();
+    const made = binding.executeOp(kernel, attributes, inputs, outputs);
+    const entry = times.get(kernel) ?? { kernel, calls: 0, milliseconds: 0 };
+    entry.calls++;
+    entry.milliseconds += performance.now() - begun;
+    times.set(kernel, entry);
+    return made;
+  };
+  const watched = backend as { binding: TensorFlowBackend['binding'] };
+  // The addon's own properties can't be set.
+  watched.binding = Object.create(binding, { executeOp: { value: executeOp } }) as typeof binding;
+  try {
+    await run();
+  } finally {
+    watched.binding = binding;
+  }
+  return [...times.values()].sort((a, b) => b.milliseconds - a.milliseconds);
+}
+
+const SIZE = 1024;
+const ROUNDS = 20;
+
+/** The most that this machine multiplies, in GFLOP/s: the best of some products of 1024 x 1024 fp32 matrices. */
+export function peakProduct(tf: TF): number {
+  const ops = new Ops(tf);
+  const [a, b] = [tf.randomNormal([SIZE, SIZE]), tf.randomNormal([SIZE, SIZE])];
+  let best = Infinity;
+  for (let round = 0; round < ROUNDS; round++) {
+    const begun = performance.now();
+    ops.exactMatMul(a, b).dispose();
+    best = Math.min(best, performance.now() - begun);
+  }
+  tf.dispose([a, b]);
+  return (2 * SIZE ** 3) / best / 1e6;
+}

@@ -69,7 +69,10 @@ export function finetuneCommand(): Command {
         'vicreg, barlow-twins: two views of a text predict each other; simcse, infonce: a text is told from others by its other view; tsdae: a text is written anew from its vector; distill: learn the vectors of --teacher; mlm: guess masked words (default: vicreg)',
       ).choices(OBJECTIVES),
     )
-    .option('--teacher <dir|name>', 'distill: the encoder to learn from')
+    .option(
+      '--teacher <dir|name>',
+      'distill: the encoder to learn from; the one to start from is its own with --preset context, and with --set keepWeight',
+    )
     .option(
       '--student <shape>',
       'train a new, smaller encoder that is cut out of the teacher (distill) or of --model, as layers=4,hidden=256,heads=8,intermediate=1024,vocab=16000',

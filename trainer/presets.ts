@@ -52,6 +52,7 @@ const base: Recipe = {
   keepWeight: 0,
 
   learningRate: 1e-5,
+  layerDecay: 1,
   expanderLearningRate: 1e-3,
   schedule: 'linear',
   warmup: 0.1,

@@ -119,6 +119,11 @@ export interface Recipe {
 
   /** Highest learning rate, of the encoder. */
   learningRate: number;
+  /**
+   * What the learning rate of each layer is times that of the one above it, the embeddings' being the lowest
+   * (discriminative fine-tuning, Howard and Ruder 2018, arXiv 1801.06146); 1 gives all the same.
+   */
+  layerDecay: number;
   /** Of the expander, or another head, which begins with random weights; it follows the same schedule. */
   expanderLearningRate: number;
   /** After the warm-up: `constant`, or `linear` down to 0. */

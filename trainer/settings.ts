@@ -78,6 +78,7 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   editWeight: notNegative,
   keepWeight: notNegative,
   learningRate: positive,
+  layerDecay: number((value) => value > 0 && value <= 1, 'a number above 0, at most 1'),
   expanderLearningRate: positive,
   schedule: oneOf('constant', 'linear', 'cosine'),
   warmup: share,

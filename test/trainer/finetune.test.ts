@@ -9,7 +9,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 
 import { projectRoot } from '../../base/paths.js';
-import { openModelFolder } from '../../encoder/model-folder.js';
+import { loadWeights, openModelFolder } from '../../encoder/model-folder.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { verifyModel } from '../../encoder/verify.js';
 import { finetune, runFolderOf, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
@@ -161,6 +161,28 @@ describe('a fine-tuning', () => {
     assert.equal(result.run.end!.step, 3);
     assert.equal(result.step, 1);
     await assert.rejects(run({ settings: ['patience=2'] }), { kind: 'usage', message: /expected --eval/ });
+  });
+
+  it('moves a layer less than the one above it, and the embeddings least, by layerDecay', async () => {
+    const movedBy = async (layerDecay: number): Promise<(name: string) => number> => {
+      const out = newOut();
+      await run({ out, settings: [`layerDecay=${layerDecay}`, 'weightDecay=0'] });
+      const [after, before] = await Promise.all(
+        [out, base].map(async (dir) => loadWeights(await openModelFolder(dir))),
+      );
+      return (name) =>
+        Math.max(...after.get(name)!.data.map((value, i) => Math.abs(value - before.get(name)!.data[i])));
+    };
+    const [words, first, last] = [
+      'embeddings.word_embeddings.weight',
+      'encoder.layer.0.output.dense.weight',
+      'encoder.layer.1.output.dense.weight',
+    ];
+    const [alike, decayed] = [await movedBy(1), await movedBy(0.01)];
+    // Adam's steps are about as long as the rate, whatever the gradient.
+    assert.ok(alike(words) > 0.5 * alike(last) && alike(first) > 0.5 * alike(last));
+    assert.ok(decayed(last) > 0.5 * alike(last));
+    assert.ok(decayed(first) < 0.05 * decayed(last) && decayed(words) < 0.05 * decayed(first));
   });
 
   it('keeps the vectors where they were while it learns from pairs', async () => {

@@ -48,6 +48,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       editWeight: 0,
       keepWeight: 0,
       learningRate: 2e-5,
+      layerDecay: 1,
       expanderLearningRate: 2e-5,
       schedule: 'linear',
       warmup: 0.1,

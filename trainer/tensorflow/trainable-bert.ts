@@ -69,11 +69,12 @@ class TrainableBert implements TrainableEncoder {
         `--set chunk: expected 0 for --objective ${recipe.objective}, found ${recipe.chunk}; it looks at hidden states, and only what looks at pooled vectors alone can be computed in chunks`,
       );
     this.parameters = new Parameters(ops);
-    const add = (tensors: ReadonlyMap<string, HostTensor>, rate: number): void => {
-      for (const [name, tensor] of tensors) this.parameters.add(name, tensor, tensor.shape.length > 1, rate);
+    const add = (tensors: ReadonlyMap<string, HostTensor>, rateOf: (name: string) => number): void => {
+      for (const [name, tensor] of tensors)
+        this.parameters.add(name, tensor, tensor.shape.length > 1, rateOf(name));
     };
-    add(fuseQkv(weights, config.layers), 1);
-    add(this.objective.parameters(), recipe.expanderLearningRate / recipe.learningRate);
+    add(fuseQkv(weights, config.layers), (name) => recipe.layerDecay ** layersAbove(name, config.layers));
+    add(this.objective.parameters(), () => recipe.expanderLearningRate / recipe.learningRate);
   }
 
   async step(fed: TrainingBatch, { learningRate }: { learningRate: number }): Promise<StepReport> {
@@ -184,6 +185,12 @@ class TrainableBert implements TrainableEncoder {
   dispose(): void {
     this.parameters.dispose();
   }
+}
+
+/** Layers between a tensor's and the pooling: 0 for the last layer's, all of them for the embeddings'. */
+function layersAbove(name: string, layers: number): number {
+  const [, layer] = /^encoder\.layer\.(\d+)\./.exec(name) ?? [];
+  return layer === undefined ? layers : layers - 1 - Number(layer);
 }
 
 interface StepMade extends ObjectiveStep {

@@ -31,8 +31,10 @@ export class TrainingProgress {
       );
       return;
     }
+    const whose = teacher?.name === base.name && !student ? 'itself' : teacher?.name;
+    const taughtBy = run.recipe.objective === 'distill' ? ` taught by ${whose}` : '';
     this.note(
-      `${student ? `a student of ${base.name}` : base.name}${teacher ? ` taught by ${teacher.name}` : ''} (${run.base.layers} layers, ${run.base.dimensions} dimensions), ${examples.toLocaleString('en')} texts or pairs, ` +
+      `${student ? `a student of ${base.name}` : base.name}${taughtBy} (${run.base.layers} layers, ${run.base.dimensions} dimensions), ${examples.toLocaleString('en')} texts or pairs, ` +
         `${run.steps.toLocaleString('en')} steps of ${run.recipe.batch}, preset ${run.preset}, seed ${run.recipe.seed}, ` +
         `TensorFlow ${run.environment.tensorflow} on ${run.environment.threads} threads`,
     );

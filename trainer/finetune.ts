@@ -445,7 +445,7 @@ function identityOf(plan: Plan, { evaluations }: FinetuneOptions): object {
 
 function startOf(
   plan: Plan,
-  { preset }: FinetuneOptions,
+  { preset, teacher: named }: FinetuneOptions,
   tf: TF,
   precision: RunStart['recipe']['precision'],
 ): RunStart {
@@ -460,7 +460,10 @@ function startOf(
     steps,
     data: files,
     base: { name: base.name, fingerprint, dimensions: dimensionsOf(trained), layers },
-    ...(teacher && { teacher: { name: teacher.name, fingerprint: teacher.fingerprint } }),
+    // Its own teacher goes by the name that the user knows, not by its folder's.
+    ...(teacher && {
+      teacher: { name: named === undefined ? base.name : teacher.name, fingerprint: teacher.fingerprint },
+    }),
     ...(student && { student: student.shape }),
     ...(adaptation && { adapt: adaptationText(adaptation) }),
     environment: {

@@ -144,7 +144,10 @@ function originOf({ base, teacher, student, recipe, steps, adapt }: RunStart): s
       ? `a smaller encoder (${shape}) distilled from ${code(teacher.name)} and ${from},`
       : `a new encoder (${shape}) in the manner of ${code(base.name)}, ${from} and trained`;
   }
-  if (teacher) return `${code(base.name)}, taught the vectors of ${code(teacher.name)}`;
+  if (teacher && recipe.objective === 'distill')
+    return teacher.name === base.name
+      ? `${code(base.name)}, taught what it says of a text in its context`
+      : `${code(base.name)}, taught the vectors of ${code(teacher.name)}`;
   return `${code(base.name)}, trained further${recipe.objective === 'mlm' ? ' to guess masked words' : ''}`;
 }
 
@@ -185,9 +188,15 @@ function recipeTable({ recipe }: RunStart): string {
 /** What training does, a sentence or two with its source. */
 function methodOf({ recipe, data, teacher, student }: RunStart): string {
   if (recipe.objective === 'distill')
-    return `Training gives a text the vector that ${code(teacher!.name)} gives it: a loss on the cosine of the two, on the
-similarities in a batch (Tung and Mori 2019, [arXiv 1907.09682](https://arxiv.org/abs/1907.09682)), and VICReg's
-variance and covariance (Bardes, Ponce and LeCun 2022, [arXiv 2105.04906](https://arxiv.org/abs/2105.04906)).${
+    return `Training gives a text the vector that ${code(teacher!.name)} gives it${contextOf(recipe)}: a loss on the cosine of the two${
+      recipe.similarityWeight > 0
+        ? ', on the\nsimilarities in a batch (Tung and Mori 2019, [arXiv 1907.09682](https://arxiv.org/abs/1907.09682))'
+        : ''
+    }${
+      recipe.mu > 0 || recipe.nu > 0
+        ? ", and VICReg's\nvariance and covariance (Bardes, Ponce and LeCun 2022, [arXiv 2105.04906](https://arxiv.org/abs/2105.04906))"
+        : ''
+    }.${
       student?.init === 'source'
         ? `
 It begins as layers ${student.take.join(' and ')} of it (counted from 0), each cut down to the neurons that do most.`
@@ -199,6 +208,15 @@ It begins as layers ${student.take.join(' and ')} of it (counted from 0), each c
     ? `Training has a decoder write each text anew from the vector of what is left of it when words are taken away (TSDAE,
 Wang, Reimers and Gurevych 2021, [arXiv 2104.06979](https://arxiv.org/abs/2104.06979)).`
     : comparisonOf(recipe, data) + headsOf(recipe);
+}
+
+/** What a teacher knows of a text beside its words. */
+function contextOf({ context, neighbours }: Recipe): string {
+  const known = [
+    ...(context === '' ? [] : [`with ${code(context)} behind it and without`]),
+    ...(neighbours > 0 ? [`drawn to its ${neighbours} nearest neighbours`] : []),
+  ];
+  return known.length === 0 ? '' : ` when all that texts share is taken away, ${known.join(' and ')}`;
 }
 
 /** Of an objective that compares two views. */

@@ -60,6 +60,15 @@ function run(changes: Partial<FinetuneOptions> = {}): Promise<FinetuneResult> {
   });
 }
 
+/** The first 40 titles, each with one of the next 40. */
+async function writePairs(name: string): Promise<string> {
+  const lines = readFileSync(titles, 'utf8').split('\n');
+  const pairs = lines.slice(0, 40).map((line, i) => `${line}\t${lines[i + 40]}`);
+  const file = path.join(home, name);
+  await writeFile(file, pairs.join('\n'));
+  return file;
+}
+
 const losses = ({ run: { steps } }: FinetuneResult): number[] => steps.map(({ loss }) => loss);
 
 describe('a fine-tuning', () => {
@@ -186,16 +195,8 @@ describe('a fine-tuning', () => {
   });
 
   it('keeps the vectors where they were while it learns from pairs', async () => {
-    const pairs = path.join(home, 'kept.tsv');
-    const lines = readFileSync(titles, 'utf8').split('\n');
-    await writeFile(
-      pairs,
-      lines
-        .slice(0, 40)
-        .map((line, i) => `${line}\t${lines[i + 40]}`)
-        .join('\n'),
-    );
-    const texts = lines.slice(0, 80);
+    const pairs = await writePairs('kept.tsv');
+    const texts = readFileSync(titles, 'utf8').split('\n').slice(0, 80);
     const driftOf = async (keepWeight: number): Promise<number> => {
       const out = newOut();
       const { run: made } = await run({
@@ -226,15 +227,7 @@ describe('a fine-tuning', () => {
   });
 
   it('trains on pairs, and on texts and pairs together', async () => {
-    const pairs = path.join(home, 'pairs.tsv');
-    const lines = readFileSync(titles, 'utf8').split('\n');
-    await writeFile(
-      pairs,
-      lines
-        .slice(0, 40)
-        .map((line, i) => `${line}\t${lines[i + 40]}`)
-        .join('\n'),
-    );
+    const pairs = await writePairs('pairs.tsv');
     const alone = await run({ data: [], pairs: [pairs], settings: ['maxSteps=2'] });
     assert.equal(alone.run.start.data[0].count, 40);
     const both = await run({ pairs: [pairs], settings: ['maxSteps=2'] });

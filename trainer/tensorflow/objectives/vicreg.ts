@@ -2,7 +2,7 @@ import { Random } from '../../../base/random.js';
 import type { Pooling } from '../../../encoder/model-folder.js';
 import type { Recipe } from '../../recipe.js';
 import { poolBackward, poolForward } from '../bert.js';
-import { expand, expandBackward, expanderParameters, type ExpanderShape } from '../expander.js';
+import { expand, expandBackwardTogether, expanderParameters, type ExpanderShape } from '../expander.js';
 import type { Ops } from '../ops.js';
 import { vicreg } from '../vicreg.js';
 import type { Objective } from './objective.js';
@@ -26,9 +26,8 @@ export function vicregObjective(
       const x = expand(ops, shape, weights, h);
       const y = expand(ops, shape, weights, other);
       const { terms, gradients: dz } = vicreg(ops, [x.z, y.z], recipe);
-      const dh = expandBackward(ops, shape, weights, x.saved, dz[0], gradients);
-      const dOther = expandBackward(ops, shape, weights, y.saved, dz[1], gradients);
-      return { terms, dHidden: poolBackward(ops, tf.concat([dh, dOther]), batch, pooling), vectors: h };
+      const dh = expandBackwardTogether(ops, shape, weights, [x.saved, y.saved], dz, gradients);
+      return { terms, dHidden: poolBackward(ops, tf.concat(dh), batch, pooling), vectors: h };
     },
   };
 }

@@ -27,7 +27,7 @@ export interface Recipe {
   seed: number;
   /**
    * Tokens that go through the encoder at a time, for batches larger than memory; the gradients are the same. 0 for
-   * one pass, or where that would take more than 2 GB, chunks of half a GB. Not for objectives on hidden states.
+   * one pass, or where that would take more than 2 GB, chunks of an eighth of a GB. Not for objectives on hidden states.
    */
   chunk: number;
   /** Of the matrix products; everything else is fp32. `auto` tries both first, and takes the faster. */

@@ -69,20 +69,23 @@ export function expand(
     widths.forEach((_, i) => {
       const last = i === widths.length - 1;
       inputs.push(x);
-      x = dense(
-        ops,
-        x,
-        weights(`${name}.${i}.weight`),
-        !last || bias ? weights(`${name}.${i}.bias`) : undefined,
-      );
-      if (last) return;
-      const { y, saved } = normalize(ops, 'batch', x, {
-        scale: weights(`${name}.${i}.norm.weight`),
-        shift: weights(`${name}.${i}.norm.bias`),
-        eps: EPS,
+      const { y, norm } = ops.tidy<{ y: Tensor; norm?: Normalized }>(() => {
+        const linear = dense(
+          ops,
+          x,
+          weights(`${name}.${i}.weight`),
+          !last || bias ? weights(`${name}.${i}.bias`) : undefined,
+        );
+        if (last) return { y: linear };
+        const normalized = normalize(ops, 'batch', linear, {
+          scale: weights(`${name}.${i}.norm.weight`),
+          shift: weights(`${name}.${i}.norm.bias`),
+          eps: EPS,
+        });
+        return { y: tf.relu(normalized.y), norm: normalized.saved };
       });
-      norms.push(saved);
-      x = tf.relu(y);
+      if (norm) norms.push(norm);
+      x = y;
     });
     return { z: x, saved: { inputs, norms } };
   });
@@ -91,34 +94,56 @@ export function expand(
 /** Adds every parameter's gradient, and disposes of what was saved. @returns the gradient for h [n, d] */
 export function expandBackward(
   ops: Ops,
-  { name, widths, bias }: ExpanderShape,
+  shape: ExpanderShape,
   weights: (name: string) => Tensor,
   saved: SavedExpander,
   dz: Tensor,
   gradients: Gradients,
 ): Tensor {
+  return expandBackwardTogether(ops, shape, weights, [saved], [dz], gradients)[0];
+}
+
+/**
+ * The same for several views. A weight's gradient is one product over the rows of all: of a wide expander, a second
+ * one and their sum would be hundreds of megabytes.
+ *
+ * @returns each view's gradient for h [n, d]
+ */
+export function expandBackwardTogether(
+  ops: Ops,
+  { name, widths, bias }: ExpanderShape,
+  weights: (name: string) => Tensor,
+  views: readonly SavedExpander[],
+  dz: readonly Tensor[],
+  gradients: Gradients,
+): Tensor[] {
   const { tf } = ops;
-  const dh = ops.tidy(() => {
-    let dy = dz;
-    for (let i = widths.length - 1; i >= 0; i--) {
-      const last = i === widths.length - 1;
-      if (!last) {
-        // The next layer's input is what ReLU let through.
-        const passed = tf.mul(dy, tf.cast(tf.greater(saved.inputs[i + 1], 0), 'float32'));
-        const scale = weights(`${name}.${i}.norm.weight`);
-        const { dx, dScale, dShift } = normalizeBackward(ops, 'batch', passed, saved.norms[i], scale);
-        gradients.add(`${name}.${i}.norm.weight`, dScale);
-        gradients.add(`${name}.${i}.norm.bias`, dShift);
-        dy = dx;
-      }
+  let dys = [...dz];
+  for (let i = widths.length - 1; i >= 0; i--) {
+    const last = i === widths.length - 1;
+    const dxs = ops.tidy(() => {
+      const dLinear = views.map((saved, view) => {
+        if (last) return dys[view];
+        return ops.tidy(() => {
+          // The next layer's input is what ReLU let through.
+          const passed = ops.mul(dys[view], tf.cast(tf.greater(saved.inputs[i + 1], 0), 'float32'));
+          const scale = weights(`${name}.${i}.norm.weight`);
+          const { dx, dScale, dShift } = normalizeBackward(ops, 'batch', passed, saved.norms[i], scale);
+          gradients.add(`${name}.${i}.norm.weight`, dScale);
+          gradients.add(`${name}.${i}.norm.bias`, dShift);
+          return dx;
+        });
+      });
+      const inputs = views.map((saved) => saved.inputs[i]);
       const weight = weights(`${name}.${i}.weight`);
-      const { dx, dWeight, dBias } = denseBackward(ops, dy, saved.inputs[i], weight);
+      const { dx, dWeight, dBias } = denseBackward(ops, tf.concat(dLinear), tf.concat(inputs), weight);
       gradients.add(`${name}.${i}.weight`, dWeight);
       if (!last || bias) gradients.add(`${name}.${i}.bias`, dBias);
-      dy = dx;
-    }
-    return dy;
-  });
-  ops.free(saved);
-  return dh;
+      return tf.split(dx, views.length);
+    });
+    if (!last) ops.free(dys);
+    dys = dxs;
+  }
+  ops.free(views);
+  return dys;
 }

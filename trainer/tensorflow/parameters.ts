@@ -30,12 +30,13 @@ export class Gradients {
 
   constructor(private readonly ops: Ops) {}
 
-  /** Adds to what is there. */
+  /** Adds to what is there; the gradient is its own from then on. */
   add(name: string, gradient: Tensor): void {
     const { tf } = this.ops;
     const before = this.whole.get(name);
-    this.whole.set(name, tf.keep(before ? tf.add(before, gradient) : gradient));
-    before?.dispose();
+    this.whole.set(name, tf.keep(before ? this.ops.add(before, gradient) : gradient));
+    // At once, and not when the caller's tidy ends: a wide expander's have hundreds of megabytes.
+    if (before) this.ops.free(before, gradient);
     this.merge(name);
   }
 

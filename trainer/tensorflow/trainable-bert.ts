@@ -30,7 +30,7 @@ export interface TrainableOptions {
 /** A batch goes through the encoder in chunks when its activations would take more memory than this. */
 const MOST_ACTIVATIONS = 2 * 2 ** 30;
 /** Of a chunk then. */
-const CHUNK_ACTIVATIONS = 2 ** 29;
+const CHUNK_ACTIVATIONS = 2 ** 27;
 
 /**
  * BERT with the recipe's objective on it, on TensorFlow.

@@ -2,7 +2,7 @@ import { Random } from '../../../base/random.js';
 import type { Pooling } from '../../../encoder/model-folder.js';
 import type { HostTensor, TrainingBatch } from '../../types.js';
 import { poolBackward, poolForward } from '../bert.js';
-import { expand, expandBackward, expanderParameters, type ExpanderShape } from '../expander.js';
+import { expand, expandBackwardTogether, expanderParameters, type ExpanderShape } from '../expander.js';
 import type { Ops, Tensor } from '../ops.js';
 import type { Gradients } from '../parameters.js';
 import type { Objective } from './objective.js';
@@ -59,10 +59,9 @@ export function twoViews(
       const expanded = expander && pooled.map((h) => expand(ops, expander, weights, h));
       const [first, second] = expanded ? expanded.map(({ z }) => z) : pooled;
       const made = losses.map((loss) => loss.step({ z: [first, second], hidden, fed }, weights, gradients));
-      const dh = pooled.map((_, view) => {
-        const dz = tf.addN(made.map((step) => step.dz[view]));
-        return expanded ? expandBackward(ops, expander!, weights, expanded[view].saved, dz, gradients) : dz;
-      });
+      const dz = pooled.map((_, view) => tf.addN(made.map((step) => step.dz[view])));
+      const saved = expanded?.map((view) => view.saved);
+      const dh = saved ? expandBackwardTogether(ops, expander!, weights, saved, dz, gradients) : dz;
       const ofHidden = made.flatMap(({ dHidden }) => dHidden ?? []);
       return {
         terms: Object.assign({}, ...made.map(({ terms }) => terms)) as Record<string, number>,

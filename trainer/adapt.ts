@@ -3,9 +3,10 @@ import { Random } from '../base/random.js';
 import { applyDense, type DenseLayer } from '../encoder/dense.js';
 import type { Encoder } from '../encoder/encoder.js';
 import { openEncoder } from '../encoder/open-encoder.js';
-import { compareScores } from '../evaluation/bootstrap.js';
-import type { Evaluation, EvaluationResult } from '../evaluation/evaluation.js';
-import { resultEntry, type AdaptEntry, type EvaluationEntry } from './run-log.js';
+import type { Evaluation } from '../evaluation/evaluation.js';
+import { differencesOf } from './differences.js';
+import { evaluateAll } from './evaluate-all.js';
+import type { AdaptEntry, EvaluationEntry } from './run-log.js';
 import type { Ops } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
 import { VectorCache } from './vector-cache.js';
@@ -144,21 +145,20 @@ export async function adapt(ops: Ops, adaptation: Adaptation, options: AdaptOpti
     const texts = new Random(seed, SAMPLE).shuffle([...new Set(options.texts)]).slice(0, FITTED_TEXTS);
     const vectors = await encoder.encode(texts, { signal, onProgress });
     const { layer, variance } = fitAdaptation(ops, adaptation, vectors, encoder.dimensions);
-    const before = await evaluateAll(encoder, options);
-    const after = await evaluateAll(withLayer(encoder, layer), options);
-    const entries = (results: EvaluationResult[]): EvaluationEntry['results'] =>
-      results.map((result, i) => resultEntry(evaluations[i], result));
+    const progress = { signal, onProgress: options.onEvaluationProgress };
+    const before = await evaluateAll(encoder, evaluations, progress);
+    const after = await evaluateAll(withLayer(encoder, layer), evaluations, progress);
     return {
       layer,
-      before: entries(before),
+      before,
       entry: {
         type: 'adapt',
         adaptation: adaptationText(adaptation),
         texts: texts.length,
         dimensions: layer.weight.shape[0],
         variance,
-        results: entries(after),
-        comparisons: after.map((result, i) => ({ spec: result.spec, ...compareScores(result, before[i]) })),
+        results: after,
+        comparisons: differencesOf(before, after),
         seconds: (performance.now() - begun) / 1000,
       },
     };
@@ -191,17 +191,4 @@ function withLayer(encoder: Encoder, layer: DenseLayer): Encoder {
     dimensions: layer.weight.shape[0],
     encode: async (texts, options) => applyDense(await encoder.encode(texts, options), [layer]),
   };
-}
-
-async function evaluateAll(
-  encoder: Encoder,
-  { evaluations, signal, onEvaluationProgress }: AdaptOptions,
-): Promise<EvaluationResult[]> {
-  const results: EvaluationResult[] = [];
-  for (const evaluation of evaluations) {
-    const onProgress = (done: number, total: number): void =>
-      onEvaluationProgress?.(evaluation.spec, done, total);
-    results.push(await evaluation.run(encoder, { signal, onProgress }));
-  }
-  return results;
 }

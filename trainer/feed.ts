@@ -30,14 +30,12 @@ export type Targets = (texts: readonly string[]) => Promise<Float32Array>;
  *
  * @param tokenizer cuts off at the recipe's maxTokens
  * @param files the tokenizer's
- * @param targets of the texts that the views were made from: for distill, and where vectors are kept
  * @throws UserError `unsupported-model` when words are to be masked and the tokenizer reads no [MASK]
  */
 export function feedOf(
   batches: Batches,
   { tokenizer, files }: { tokenizer: Tokenizer; files: TokenizerFiles },
   recipe: Recipe,
-  targets?: Targets,
 ): Feed {
   const { objective, seed, maskShare, mlmWeight, rtdWeight, reconstructionWeight } = recipe;
   if (recipe.views.some((name) => name.split('+').includes('masking'))) checkMask(tokenizer);
@@ -53,9 +51,8 @@ export function feedOf(
         edits: viewed.map(packEdits),
         seed: new Random(seed, DROPOUT, step).uint32(),
       };
-      const originals = batches.originalsAt(step);
-      if (targets) batch.targets = await targets(originals.flat());
-      if (objective === 'tsdae' || reconstructionWeight > 0) batch.originals = packed(originals.at(-1)!);
+      if (objective === 'tsdae' || reconstructionWeight > 0)
+        batch.originals = packed(batches.originalsAt(step).at(-1)!);
       if (vocabulary) {
         const random = new Random(seed, MASKS, step);
         // Beside another objective, the first view is the text that is compared with.
@@ -77,6 +74,16 @@ export function feedOf(
       }
       return batch;
     },
+  };
+}
+
+/** The same, with the vectors that the texts behind the views are to have: for distill, and where vectors are kept. */
+export function withTargets(feed: Feed, batches: Batches, targets: Targets): Feed {
+  return {
+    at: async (step) => ({
+      ...(await feed.at(step)),
+      targets: await targets(batches.originalsAt(step).flat()),
+    }),
   };
 }
 

@@ -36,7 +36,7 @@ import { stepsForTokens } from './budget.js';
 import { Checkpoints } from './checkpoint.js';
 import { readTrainingData, type Example } from './data.js';
 import { differencesOf } from './differences.js';
-import { feedOf, type Targets } from './feed.js';
+import { feedOf, withTargets, type Feed } from './feed.js';
 import { LogFile, readRun } from './log-file.js';
 import { modelCard, withoutFolders } from './model-card.js';
 import { presetNamed } from './presets.js';
@@ -167,6 +167,7 @@ interface Plan {
   /** Both sides of each. */
   allTexts: string[];
   batches: Batches;
+  feed: Feed;
   evaluations: Evaluation[];
 }
 
@@ -231,15 +232,13 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   const threads = options.threads ?? availableParallelism();
   const { config, tokenizer: tokenizerFiles } = trained;
   const tokenizer = loadTokenizer(trained, Math.min(recipe.maxTokens, config.maxPositions));
-  // Tokens are counted; what is to be learned of them is not asked for.
-  const noTargets = (): Promise<Float32Array> => Promise.resolve(new Float32Array());
-  const feed = feedOf(batches, { tokenizer, files: tokenizerFiles }, recipe, noTargets);
+  const feed = feedOf(batches, { tokenizer, files: tokenizerFiles }, recipe);
   const stepsByTokens = await stepsForTokens(feed, recipe.tokens);
   const learns = recipe.objective === 'distill' || recipe.keepWeight > 0;
   const teacher = options.teacher ?? (learns ? options.base.dir : undefined);
   return {
     ...{ recipe, adaptation, threads, base, baseWeights, trained, student },
-    ...{ files, examples, allTexts, batches, evaluations },
+    ...{ files, examples, allTexts, batches, feed, evaluations },
     steps: adaptOnly ? 0 : stepsByTokens || recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
     fingerprint: fingerprintOf(base, weightsDigest(base.config, baseWeights), 'fp32'),
     teacher: teacher === undefined ? undefined : await Teacher.open(teacher, { threads }),
@@ -265,14 +264,14 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
         `bf16 is slow on this processor: a product takes ${(1 / speedup).toFixed(1)} times as long as in fp32`,
       );
   }
-  let targets: Targets | undefined;
+  let { feed } = plan;
   if (teacher) {
     const { signal, onTeacherProgress: onProgress } = options;
     const texts = textsToLearn(plan);
-    targets = await targetVectors(ops, teacher, texts, config.hiddenSize, recipe, { signal, onProgress });
+    const progress = { signal, onProgress };
+    const targets = await targetVectors(ops, teacher, texts, config.hiddenSize, recipe, progress);
+    feed = withTargets(feed, batches, targets);
   }
-  const tokenizer = loadTokenizer(trained, Math.min(recipe.maxTokens, config.maxPositions));
-  const feed = feedOf(batches, { tokenizer, files: trained.tokenizer }, recipe, targets);
   const weights = firstWeights(ops, plan);
   const model = await openTrainable({ config, weights, pooling, recipe: { ...recipe, precision }, threads });
   if (from) model.restore(from.state);
@@ -533,8 +532,8 @@ function knowsMore({ context, neighbours }: Recipe): boolean {
 }
 
 /** The texts whose vectors a run's steps need; with context, all there are, since it is what they have in common. */
-function textsToLearn({ recipe, batches, steps, examples }: Plan): Set<string> {
-  if (knowsMore(recipe)) return new Set(examples.flatMap(({ first, second }) => [first, second]));
+function textsToLearn({ recipe, batches, steps, allTexts }: Plan): Set<string> {
+  if (knowsMore(recipe)) return new Set(allTexts);
   const texts = new Set<string>();
   for (let step = 1; step <= steps; step++)
     for (const text of batches.originalsAt(step).flat()) texts.add(text);

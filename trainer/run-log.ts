@@ -1,5 +1,5 @@
 import type { Comparison } from '../evaluation/bootstrap.js';
-import type { EmbeddingDiagnostics, Evaluation, EvaluationResult } from '../evaluation/evaluation.js';
+import type { EmbeddingDiagnostics } from '../evaluation/evaluation.js';
 import type { Recipe } from './recipe.js';
 import type { StudentShape } from './student-shape.js';
 
@@ -76,18 +76,6 @@ export interface EvaluationEntry {
     perQuery?: { ids: string[]; values: number[] };
     perPair?: { cosine: number[]; gold: number[] };
   }[];
-}
-
-/** @param evaluation what gave the result */
-export function resultEntry(
-  { spec, primary }: Pick<Evaluation, 'spec' | 'primary'>,
-  { metrics, counts, diagnostics, seconds, perQuery, perPair }: EvaluationResult,
-): EvaluationEntry['results'][number] {
-  return {
-    ...{ spec, primary, metrics, counts, diagnostics, seconds },
-    ...(perQuery && { perQuery: { ids: perQuery.ids, values: [...perQuery.values] } }),
-    ...(perPair && { perPair: { cosine: [...perPair.cosine], gold: [...perPair.gold] } }),
-  };
 }
 
 /** An adaptation, fitted behind the training or without any. */

@@ -4,9 +4,10 @@ import type { Encoder } from '../encoder/encoder.js';
 import type { Evaluation } from '../evaluation/evaluation.js';
 import type { Best, Checkpoint, Checkpoints, Spent } from './checkpoint.js';
 import { CollapseWatch } from './collapse.js';
+import { evaluateAll } from './evaluate-all.js';
 import type { Feed } from './feed.js';
 import type { Recipe } from './recipe.js';
-import { resultEntry, type EvaluationEntry, type StepEntry } from './run-log.js';
+import type { EvaluationEntry, StepEntry } from './run-log.js';
 import { learningRateAt } from './schedule.js';
 import type { TrainableEncoder } from './types.js';
 
@@ -111,14 +112,8 @@ export async function train(run: TrainingRun): Promise<Outcome> {
 /** Runs every evaluation. @returns the deciding metric, when there is one */
 async function evaluate(run: TrainingRun, step: number): Promise<number | undefined> {
   if (run.evaluations.length === 0) return undefined;
-  const results: EvaluationEntry['results'] = [];
-  for (const evaluation of run.evaluations) {
-    const result = await evaluation.run(run.encoder, {
-      signal: run.signal,
-      onProgress: (done, total) => run.onEvaluationProgress?.(evaluation.spec, done, total),
-    });
-    results.push(resultEntry(evaluation, result));
-  }
+  const { encoder, evaluations, signal, onEvaluationProgress: onProgress } = run;
+  const results = await evaluateAll(encoder, evaluations, { signal, onProgress });
   await run.onEvaluation({ type: 'evaluation', step, results });
   return results[0].metrics[results[0].primary];
 }

@@ -524,6 +524,16 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
     objective === 'vicreg' || recipe.predictorWidth === 0,
     `--set predictorWidth: expected --objective vicreg with a predictor, found ${objective}`,
   );
+  if (recipe.targetEncoder === 'same') return;
+  expect(
+    objective === 'vicreg' && recipe.averageDecay > 0,
+    `--set targetEncoder=average: expected --objective vicreg with averageDecay=... above 0, found ${objective} with ${recipe.averageDecay}`,
+  );
+  for (const weight of ['mlmWeight', 'rtdWeight', 'reconstructionWeight'] as const)
+    expect(
+      recipe[weight] === 0,
+      `--set ${weight}: expected 0 with targetEncoder=average, found ${recipe[weight]}; of the view that it would look at nothing is learned`,
+    );
 }
 
 /** Whether the vectors to be learned are not those that the teacher gives the texts alone. */

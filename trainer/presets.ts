@@ -31,6 +31,7 @@ const base: Recipe = {
   mu: 25,
   nu: 1,
   predictorWidth: 0,
+  targetEncoder: 'same',
 
   barlowLambda: 5e-3,
 
@@ -58,6 +59,8 @@ const base: Recipe = {
   warmup: 0.1,
   weightDecay: 0.01,
   clip: 1,
+  averageDecay: 0,
+  baseShare: 0,
   dropout: 'model',
 
   evaluateEvery: 100,

@@ -78,6 +78,13 @@ export interface Recipe {
    */
   predictorWidth: number;
 
+  /**
+   * vicreg: which encoder embeds the second view: the `same`, or its `average` over the steps so far, as a target that
+   * has no gradient (BYOL, Grill et al. 2020; a JEPA's target encoder). Views are then named context first, target
+   * second.
+   */
+  targetEncoder: 'same' | 'average';
+
   /** barlow-twins: weight of the correlations between different dimensions (Zbontar et al. 2021 eq. 1). */
   barlowLambda: number;
 
@@ -134,6 +141,16 @@ export interface Recipe {
   weightDecay: number;
   /** Largest norm of the whole gradient; 0 clips nothing. */
   clip: number;
+  /**
+   * Decay of an exponential average of the weights over steps (Tarvainen and Valpola 2017, arXiv 1703.01780), which is
+   * then what is measured and exported; 0 keeps none. Early on it is less: (1 + t) / (10 + t).
+   */
+  averageDecay: number;
+  /**
+   * Share of the base encoder's weights in those that are measured and exported (Wortsman et al. 2022, arXiv
+   * 2109.01903): half-way there often lies an encoder that learned what is new and forgot less; 0 for none.
+   */
+  baseShare: number;
   /** Of hidden states and attention; `model` keeps what config.json says. */
   dropout: number | 'model';
 

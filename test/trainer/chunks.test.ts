@@ -49,14 +49,19 @@ const gradientsAfter = async (
 before(() => loadTensorFlow());
 
 describe('a batch in chunks', () => {
-  for (const preset of ['default', 'distill'])
-    it(`has the loss and the gradients of the batch in one: ${preset}`, async () => {
-      const whole = await open(preset, { dropout: 0 });
+  const target = { targetEncoder: 'average', averageDecay: 0.9 } as const;
+  for (const [name, preset, changes] of [
+    ['vicreg', 'default', {}],
+    ['vicreg with a target encoder', 'default', target],
+    ['distill', 'distill', {}],
+  ] as const)
+    it(`has the loss and the gradients of the batch in one: ${name}`, async () => {
+      const whole = await open(preset, { ...changes, dropout: 0 });
       const expected = await gradientsAfter(whole);
       whole.dispose();
       // From single texts to two chunks, the first of which ends inside the second view.
       for (const chunk of [1, 60, 200]) {
-        const chunked = await open(preset, { dropout: 0, chunk });
+        const chunked = await open(preset, { ...changes, dropout: 0, chunk });
         const found = await gradientsAfter(chunked);
         chunked.dispose();
         assertClose([found.report.loss], [expected.report.loss], 'loss', 1e-6);
@@ -64,20 +69,50 @@ describe('a batch in chunks', () => {
         assert.equal(found.report.tokens, expected.report.tokens);
         assert.deepEqual([...found.m.keys()], [...expected.m.keys()]);
         const all = largest([...expected.m.values()].flatMap(({ data }) => [...data]));
-        for (const [name, { data }] of found.m)
+        for (const [parameter, { data }] of found.m)
           // A bias before batch norm (the last layer norm's, too), or of the keys, has a gradient of 0 but for rounding.
           assertClose(
             data,
-            expected.m.get(name)!.data,
-            `${name}, chunks of ${chunk}`,
+            expected.m.get(parameter)!.data,
+            `${parameter}, chunks of ${chunk}`,
             1e-5,
-            /expander\.[01]\.bias|qkv\.bias|layer\.1\.output\.LayerNorm\.bias/.test(name) ? all : undefined,
+            /expander\.[01]\.bias|qkv\.bias|layer\.1\.output\.LayerNorm\.bias/.test(parameter)
+              ? all
+              : undefined,
           );
       }
     });
 
-  it('has the gradients of finite differences with dropout on: both passes drop the same', async () => {
-    const model = await open('default', { dropout: 0.2, chunk: 60 });
+  for (const [name, changes] of [
+    ['both passes drop the same', { chunk: 60 }],
+    ['the target encoder stands still', target],
+  ] as const)
+    it(`has the gradients of finite differences with dropout on: ${name}`, async () => {
+      const model = await open('default', { ...changes, dropout: 0.2 });
+      await assertSlope(model);
+      model.dispose();
+    });
+
+  it('of a target encoder is its vectors, which follow slowly', async () => {
+    const model = await open('default', { ...target, dropout: 0 });
+    const at = async (): Promise<Float32Array> => model.embed(batch.views[0]);
+    const before = await at();
+    for (let step = 0; step < 3; step++) await model.step(batch, { learningRate: 1e-2 });
+    const [state, after] = [await model.state(), await at()];
+    const online = new Map(
+      [...state].map(([of, tensor]) => [of, of.startsWith('average.') ? state.get(of.slice(8))! : tensor]),
+    );
+    model.restore(online);
+    const moved = await at();
+    const distance = (a: Float32Array, b: Float32Array): number =>
+      Math.hypot(...a.map((value, i) => value - b[i]));
+    // What is measured is the average, and it lags behind.
+    assert.ok(distance(before, after) > 0 && distance(after, moved) > 0);
+    assert.ok(distance(before, after) < distance(before, moved));
+    model.dispose();
+  });
+
+  async function assertSlope(model: TrainableEncoder): Promise<void> {
     const start = await model.state();
     const { m, report } = await gradientsAfter(model);
     const name = 'encoder.layer.0.intermediate.dense.weight';
@@ -94,8 +129,7 @@ describe('a batch in chunks', () => {
     const step = 1e-4;
     const slope = gradient.reduce((sum, value, i) => sum + value * direction[i], 0);
     assertClose([slope], [((await lossAt(step)) - (await lossAt(-step))) / (2 * step)], 'slope', 5e-3);
-    model.dispose();
-  });
+  }
 
   it('is refused for an objective that looks at hidden states', async () => {
     await assert.rejects(open('mlm', { chunk: 60 }), {

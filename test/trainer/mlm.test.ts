@@ -302,7 +302,7 @@ describe('masked-language model', () => {
       ...fuseQkv(tinyWeights(config), config.layers),
       ...mlmParameters(config, new Random(6)),
     ]);
-    for (const [name, tensor] of first) trained.add(name, tensor, tensor.shape.length > 1);
+    for (const [name, tensor] of first) trained.add(name, tensor, { decays: tensor.shape.length > 1 });
     const losses: number[] = [];
     const accuracies: number[] = [];
     for (let step = 0; step < 60; step++) {
@@ -389,7 +389,8 @@ describe('a gradient of a whole matrix and of rows', () => {
     it(`moves the parameter as the sum would: ${order}`, () => {
       const data = Float32Array.from({ length: 12 }, (_, i) => i / 10);
       const [both, dense] = [new Parameters(ops), new Parameters(ops)];
-      for (const parameters of [both, dense]) parameters.add('words', { shape: [4, 3], data }, true);
+      for (const parameters of [both, dense])
+        parameters.add('words', { shape: [4, 3], data }, { decays: true });
       for (const factor of [1, -0.3, 0.2]) {
         const [apart, together] = [new Gradients(ops), new Gradients(ops)];
         fill(apart);

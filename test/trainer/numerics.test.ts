@@ -17,7 +17,7 @@ import { expand, expandBackward } from '../../trainer/tensorflow/expander.js';
 import { Dropout } from '../../trainer/tensorflow/layers.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
-import { Gradients, Parameters } from '../../trainer/tensorflow/parameters.js';
+import { Gradients, Parameters, type Averaging } from '../../trainer/tensorflow/parameters.js';
 import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
 import { byCovariance, vicreg } from '../../trainer/tensorflow/vicreg.js';
 import type { HostTensor } from '../../trainer/types.js';
@@ -210,7 +210,7 @@ describe('AdamW', () => {
   const start = (): Parameters => {
     const parameters = new Parameters(ops);
     for (const [name, values] of Object.entries(expected.start))
-      parameters.add(name, host(values), name === 'matrix');
+      parameters.add(name, host(values), { decays: name === 'matrix' });
     return parameters;
   };
   const makeStep = (parameters: Parameters, step: number): number => {
@@ -256,7 +256,7 @@ describe('AdamW', () => {
 
   it('applies a decay too small for fp32 once it has added up', () => {
     const parameters = new Parameters(ops);
-    parameters.add('weight', { shape: [1, 2], data: Float32Array.of(1, -1) }, true);
+    parameters.add('weight', { shape: [1, 2], data: Float32Array.of(1, -1) }, { decays: true });
     const gradients = new Gradients(ops);
     gradients.add('weight', ops.tf.zeros([1, 2]));
     for (let step = 0; step < 1000; step++)
@@ -275,7 +275,7 @@ describe('AdamW', () => {
       steps: { touched: number[]; rows: Nested; embedding: Nested }[];
     }>('sparse_adam.json');
     const parameters = new Parameters(ops);
-    parameters.add('words', host(start), true);
+    parameters.add('words', host(start), { decays: true });
     steps.forEach(({ touched, rows, embedding }, step) => {
       const gradients = new Gradients(ops);
       gradients.addRows('words', Int32Array.from(touched), tensor(rows));
@@ -293,7 +293,8 @@ describe('AdamW', () => {
     const rows = new Parameters(ops);
     const whole = new Parameters(ops);
     const data = Float32Array.from({ length: 6 }, (_, i) => i / 10);
-    for (const parameters of [rows, whole]) parameters.add('words', { shape: [2, 3], data }, true, 3);
+    for (const parameters of [rows, whole])
+      parameters.add('words', { shape: [2, 3], data }, { decays: true, rate: 3 });
     for (const scale of [1, -2, 0.1]) {
       const gradient = [
         [1, -1, 0.5],
@@ -312,6 +313,95 @@ describe('AdamW', () => {
     for (const [name, { data: found }] of rows.state())
       assertClose(found, expected.get(name)!.data, name, 1e-6);
     for (const parameters of [rows, whole]) parameters.dispose();
+  });
+});
+
+describe('an average of weights', () => {
+  const learned = { decays: false, learned: true };
+  const words = Float32Array.of(1, 2, 3, 4, 5, 6);
+  const open = (averaging: Averaging): Parameters => {
+    const parameters = new Parameters(ops, averaging);
+    parameters.add('words', { shape: [3, 2], data: words }, learned);
+    parameters.add('head', { shape: [2], data: Float32Array.of(0.5, -0.5) }, { decays: false });
+    return parameters;
+  };
+  /** @returns the values after each of some steps, by name */
+  const makeSteps = (parameters: Parameters, steps: number): Map<string, number[]>[] =>
+    Array.from({ length: steps }, (_, step) => {
+      const gradients = new Gradients(ops);
+      // Rows that the step does not name are averaged as well.
+      gradients.addRows('words', Int32Array.of(step % 2), tensor([[1, -step]]));
+      gradients.add('head', tensor([step, 1]));
+      parameters.update(gradients, { learningRate: 0.1, weightDecay: 0 });
+      gradients.dispose();
+      return new Map(['words', 'head'].map((name) => [name, valuesOf(parameters.value(name))]));
+    });
+
+  it('follows the values, early on faster, and is what is settled', () => {
+    const parameters = open({ averageDecay: 0.3, baseShare: 0 });
+    const expected = new Map<string, number[]>([
+      ['words', [...words]],
+      ['head', [0.5, -0.5]],
+    ]);
+    makeSteps(parameters, 5).forEach((values, step) => {
+      // t = 1: 2/11, t = 2: 3/12, t = 3: 4/13 and more than 0.3.
+      const decay = [2 / 11, 3 / 12, 0.3, 0.3, 0.3][step];
+      for (const [name, average] of expected)
+        expected.set(
+          name,
+          average.map((value, i) => decay * value + (1 - decay) * values.get(name)![i]),
+        );
+    });
+    for (const [name, values] of expected) {
+      assertClose(valuesOf(parameters.average(name)), values, name, 1e-6);
+      assertClose(parameters.weights().get(name)!.data, values, name, 1e-6);
+    }
+    const at = ops.tf.tensor1d([2, 0], 'int32');
+    const [, , , , a, b] = expected.get('words')!;
+    assertClose(
+      valuesOf(parameters.settledRows('words', at)),
+      [a, b, ...expected.get('words')!.slice(0, 2)],
+      'rows',
+      1e-6,
+    );
+    parameters.dispose();
+  });
+
+  it('has the share of what was learned before that is asked for; a head, which began at random, has none', () => {
+    const parameters = open({ averageDecay: 0, baseShare: 0.25 });
+    const after = makeSteps(parameters, 3).at(-1)!;
+    const mixed = after.get('words')!.map((value, i) => 0.75 * value + 0.25 * words[i]);
+    assertClose(parameters.weights().get('words')!.data, mixed, 'words', 1e-6);
+    assertClose(
+      valuesOf(parameters.settledRows('words', ops.tf.tensor1d([1], 'int32'))),
+      mixed.slice(2, 4),
+      'rows',
+      1e-6,
+    );
+    assert.deepEqual([...parameters.weights().get('head')!.data], after.get('head'));
+    assert.deepEqual(valuesOf(parameters.value('words')), after.get('words'));
+    parameters.dispose();
+  });
+
+  it('goes on from a state exactly', () => {
+    const averaging = { averageDecay: 0.9, baseShare: 0.5 };
+    const [unbroken, broken, resumed] = [open(averaging), open(averaging), open(averaging)];
+    makeSteps(unbroken, 2);
+    makeSteps(broken, 2);
+    resumed.restore(broken.state());
+    for (const parameters of [unbroken, resumed]) makeSteps(parameters, 2);
+    assert.deepEqual(resumed.state(), unbroken.state());
+    assert.deepEqual(resumed.weights(), unbroken.weights());
+    for (const parameters of [unbroken, broken, resumed]) parameters.dispose();
+  });
+
+  it('leaves no tensor behind', () => {
+    const before = ops.tf.memory().numTensors;
+    const parameters = open({ averageDecay: 0.9, baseShare: 0.5 });
+    ops.tidy(() => makeSteps(parameters, 3));
+    parameters.weights();
+    parameters.dispose();
+    assert.equal(ops.tf.memory().numTensors, before);
   });
 });
 

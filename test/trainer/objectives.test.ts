@@ -20,6 +20,7 @@ import { expand, expandBackward } from '../../trainer/tensorflow/expander.js';
 import { infoNce } from '../../trainer/tensorflow/infonce.js';
 import { Dropout } from '../../trainer/tensorflow/layers.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
+import type { ObjectiveWeights } from '../../trainer/tensorflow/objectives/objective.js';
 import { openObjective } from '../../trainer/tensorflow/objectives/open.js';
 import { replacedTokensLoss } from '../../trainer/tensorflow/objectives/replaced-tokens.js';
 import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
@@ -39,6 +40,8 @@ before(async () => {
 
 type Parameters = Record<string, Nested>;
 type WeightsOf = (name: string) => Tensor;
+/** Of a target encoder that is the encoder itself. */
+const averaged = (weights: WeightsOf): ObjectiveWeights => Object.assign(weights, { average: weights });
 
 const tensor = (values: Nested): Tensor => ops.tf.tensor(values as number[][], undefined, 'float32');
 const valuesOf = (of: Tensor): number[] => [...of.dataSync()];
@@ -432,10 +435,10 @@ describe('a step of', () => {
       const hidden = normal([join(...views).ids.length, 8], new Random(5));
       const run = (moved = (x: Tensor, _name: string): Tensor => x) => {
         const gradients = new Gradients(ops);
-        const weights: WeightsOf = (wanted) => {
+        const weights = averaged((wanted) => {
           const { shape, data } = parameters.get(wanted)!;
           return moved(ops.tf.tensor(data, shape), wanted);
-        };
+        });
         const batch = toDevice(ops, join(...views), config);
         return { ...objective.step(moved(hidden, 'hidden'), batch, fed, weights, gradients), gradients };
       };
@@ -455,6 +458,45 @@ describe('a step of', () => {
       );
     });
 
+  for (const changes of [{}, { predictorWidth: 5 }, { editWeight: 0.7 }])
+    it(`vicreg with a target encoder has gradients for the first view alone: ${JSON.stringify(changes)}`, () => {
+      const recipe: Recipe = {
+        ...PRESETS.default,
+        ...{ expander: [10, 7], targetEncoder: 'average', averageDecay: 0.9 },
+        ...changes,
+      };
+      const objective = openObjective(ops, recipe, { config, pooling: 'mean' });
+      const own = objective.parameters();
+      for (const [of, { data }] of own) if (/^(expander|predictor|edits).*norm.bias/.test(of)) data.fill(2.5);
+      const average = new Map(
+        [...own].map(([of, { shape, data }]) => [of, { shape, data: data.map((value) => 0.8 * value) }]),
+      );
+      const batch = toDevice(ops, join(...views), config);
+      const [first, second] = [
+        normal([views[0].ids.length, 8], new Random(5)),
+        normal([views[1].ids.length, 8], new Random(6)),
+      ];
+      const run = (moved = (x: Tensor, _name: string): Tensor => x) => {
+        const gradients = new Gradients(ops);
+        const of = ({ shape, data }: HostTensor): Tensor => ops.tf.tensor(data, shape);
+        const weights = Object.assign((name: string) => moved(of(own.get(name)!), name), {
+          average: (name: string) => of(average.get(name)!),
+        });
+        const hidden = ops.tf.concat([moved(first, 'first'), second]);
+        return { ...objective.step(hidden, batch, fed, weights, gradients), gradients };
+      };
+      const { dHidden, gradients } = run();
+      const [dFirst, dSecond] = ops.tf.split(dHidden, [views[0].ids.length, views[1].ids.length]);
+      assert.ok(valuesOf(dSecond).every((value) => value === 0));
+      assert.deepEqual([...gradients.whole.keys()].sort(), [...own.keys()].sort());
+      assertSlopes(
+        ops,
+        new Map([['first', dFirst], ...gradients.whole]),
+        (moved) => Object.values(run(moved).terms).reduce((sum, term) => sum + term, 0),
+        { step: 2e-3, tolerance: 1e-2 },
+      );
+    });
+
   it('any of them leaves no tensor behind but the gradients', () => {
     for (const [name, changes] of recipes) {
       const recipe: Recipe = { ...PRESETS.default, expander: [10, 7], ...changes };
@@ -463,7 +505,7 @@ describe('a step of', () => {
       const before = ops.tf.memory().numTensors;
       const gradients = new Gradients(ops);
       ops.tidy(() => {
-        const weights: WeightsOf = (of) => ops.tf.tensor(parameters.get(of)!.data, parameters.get(of)!.shape);
+        const weights = averaged((of) => ops.tf.tensor(parameters.get(of)!.data, parameters.get(of)!.shape));
         const batch = toDevice(ops, join(...views), config);
         const hidden = normal([join(...views).ids.length, 8], new Random(5));
         objective.step(hidden, batch, fed, weights, gradients);
@@ -495,7 +537,7 @@ describe('a step of', () => {
       ...rtd.parameters(),
       ...tsdae.parameters(),
     ]);
-    const weights: WeightsOf = (of) => ops.tf.tensor(parameters.get(of)!.data, parameters.get(of)!.shape);
+    const weights = averaged((of) => ops.tf.tensor(parameters.get(of)!.data, parameters.get(of)!.shape));
     const hidden = normal([join(...views).ids.length, 8], new Random(5));
     const rowsWithGradient = (of: Tensor): number[] =>
       valuesOf(ops.tf.sum(ops.tf.abs(of), 1)).flatMap((size, row) => (size > 0 ? [row] : []));
@@ -527,7 +569,7 @@ describe('a step of', () => {
       };
       const objective = openObjective(ops, recipe, { config, pooling: 'mean' });
       const parameters = new Map([...fuseQkv(tinyWeights(config), config.layers), ...objective.parameters()]);
-      const weights: WeightsOf = (of) => ops.tf.tensor(parameters.get(of)!.data, parameters.get(of)!.shape);
+      const weights = averaged((of) => ops.tf.tensor(parameters.get(of)!.data, parameters.get(of)!.shape));
       const batch = toDevice(ops, join(...views), config);
       const hidden = normal([join(...views).ids.length, 8], new Random(5));
       return objective.step(hidden, batch, fed, weights, new Gradients(ops)).terms;

@@ -292,6 +292,18 @@ export class Ops {
     this.tidy(() => this.assign(variable, this.mul(this.read(variable), factor)));
   }
 
+  /** variable -= rate x by, in place. */
+  descend(variable: Tensor, by: Tensor, rate: number): void {
+    this.tidy(() =>
+      this.change(
+        'ResourceApplyGradientDescent',
+        [variable, this.tf.scalar(rate), by],
+        this.type,
+        this.flag('use_locking', false),
+      ),
+    );
+  }
+
   /** m, v and variable of Adam, in one pass over memory; the bias corrections are in the last three scalars. */
   applyAdam(
     variable: Tensor,

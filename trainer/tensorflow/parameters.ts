@@ -114,9 +114,33 @@ interface Parameter {
   value: Tensor;
   m: Tensor;
   v: Tensor;
+  /** Where averages are kept. */
+  average?: Tensor;
+  /** Where a share of it is asked for: a tensor. */
+  start?: Tensor;
   decays: boolean;
   /** Times the learning rate. */
   rate: number;
+}
+
+export interface ParameterOptions {
+  /** Whether weight decay is for it: not for biases and norms. */
+  decays: boolean;
+  /** Its learning rate, as a multiple of the one that `update` is told; default 1. */
+  rate?: number;
+  /** Whether its first value was learned, so that `settled` can have a share of it; default false. */
+  learned?: boolean;
+}
+
+/** What stands beside the weights that the optimizer moves. */
+export interface Averaging {
+  /**
+   * Of an exponential average over steps (Polyak and Juditsky 1992; as a teacher, Tarvainen and Valpola 2017,
+   * arXiv 1703.01780); 0 keeps none. Early on less, (1 + t) / (10 + t): the first weights are one sample among others.
+   */
+  averageDecay: number;
+  /** The start's share in settled weights (Wortsman et al. 2022, arXiv 2109.01903: 1 - alpha). */
+  baseShare: number;
 }
 
 let created = 0;
@@ -131,41 +155,67 @@ let created = 0;
  */
 export class Parameters {
   private readonly parameters = new Map<string, Parameter>();
-  private readonly values = new Map<string, Tensor>();
+  /** Tensors that were handed out, until the next update, by what they are and the name. */
+  private readonly held = new Map<string, Tensor>();
   private steps = 0;
   /** Learning rate x weight decay, summed since the weights were last shrunk. */
   private pendingDecay = 0;
 
-  constructor(private readonly ops: Ops) {}
+  constructor(
+    private readonly ops: Ops,
+    private readonly averaging: Averaging = { averageDecay: 0, baseShare: 0 },
+  ) {}
 
-  /**
-   * @param decays whether weight decay is for it: not for biases and norms
-   * @param rate its learning rate, as a multiple of the one that `update` is told
-   */
-  add(name: string, { shape, data }: HostTensor, decays: boolean, rate = 1): void {
+  add(
+    name: string,
+    { shape, data }: HostTensor,
+    { decays, rate = 1, learned = false }: ParameterOptions,
+  ): void {
     const { tf } = this.ops;
+    const { averageDecay, baseShare } = this.averaging;
     const id = `sentence-jepa/${created++}/${name}`;
     this.ops.tidy(() => {
       const zeros = tf.zeros(shape);
-      this.parameters.set(name, {
+      const first = tf.tensor(data, shape, 'float32');
+      const parameter: Parameter = {
         shape,
-        value: tf.keep(this.ops.variable(id, tf.tensor(data, shape, 'float32'))),
+        value: tf.keep(this.ops.variable(id, first)),
         m: tf.keep(this.ops.variable(`${id}/m`, zeros)),
         v: tf.keep(this.ops.variable(`${id}/v`, zeros)),
         decays,
         rate,
-      });
+      };
+      if (averageDecay > 0) parameter.average = tf.keep(this.ops.variable(`${id}/average`, first));
+      if (baseShare > 0 && learned) parameter.start = tf.keep(first);
+      this.parameters.set(name, parameter);
     });
   }
 
   /** Its value, until the next update. @throws Error for another name */
   value(name: string): Tensor {
-    let value = this.values.get(name);
-    if (!value) {
-      value = this.ops.tf.keep(this.ops.read(this.parameter(name).value));
-      this.values.set(name, value);
-    }
-    return value;
+    return this.hold(`value ${name}`, () => this.ops.read(this.parameter(name).value));
+  }
+
+  /** Its average, until the next update; its value where averages are not kept. @throws Error for another name */
+  average(name: string): Tensor {
+    const { average } = this.parameter(name);
+    return average ? this.hold(`average ${name}`, () => this.ops.read(average)) : this.value(name);
+  }
+
+  /**
+   * What is measured and exported, until the next update: the average, or the value, and of what was learned before
+   * the start's share.
+   *
+   * @throws Error for another name
+   */
+  settled(name: string): Tensor {
+    const { start } = this.parameter(name);
+    const { baseShare } = this.averaging;
+    const reached = this.average(name);
+    if (!start) return reached;
+    return this.hold(`settled ${name}`, () =>
+      this.ops.tidy(() => this.ops.add(reached, this.ops.mul(this.ops.sub(start, reached), baseShare))),
+    );
   }
 
   /**
@@ -175,6 +225,18 @@ export class Parameters {
    */
   rows(name: string, indices: Tensor): Tensor {
     return this.ops.readRows(this.parameter(name).value, indices);
+  }
+
+  /** The same of its average. */
+  averageRows(name: string, indices: Tensor): Tensor {
+    const { average, value } = this.parameter(name);
+    return this.ops.readRows(average ?? value, indices);
+  }
+
+  /** The same of its settled value. */
+  settledRows(name: string, indices: Tensor): Tensor {
+    if (this.parameter(name).start) return this.ops.gather(this.settled(name), indices);
+    return this.averageRows(name, indices);
   }
 
   /** One step of AdamW, with the gradients as they are; disposes of none. */
@@ -221,21 +283,35 @@ export class Parameters {
         this.ops.assignRows(parameter.value, at, value);
       }
     });
+    this.updateAverages();
   }
 
-  /** Every parameter's value. */
+  private updateAverages(): void {
+    const { averageDecay } = this.averaging;
+    const decay = Math.min(averageDecay, (1 + this.steps) / (10 + this.steps));
+    for (const { value, average } of this.parameters.values())
+      if (average)
+        this.ops.tidy(() => {
+          const behind = this.ops.sub(this.ops.read(average), this.ops.read(value));
+          this.ops.descend(average, behind, 1 - decay);
+        });
+  }
+
+  /** Every parameter's settled value. */
   weights(): Map<string, HostTensor> {
-    return new Map([...this.parameters].map(([name, { shape, value }]) => [name, this.host(shape, value)]));
+    const entry = (name: string, { shape }: Parameter): [string, HostTensor] => [
+      name,
+      { shape, data: this.settled(name).dataSync<'float32'>() },
+    ];
+    return new Map([...this.parameters].map(([name, parameter]) => entry(name, parameter)));
   }
 
   /** What a resume needs, under names that `restore` knows. */
   state(): Map<string, HostTensor> {
     const state = new Map<string, HostTensor>();
-    for (const [name, { shape, value, m, v }] of this.parameters) {
-      state.set(name, this.host(shape, value));
-      state.set(`adam.m.${name}`, this.host(shape, m));
-      state.set(`adam.v.${name}`, this.host(shape, v));
-    }
+    for (const [name, parameter] of this.parameters)
+      for (const [prefix, variable] of variablesOf(parameter))
+        state.set(prefix + name, this.host(parameter.shape, variable));
     // A float holds every count up to 2^24 exactly.
     state.set('adam.steps', { shape: [2], data: Float32Array.of(this.steps, this.pendingDecay) });
     return state;
@@ -254,14 +330,11 @@ export class Parameters {
       return found;
     };
     this.release();
-    for (const [name, { shape, value, m, v }] of this.parameters)
-      for (const [prefix, variable] of [
-        ['', value],
-        ['adam.m.', m],
-        ['adam.v.', v],
-      ] as const)
+    for (const [name, parameter] of this.parameters)
+      for (const [prefix, variable] of variablesOf(parameter))
         this.ops.tidy(() => {
-          this.ops.assign(variable, tf.tensor(find(prefix + name, shape).data, shape, 'float32'));
+          const { shape, data } = find(prefix + name, parameter.shape);
+          this.ops.assign(variable, tf.tensor(data, shape, 'float32'));
         });
     const { data } = find('adam.steps', [2]);
     [this.steps, this.pendingDecay] = data;
@@ -269,8 +342,10 @@ export class Parameters {
 
   dispose(): void {
     this.release();
-    for (const { value, m, v } of this.parameters.values())
-      for (const variable of [value, m, v]) this.ops.destroy(variable);
+    for (const parameter of this.parameters.values()) {
+      for (const [, variable] of variablesOf(parameter)) this.ops.destroy(variable);
+      parameter.start?.dispose();
+    }
     this.parameters.clear();
   }
 
@@ -280,10 +355,19 @@ export class Parameters {
     return parameter;
   }
 
+  private hold(key: string, make: () => Tensor): Tensor {
+    let tensor = this.held.get(key);
+    if (!tensor) {
+      tensor = this.ops.tf.keep(make());
+      this.held.set(key, tensor);
+    }
+    return tensor;
+  }
+
   /** A value that is held would make the update copy it. */
   private release(): void {
-    for (const value of this.values.values()) value.dispose();
-    this.values.clear();
+    for (const tensor of this.held.values()) tensor.dispose();
+    this.held.clear();
   }
 
   private host(shape: number[], variable: Tensor): HostTensor {
@@ -292,6 +376,17 @@ export class Parameters {
     value.dispose();
     return { shape, data };
   }
+}
+
+/** A parameter's variables, each with what its name in a state begins with. */
+function variablesOf({ value, m, v, average }: Parameter): [string, Tensor][] {
+  const variables: [string, Tensor][] = [
+    ['', value],
+    ['adam.m.', m],
+    ['adam.v.', v],
+  ];
+  if (average) variables.push(['average.', average]);
+  return variables;
 }
 
 /** An exponential average that goes on: before + (by - before) (1 - beta), with beta rounded as applyAdam rounds it. */

@@ -11,7 +11,7 @@ import type { HostTensor, PackedBatch, StepReport, TrainableEncoder, TrainingBat
 import { bertBackward, bertForward, poolBackward, poolForward, toDevice, type Weights } from './bert.js';
 import { Dropout } from './layers.js';
 import { loadTensorFlow } from './load.js';
-import type { Objective, ObjectiveStep } from './objectives/objective.js';
+import type { Objective, ObjectiveStep, ObjectiveWeights } from './objectives/objective.js';
 import { openObjective } from './objectives/open.js';
 import { Ops, type Tensor } from './ops.js';
 import { Gradients, Parameters } from './parameters.js';
@@ -48,8 +48,20 @@ class TrainableBert implements TrainableEncoder {
   private readonly pooling: Pooling;
   private readonly recipe: Recipe;
   private readonly objective: Objective;
-  private readonly weight: Weights = Object.assign((name: string) => this.parameters.value(name), {
-    rows: (name: string, indices: Tensor) => this.parameters.rows(name, indices),
+  /** Those that the optimizer moves, with the averages behind them. */
+  private readonly weight: ObjectiveWeights & Weights = Object.assign(
+    (name: string) => this.parameters.value(name),
+    {
+      rows: (name: string, indices: Tensor) => this.parameters.rows(name, indices),
+      average: (name: string) => this.parameters.average(name),
+    },
+  );
+  private readonly average: Weights = Object.assign((name: string) => this.parameters.average(name), {
+    rows: (name: string, indices: Tensor) => this.parameters.averageRows(name, indices),
+  });
+  /** Those that are measured and exported. */
+  private readonly settled: Weights = Object.assign((name: string) => this.parameters.settled(name), {
+    rows: (name: string, indices: Tensor) => this.parameters.settledRows(name, indices),
   });
 
   constructor(
@@ -68,13 +80,15 @@ class TrainableBert implements TrainableEncoder {
         'usage',
         `--set chunk: expected 0 for --objective ${recipe.objective}, found ${recipe.chunk}; it looks at hidden states, and only what looks at pooled vectors alone can be computed in chunks`,
       );
-    this.parameters = new Parameters(ops);
-    const add = (tensors: ReadonlyMap<string, HostTensor>, rateOf: (name: string) => number): void => {
-      for (const [name, tensor] of tensors)
-        this.parameters.add(name, tensor, tensor.shape.length > 1, rateOf(name));
-    };
-    add(fuseQkv(weights, config.layers), (name) => recipe.layerDecay ** layersAbove(name, config.layers));
-    add(this.objective.parameters(), () => recipe.expanderLearningRate / recipe.learningRate);
+    this.parameters = new Parameters(ops, recipe);
+    const decays = ({ shape }: HostTensor): boolean => shape.length > 1;
+    for (const [name, tensor] of fuseQkv(weights, config.layers)) {
+      const rate = recipe.layerDecay ** layersAbove(name, config.layers);
+      this.parameters.add(name, tensor, { decays: decays(tensor), rate, learned: true });
+    }
+    const rate = recipe.expanderLearningRate / recipe.learningRate;
+    for (const [name, tensor] of this.objective.parameters())
+      this.parameters.add(name, tensor, { decays: decays(tensor), rate });
   }
 
   async step(fed: TrainingBatch, { learningRate }: { learningRate: number }): Promise<StepReport> {
@@ -84,7 +98,7 @@ class TrainableBert implements TrainableEncoder {
       return ops.tidy(() => {
         // All views in one pass: the larger a matrix product, the better it keeps the cores busy.
         const whole = join(...fed.views);
-        const chunks = this.chunksOf(whole);
+        const chunks = this.chunksOf(fed.views);
         const made =
           chunks.length > 1 ? this.inChunks(chunks, fed, gradients) : this.atOnce(whole, fed, gradients);
         const { terms, vectors, measures, loss } = made;
@@ -113,15 +127,16 @@ class TrainableBert implements TrainableEncoder {
    * The same gradients with the activations of one chunk at a time (GradCache, Gao et al. 2021, arXiv 2101.06983):
    * the chunks go through the encoder, and their pooled vectors are kept; the objective sees the whole batch, batch
    * norm included, and gives the gradient for each pooled vector; then each chunk goes through again, its dropout as
-   * before, and back. A third more work.
+   * before, and back. A third more work. What the target encoder makes of a chunk is as it is: nothing goes back.
    */
-  private inChunks(chunks: readonly PackedBatch[], fed: TrainingBatch, gradients: Gradients): StepMade {
+  private inChunks(chunks: readonly Chunk[], fed: TrainingBatch, gradients: Gradients): StepMade {
     const { ops, config, weight, pooling } = this;
     const { tf } = ops;
     const dropoutOf = (chunk: number): Dropout => new Dropout(ops, new Random(fed.seed, chunk).uint32());
-    const pooled = chunks.map((chunk, i) =>
+    const pooled = chunks.map(({ packed, isTarget }, i) =>
       ops.tidy(() => {
-        const batch = toDevice(ops, chunk, config);
+        if (isTarget) return this.pool(packed, this.average);
+        const batch = toDevice(ops, packed, config);
         const { hidden } = bertForward(ops, config, weight, batch, dropoutOf(i), false);
         return poolForward(ops, hidden, batch, pooling);
       }),
@@ -133,41 +148,54 @@ class TrainableBert implements TrainableEncoder {
       const single = pack(Array.from({ length: all.shape[0] }, () => Int32Array.of(0)));
       return withLoss(this.objective.step(all, toDevice(ops, single, config), fed, weight, gradients));
     });
-    const sizes = chunks.map(({ offsets }) => offsets.length - 1);
+    const sizes = chunks.map(({ packed: { offsets } }) => offsets.length - 1);
     const dPooled = tf.split(made.dHidden, sizes);
-    chunks.forEach((chunk, i) =>
+    chunks.forEach(({ packed, isTarget }, i) => {
+      if (isTarget) return;
       ops.tidy(() => {
-        const batch = toDevice(ops, chunk, config);
+        const batch = toDevice(ops, packed, config);
         const { hidden, saved } = bertForward(ops, config, weight, batch, dropoutOf(i));
         hidden.dispose();
         const dHidden = poolBackward(ops, dPooled[i], batch, pooling);
         bertBackward(ops, config, weight, batch, saved, dHidden, gradients);
-      }),
-    );
+      });
+    });
     return made;
   }
 
-  /** One chunk where the whole fits: that is a quarter faster. */
-  private chunksOf(packed: PackedBatch): PackedBatch[] {
+  /** One chunk where the whole fits: that is a quarter faster. The target encoder's view is apart. */
+  private chunksOf(views: readonly PackedBatch[]): Chunk[] {
+    if (this.recipe.targetEncoder === 'same') return this.cut(join(...views));
+    const [learned, ...target] = views;
+    return [
+      ...this.cut(learned),
+      ...this.cut(join(...target)).map((chunk) => ({ ...chunk, isTarget: true })),
+    ];
+  }
+
+  private cut(packed: PackedBatch): Chunk[] {
     const { chunk } = this.recipe;
-    if (chunk > 0) return cut(packed, chunk);
     const { layers, hiddenSize, intermediateSize } = this.config;
     const bytes = 4 * layers * (11 * hiddenSize + 3 * intermediateSize);
-    if (!this.objective.onPooled || packed.ids.length * bytes <= MOST_ACTIVATIONS) return [packed];
-    return cut(packed, Math.floor(CHUNK_ACTIVATIONS / bytes));
+    const fits = !this.objective.onPooled || packed.ids.length * bytes <= MOST_ACTIVATIONS;
+    if (chunk === 0 && fits) return [{ packed }];
+    return cut(packed, chunk || Math.floor(CHUNK_ACTIVATIONS / bytes)).map((part) => ({ packed: part }));
   }
 
   async embed(packed: PackedBatch): Promise<Float32Array> {
-    const { ops } = this;
-    const still = { ...this.config, hiddenDropout: 0, attentionDropout: 0 };
-    const pooled = ops.tidy(() => {
-      const batch = toDevice(ops, packed, still);
-      const { hidden } = bertForward(ops, still, this.weight, batch, new Dropout(ops, 0), false);
-      return poolForward(ops, hidden, batch, this.pooling);
-    });
+    const pooled = this.ops.tidy(() => this.pool(packed, this.settled));
     const vectors = pooled.dataSync<'float32'>();
     pooled.dispose();
     return vectors;
+  }
+
+  /** Without dropout: [n, d]. */
+  private pool(packed: PackedBatch, weights: Weights): Tensor {
+    const { ops } = this;
+    const still = { ...this.config, hiddenDropout: 0, attentionDropout: 0 };
+    const batch = toDevice(ops, packed, still);
+    const { hidden } = bertForward(ops, still, weights, batch, new Dropout(ops, 0), false);
+    return poolForward(ops, hidden, batch, this.pooling);
   }
 
   async weights(): Promise<Map<string, HostTensor>> {
@@ -191,6 +219,13 @@ class TrainableBert implements TrainableEncoder {
 function layersAbove(name: string, layers: number): number {
   const [, layer] = /^encoder\.layer\.(\d+)\./.exec(name) ?? [];
   return layer === undefined ? layers : layers - 1 - Number(layer);
+}
+
+/** What goes through the encoder at a time. */
+interface Chunk {
+  packed: PackedBatch;
+  /** Through the target encoder. */
+  isTarget?: boolean;
 }
 
 interface StepMade extends ObjectiveStep {

@@ -15,6 +15,13 @@ export interface ObjectiveStep {
   measures?: Record<string, number>;
 }
 
+/** An encoder's or own parameter by its name. */
+export interface ObjectiveWeights {
+  (name: string): Tensor;
+  /** Its average over the steps so far: what a target encoder has. */
+  average(name: string): Tensor;
+}
+
 /** What is trained on top of the encoder. */
 export interface Objective {
   /**
@@ -28,13 +35,12 @@ export interface Objective {
    * The loss and its gradients; those of its own parameters go to `gradients`.
    *
    * @param hidden of all views together: [tokens, d]; the caller disposes of it
-   * @param weights an encoder's or own parameter by its name
    */
   step(
     hidden: Tensor,
     batch: DeviceBatch,
     fed: TrainingBatch,
-    weights: (name: string) => Tensor,
+    weights: ObjectiveWeights,
     gradients: Gradients,
   ): ObjectiveStep;
 }

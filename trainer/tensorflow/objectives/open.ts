@@ -33,7 +33,7 @@ export function openObjective(ops: Ops, recipe: Recipe, encoder: Encoder): Objec
 }
 
 function mainObjective(ops: Ops, recipe: Recipe, encoder: Encoder): Objective {
-  const { objective, seed } = recipe;
+  const { objective, seed, targetEncoder } = recipe;
   switch (objective) {
     case 'distill':
       return distillObjective(ops, recipe, encoder.pooling);
@@ -49,7 +49,7 @@ function mainObjective(ops: Ops, recipe: Recipe, encoder: Encoder): Objective {
       const losses = [embeddingLoss(ops, recipe, D)];
       if (recipe.editWeight > 0) losses.push(editsLoss(ops, recipe, D, EDIT_KINDS.length));
       if (recipe.rtdWeight > 0) losses.push(replacedTokensLoss(ops, recipe, d, D));
-      return twoViews(ops, { pooling, expander, seed }, losses);
+      return twoViews(ops, { pooling, expander, seed, targetEncoder }, losses);
     }
   }
 }

@@ -35,15 +35,25 @@ export interface EmbeddingLoss {
   step(embedded: Embedded, weights: (name: string) => Tensor, gradients: Gradients): EmbeddedStep;
 }
 
+export interface TwoViewsShape {
+  pooling: Pooling;
+  /** None where the pooled vectors themselves are compared. */
+  expander?: ExpanderShape;
+  seed: number;
+  /**
+   * `average`: the second view's pooled vectors are the target encoder's, and go through the average of the expander
+   * (Grill et al. 2020, arXiv 2006.07733). They have no gradient.
+   */
+  targetEncoder: 'same' | 'average';
+}
+
 /**
  * Losses on the embeddings of two views, added: hidden states -> pooled vectors -> through the expander where there
  * is one -> embeddings, and back.
- *
- * @param expander none where the pooled vectors themselves are compared
  */
 export function twoViews(
   ops: Ops,
-  { pooling, expander, seed }: { pooling: Pooling; expander?: ExpanderShape; seed: number },
+  { pooling, expander, seed, targetEncoder }: TwoViewsShape,
   losses: readonly EmbeddingLoss[],
 ): Objective {
   const { tf } = ops;
@@ -56,12 +66,16 @@ export function twoViews(
       ]),
     step(hidden, batch, fed, weights, gradients) {
       const pooled = tf.split(poolForward(ops, hidden, batch, pooling), 2);
-      const expanded = expander && pooled.map((h) => expand(ops, expander, weights, h));
+      const follows = targetEncoder === 'average';
+      const weightsOf = [weights, follows ? weights.average : weights];
+      const expanded = expander && pooled.map((h, view) => expand(ops, expander, weightsOf[view], h));
       const [first, second] = expanded ? expanded.map(({ z }) => z) : pooled;
       const made = losses.map((loss) => loss.step({ z: [first, second], hidden, fed }, weights, gradients));
-      const dz = pooled.map((_, view) => tf.addN(made.map((step) => step.dz[view])));
-      const saved = expanded?.map((view) => view.saved);
+      const learned = follows ? pooled.slice(0, 1) : pooled;
+      const dz = learned.map((_, view) => tf.addN(made.map((step) => step.dz[view])));
+      const saved = expanded?.slice(0, learned.length).map((view) => view.saved);
       const dh = saved ? expandBackwardTogether(ops, expander!, weights, saved, dz, gradients) : dz;
+      if (follows) dh.push(tf.zerosLike(pooled[1]));
       const ofHidden = made.flatMap(({ dHidden }) => dHidden ?? []);
       return {
         terms: Object.assign({}, ...made.map(({ terms }) => terms)) as Record<string, number>,

@@ -12,10 +12,15 @@ export function vicregLoss(ops: Ops, recipe: Recipe): EmbeddingLoss {
   return {
     parameters: () => new Map(),
     step({ z }) {
-      const { terms, gradients, std } = vicreg(ops, z, recipe);
+      const { terms, gradients, std } = vicreg(ops, z, recipe, { target: targetOf(z, recipe) });
       return { terms, dz: gradients, measures: { embeddingStd: std } };
     },
   };
+}
+
+/** A target encoder's embeddings have no gradient. */
+function targetOf(z: readonly [Tensor, Tensor], { targetEncoder }: Recipe): Tensor | undefined {
+  return targetEncoder === 'average' ? z[1] : undefined;
 }
 
 /**
@@ -41,7 +46,15 @@ export function predictiveVicregLoss(ops: Ops, recipe: Recipe, D: number, kinds:
     step({ z, fed }, weights, gradients) {
       const input = tf.concat([z[0], conditionOf(ops, fed, z[0].shape[0], kinds)], 1);
       const { z: prediction, saved } = expand(ops, shape, weights, input);
-      const { terms, gradients: dz, dPrediction, std } = vicreg(ops, z, recipe, { prediction });
+      const {
+        terms,
+        gradients: dz,
+        dPrediction,
+        std,
+      } = vicreg(ops, z, recipe, {
+        prediction,
+        target: targetOf(z, recipe),
+      });
       const dInput = expandBackward(ops, shape, weights, saved, dPrediction!, gradients);
       const [through] = tf.split(dInput, [D, conditions], 1);
       const measures = { embeddingStd: std };

@@ -1,3 +1,4 @@
+import { UserError } from '../base/errors.js';
 import { Random } from '../base/random.js';
 import type { Example } from './data.js';
 import { viewsOf, type Recipe } from './recipe.js';
@@ -9,25 +10,61 @@ import { wordsOf } from './views/words.js';
 /** Tells the random numbers of the order from those of the views. */
 const ORDER = 2;
 const VIEWS = 3;
+const PAIR_ORDER = 26;
+
+/** Examples in an order that is drawn anew each time they are used up. */
+class Deck {
+  private readonly order: Uint32Array;
+  private round = -1;
+
+  constructor(
+    private readonly examples: readonly Example[],
+    /** How many are drawn at a time; what is left at the end of a round and is fewer is left out of it. */
+    private readonly count: number,
+    private readonly seed: number,
+    private readonly stream: number,
+  ) {
+    this.order = new Uint32Array(examples.length);
+  }
+
+  get drawsInRound(): number {
+    return Math.floor(this.examples.length / this.count);
+  }
+
+  /** @param step from 1 */
+  at(step: number): Example[] {
+    const round = Math.floor((step - 1) / this.drawsInRound);
+    if (round !== this.round) this.shuffle(round);
+    const start = ((step - 1) % this.drawsInRound) * this.count;
+    return Array.from(this.order.subarray(start, start + this.count), (index) => this.examples[index]);
+  }
+
+  private shuffle(round: number): void {
+    for (let i = 0; i < this.order.length; i++) this.order[i] = i;
+    new Random(this.seed, this.stream, round).shuffle(this.order);
+    this.round = round;
+  }
+}
 
 /**
  * Which texts a run is fed, step by step. The texts of a step are a function of the examples, the recipe and the
  * step, and of nothing that went before: a run that was cut off goes on as if it had not been.
  *
- * An epoch is a shuffle of all examples; what is left at its end and fills no batch is left out of it.
+ * An epoch is a shuffle of all examples; what is left at its end and fills no batch is left out of it. With a
+ * pairShare, pairs and texts have each their own.
  */
 export class Batches {
   readonly stepsPerEpoch: number;
-  private readonly order: Uint32Array;
+  private readonly decks: Deck[];
   private readonly views: View[];
-  private epoch = -1;
 
   constructor(
-    private readonly examples: readonly Example[],
-    private readonly recipe: Pick<Recipe, 'objective' | 'batch' | 'seed' | 'views'> & ViewOptions,
+    examples: readonly Example[],
+    private readonly recipe: Pick<Recipe, 'objective' | 'batch' | 'pairShare' | 'seed' | 'views'> &
+      ViewOptions,
   ) {
-    this.stepsPerEpoch = Math.floor(examples.length / recipe.batch);
-    this.order = new Uint32Array(examples.length);
+    this.decks = decksOf(examples, recipe);
+    this.stepsPerEpoch = this.decks[0].drawsInRound;
     this.views = viewsOf(recipe).map((name) => makeView(name, recipe));
   }
 
@@ -57,18 +94,29 @@ export class Batches {
   }
 
   private examplesAt(step: number): Example[] {
-    const { batch } = this.recipe;
-    const epoch = Math.floor((step - 1) / this.stepsPerEpoch);
-    const start = ((step - 1) % this.stepsPerEpoch) * batch;
-    if (epoch !== this.epoch) this.shuffle(epoch);
-    return Array.from(this.order.subarray(start, start + batch), (index) => this.examples[index]);
+    return this.decks.flatMap((deck) => deck.at(step));
   }
+}
 
-  private shuffle(epoch: number): void {
-    for (let i = 0; i < this.order.length; i++) this.order[i] = i;
-    new Random(this.recipe.seed, ORDER, epoch).shuffle(this.order);
-    this.epoch = epoch;
-  }
+/** @throws UserError `invalid` for fewer examples than a batch takes */
+function decksOf(
+  examples: readonly Example[],
+  { batch, pairShare, seed }: Pick<Recipe, 'batch' | 'pairShare' | 'seed'>,
+): Deck[] {
+  const of = (kind: Example['kind']): Example[] => examples.filter((example) => example.kind === kind);
+  const [texts, pairs] = [of('text'), of('pair')];
+  const mixed = pairShare > 0 && texts.length > 0 && pairs.length > 0;
+  const pairCount = Math.min(batch - 1, Math.max(1, Math.round(pairShare * batch)));
+  const deck = (drawn: readonly Example[], count: number, stream: number, what: string): Deck => {
+    if (drawn.length < count)
+      throw new UserError(
+        'invalid',
+        `expected at least ${count} ${what} for a batch of ${batch}, found ${drawn.length}; a smaller --batch is possible`,
+      );
+    return new Deck(drawn, count, seed, stream);
+  };
+  if (!mixed) return [deck(examples, batch, ORDER, 'texts or pairs')];
+  return [deck(texts, batch - pairCount, ORDER, 'texts'), deck(pairs, pairCount, PAIR_ORDER, 'pairs')];
 }
 
 function asItIs(text: string): Viewed {

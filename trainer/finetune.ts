@@ -39,6 +39,7 @@ import { differencesOf } from './differences.js';
 import { feedOf, withTargets, type Feed } from './feed.js';
 import { LogFile, readRun } from './log-file.js';
 import { modelCard, withoutFolders } from './model-card.js';
+import { takeApart, type Partners } from './partners.js';
 import { presetNamed } from './presets.js';
 import { comparesTwo, type Recipe } from './recipe.js';
 import { trainingReport } from './report.js';
@@ -164,6 +165,8 @@ interface Plan {
   teacher?: Teacher;
   files: DataFile[];
   examples: Example[];
+  /** distill: what pairs say of a text. */
+  partners?: Partners;
   /** Both sides of each. */
   allTexts: string[];
   batches: Batches;
@@ -188,13 +191,10 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   base.notes.forEach(onNote);
   const baseWeights = await loadWeights(base);
   const sides = recipe.views.some(usesTitleOrBody);
-  const { examples, files, notes } = await readTrainingData({ ...options, sides });
+  const { examples: read, files, notes } = await readTrainingData({ ...options, sides });
   notes.forEach(onNote);
-  if (!adaptOnly && examples.length < recipe.batch)
-    throw new UserError(
-      'invalid',
-      `expected at least ${recipe.batch} texts or pairs for a batch of ${recipe.batch}, found ${examples.length}; a smaller --batch is possible`,
-    );
+  const apart = recipe.objective === 'distill' ? takeApart(read) : undefined;
+  const examples = apart?.texts ?? read;
   const evaluations = [];
   for (const spec of options.evaluations) {
     const evaluation = await openEvaluation(spec, { split: options.split });
@@ -228,7 +228,8 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
     );
   }
   if (adaptation) checkAdaptation(adaptation, dimensionsOf(trained), new Set(allTexts).size);
-  const batches = new Batches(examples, recipe);
+  // An adaptation has no batches: any number of texts will do.
+  const batches = new Batches(examples, adaptOnly ? { ...recipe, batch: 1, pairShare: 0 } : recipe);
   const threads = options.threads ?? availableParallelism();
   const { config, tokenizer: tokenizerFiles } = trained;
   const tokenizer = loadTokenizer(trained, Math.min(recipe.maxTokens, config.maxPositions));
@@ -238,7 +239,7 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   const teacher = options.teacher ?? (learns ? options.base.dir : undefined);
   return {
     ...{ recipe, adaptation, threads, base, baseWeights, trained, student },
-    ...{ files, examples, allTexts, batches, feed, evaluations },
+    ...{ files, examples, partners: apart?.partners, allTexts, batches, feed, evaluations },
     steps: adaptOnly ? 0 : stepsByTokens || recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
     fingerprint: fingerprintOf(base, weightsDigest(base.config, baseWeights), 'fp32'),
     teacher: teacher === undefined ? undefined : await Teacher.open(teacher, { threads }),
@@ -268,7 +269,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   if (teacher) {
     const { signal, onTeacherProgress: onProgress } = options;
     const texts = textsToLearn(plan);
-    const progress = { signal, onProgress };
+    const progress = { signal, onProgress, partners: plan.partners };
     const targets = await targetVectors(ops, teacher, texts, config.hiddenSize, recipe, progress);
     feed = withTargets(feed, batches, targets);
   }
@@ -490,8 +491,8 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
   };
   if (objective === 'distill')
     expect(
-      teacher !== undefined || knowsMore(recipe),
-      'expected --teacher DIR|NAME for --objective distill, found none; the encoder can be its own with --set context=WORDS or neighbours=N',
+      teacher !== undefined || knowsMore(recipe) || pairs.length > 0,
+      'expected --teacher DIR|NAME for --objective distill, found none; the encoder can be its own with --set context=WORDS, neighbours=N or --pairs',
     );
   else
     expect(
@@ -500,7 +501,7 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
     );
   if (compares) expect(views.length <= 2, `--set views: expected one view, or two, found ${views.length}`);
   expect(
-    pairs.length === 0 || (compares && objective !== 'simcse'),
+    pairs.length === 0 || objective === 'distill' || (compares && objective !== 'simcse'),
     objective === 'simcse'
       ? 'expected texts by --data for --objective simcse, found --pairs; --objective infonce is the same loss on pairs'
       : `expected texts by --data for --objective ${objective}, found --pairs; put both texts of a pair into a file of texts`,
@@ -542,8 +543,8 @@ function knowsMore({ context, neighbours }: Recipe): boolean {
 }
 
 /** The texts whose vectors a run's steps need; with context, all there are, since it is what they have in common. */
-function textsToLearn({ recipe, batches, steps, allTexts }: Plan): Set<string> {
-  if (knowsMore(recipe)) return new Set(allTexts);
+function textsToLearn({ recipe, batches, steps, allTexts, partners }: Plan): Set<string> {
+  if (knowsMore(recipe) || partners?.size) return new Set(allTexts);
   const texts = new Set<string>();
   for (let step = 1; step <= steps; step++)
     for (const text of batches.originalsAt(step).flat()) texts.add(text);

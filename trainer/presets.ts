@@ -4,6 +4,7 @@ import type { ObjectiveName, Recipe } from './recipe.js';
 const base: Recipe = {
   objective: 'vicreg',
   batch: 64,
+  pairShare: 0,
   epochs: 1,
   maxSteps: 0,
   tokens: 0,
@@ -41,6 +42,7 @@ const base: Recipe = {
   context: '',
   neighbours: 0,
   neighbourWeight: 0.15,
+  pairWeight: 0.5,
   vectorWeight: 1,
   similarityWeight: 1,
 

@@ -17,6 +17,11 @@ export interface Recipe {
   objective: ObjectiveName;
   /** Texts (or pairs) a step. */
   batch: number;
+  /**
+   * Share of a batch that is pairs, where there are both texts and pairs and the objective compares two; 0 mixes them
+   * as they come. The texts then make the epochs, and the pairs begin anew when they are used up.
+   */
+  pairShare: number;
   /** How often every text is seen. Given up for `maxSteps` when that is set. */
   epochs: number;
   /** Optimizer steps; 0 leaves it to `epochs`. */
@@ -101,6 +106,8 @@ export interface Recipe {
   /** distill: how many of a text's nearest neighbours draw the vector to be learned towards them, and how much. */
   neighbours: number;
   neighbourWeight: number;
+  /** distill: how much the texts that --pairs says mean the same draw the vector to be learned. */
+  pairWeight: number;
   /** distill: weight of 1 - cosine to the teacher's vector. */
   vectorWeight: number;
   /** distill: weight of the squared difference between the similarities in the batch and the teacher's. */

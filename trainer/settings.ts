@@ -35,6 +35,7 @@ const flag: Reader<boolean> = (text) => oneOf('true', 'false')(text) === 'true';
 /** The objective is the preset's: no other setting of it would make sense. */
 const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   batch: integer(2),
+  pairShare: lessThanOne,
   epochs: integer(1),
   maxSteps: integer(0),
   tokens: integer(0),
@@ -70,6 +71,7 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   context: (text) => text.trim(),
   neighbours: integer(0),
   neighbourWeight: notNegative,
+  pairWeight: notNegative,
   vectorWeight: notNegative,
   similarityWeight: notNegative,
   maskShare: number((value) => value > 0 && value < 1, 'a number above 0 and below 1'),

@@ -2,6 +2,7 @@ import { Random } from '../base/random.js';
 import { normalizeRows } from '../encoder/pooling.js';
 import type { Targets } from './feed.js';
 import { product } from './matrix.js';
+import type { Partners } from './partners.js';
 import type { Recipe } from './recipe.js';
 import type { Teacher } from './teacher.js';
 import type { Ops, Tensor } from './tensorflow/ops.js';
@@ -16,9 +17,11 @@ const SAMPLE = 25;
 /** The nearest of a text's neighbours count most: each by its cosine to this power. */
 const SHARPNESS = 4;
 
-type Context = Pick<Recipe, 'context' | 'neighbours' | 'neighbourWeight' | 'seed'>;
+type Context = Pick<Recipe, 'context' | 'neighbours' | 'neighbourWeight' | 'pairWeight' | 'seed'>;
 
 interface Options {
+  /** Texts that are known to mean the same. All of them are among the run's. */
+  partners?: Partners;
   signal?: AbortSignal;
   onProgress?(done: number, total: number): void;
 }
@@ -29,7 +32,7 @@ interface Options {
  * Without context they are the teacher's own. With it they are what the teacher would say if it knew where the text
  * comes from, which the student, who sees the text alone, has to predict: the mean of the vectors of the text and of
  * the text with `context` behind it, each centred over the run's texts (which takes away what all of them share), and
- * of these a little of the nearest neighbours'.
+ * of these a little of the nearest neighbours', and more of those that somebody has said to mean the same.
  *
  * @param texts of the whole run
  * @param dimensions of the student's vectors
@@ -43,8 +46,9 @@ export async function targetVectors(
   recipe: Context,
   options: Options = {},
 ): Promise<Targets> {
-  const { context, neighbours, seed } = recipe;
-  if (context === '' && neighbours === 0) {
+  const { context, neighbours, pairWeight, seed } = recipe;
+  const { partners = new Map<string, string[]>() } = options;
+  if (context === '' && neighbours === 0 && (partners.size === 0 || pairWeight === 0)) {
     await teacher.prepare(texts, options);
     return teacher.targets(ops, dimensions);
   }
@@ -85,7 +89,22 @@ export async function targetVectors(
     );
     return found;
   };
-  if (neighbours === 0) return async (asked) => own(rowsOf(asked));
+  const addPartners = (targets: Float32Array, asked: readonly string[]): void =>
+    asked.forEach((text, i) => {
+      const others = own(rowsOf(partners.get(text) ?? []));
+      if (others.length === 0) return;
+      const direction = new Float32Array(dimensions);
+      others.forEach((value, j) => (direction[j % dimensions] += value));
+      normalizeRows(direction, dimensions);
+      direction.forEach((value, j) => (targets[i * dimensions + j] += pairWeight * value));
+    });
+  if (neighbours === 0)
+    return async (asked) => {
+      const targets = own(rowsOf(asked));
+      addPartners(targets, asked);
+      normalizeRows(targets, dimensions);
+      return targets;
+    };
 
   const pool = new Random(seed, SAMPLE).shuffle([...all.keys()]).slice(0, POOL);
   const poolVectors = ops.tf.tensor2d(own(Int32Array.from(pool)), [pool.length, dimensions]);
@@ -93,6 +112,7 @@ export async function targetVectors(
     const askedRows = rowsOf(asked);
     const targets = own(askedRows);
     addNeighbours(ops, targets, askedRows, { pool, vectors: poolVectors }, recipe);
+    addPartners(targets, asked);
     normalizeRows(targets, dimensions);
     return targets;
   };

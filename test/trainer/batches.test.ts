@@ -77,6 +77,49 @@ describe('batches', () => {
     assert.deepEqual(second.map(({ text }) => text).sort(), ['second side 0', 'second side 1']);
   });
 
+  it('have the share of pairs that is asked for, and an epoch of all texts', () => {
+    const pairs: Example[] = Array.from({ length: 3 }, (_, i) => ({
+      first: `first side ${i}`,
+      second: `second side ${i}`,
+      kind: 'pair',
+    }));
+    const mixed = [...examples.filter(({ kind }) => kind === 'text'), ...pairs];
+    const batches = new Batches(mixed, recipeOf({ batch: 4, pairShare: 0.5, views: ['same'] }));
+    assert.equal(batches.stepsPerEpoch, 2);
+    const firsts = [1, 2].map((step) => batches.at(step)[0].map(({ text }) => text));
+    for (const texts of firsts)
+      assert.deepEqual(
+        texts.map((text) => text.startsWith('first side')),
+        [false, false, true, true],
+      );
+    assert.deepEqual(firsts.flatMap((texts) => texts.slice(0, 2)).sort(), [...TITLES].sort());
+    // Three pairs make one draw of two: the next draw is of a new shuffle.
+    assert.notDeepEqual(firsts[0].slice(2), firsts[1].slice(2));
+    assert.deepEqual(
+      batches
+        .at(1)[1]
+        .slice(2)
+        .map(({ text }) => text),
+      firsts[0].slice(2).map((text) => text.replace('first', 'second')),
+    );
+  });
+
+  it('have at least one pair and one text, however small the share or the batch', () => {
+    const kinds = (pairShare: number): boolean[] =>
+      new Batches(examples, recipeOf({ pairShare, views: ['same'] }))
+        .at(1)[0]
+        .map(({ text }) => text === 'one side');
+    assert.deepEqual(kinds(0.01), [false, true]);
+    assert.deepEqual(kinds(0.99), [false, true]);
+  });
+
+  it('of more pairs than there are, is an error that says so', () => {
+    assert.throws(() => new Batches(examples, recipeOf({ batch: 4, pairShare: 0.5 })), {
+      kind: 'invalid',
+      message: 'expected at least 2 pairs for a batch of 4, found 1; a smaller --batch is possible',
+    });
+  });
+
   it('give title and body of the same text to the two views', () => {
     const posts: Example[] = TITLES.map((title) => ({
       first: `${title} body`,

@@ -10,6 +10,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
     recipe: {
       objective: 'vicreg',
       batch: 64,
+      pairShare: 0,
       epochs: 1,
       maxSteps: 0,
       tokens: 0,
@@ -40,6 +41,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       context: '',
       neighbours: 0,
       neighbourWeight: 0.15,
+      pairWeight: 0.5,
       vectorWeight: 1,
       similarityWeight: 1,
       maskShare: 0.15,

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
+import type { Example } from '../../trainer/data.js';
+import { takeApart } from '../../trainer/partners.js';
 import { targetVectors } from '../../trainer/target-vectors.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops } from '../../trainer/tensorflow/ops.js';
@@ -51,7 +53,12 @@ function fakeTeacher() {
 }
 
 /** As the description of targetVectors reads, in loops over doubles. */
-function reference(context: string, neighbours: number, weight: number): number[][] {
+function reference(
+  context: string,
+  neighbours: number,
+  weight: number,
+  pairs: { of: number; others: number[]; weight: number }[] = [],
+): number[][] {
   const centred = (rows: number[][]): number[][] => {
     const mean = rows.reduce((sum, row) => add(sum, row, 1 / rows.length), new Array<number>(D).fill(0));
     return rows.map((row) => unit(add(row, mean, -1)));
@@ -61,22 +68,30 @@ function reference(context: string, neighbours: number, weight: number): number[
     const others = centred(texts.map((text) => vectorOf(`${text} ${context}`)));
     rows = rows.map((row, i) => unit(add(row, others[i])));
   }
-  return rows.map((row, i) => {
-    const nearest = rows
-      .map((other, j) => ({ other, j, cosine: dot(row, other) }))
-      .filter(({ j, cosine }) => j !== i && cosine > 0)
-      .sort((a, b) => b.cosine - a.cosine)
-      .slice(0, neighbours);
-    const direction = nearest.reduce(
-      (sum, { other, cosine }) => add(sum, other, cosine ** 4),
-      new Array<number>(D).fill(0),
-    );
-    return nearest.length === 0 ? row : unit(add(row, unit(direction), weight));
-  });
+  return rows
+    .map((row, i) => {
+      const nearest = rows
+        .map((other, j) => ({ other, j, cosine: dot(row, other) }))
+        .filter(({ j, cosine }) => j !== i && cosine > 0)
+        .sort((a, b) => b.cosine - a.cosine)
+        .slice(0, neighbours);
+      const direction = nearest.reduce(
+        (sum, { other, cosine }) => add(sum, other, cosine ** 4),
+        new Array<number>(D).fill(0),
+      );
+      const drawn = nearest.length === 0 ? row : add(row, unit(direction), weight);
+      return pairs
+        .filter(({ of }) => of === i)
+        .reduce((sum, pair) => {
+          const together = pair.others.reduce((all, j) => add(all, rows[j]), new Array<number>(D).fill(0));
+          return add(sum, unit(together), pair.weight);
+        }, drawn);
+    })
+    .map(unit);
 }
 
 describe('the vectors that a student learns', () => {
-  const none = { context: '', neighbours: 0, neighbourWeight: 0.3, seed: 1 };
+  const none = { context: '', neighbours: 0, neighbourWeight: 0.3, pairWeight: 0.4, seed: 1 };
 
   it('are the teacher’s own, of the texts alone, when nothing else is asked for', async () => {
     const teacher = fakeTeacher();
@@ -101,6 +116,21 @@ describe('the vectors that a student learns', () => {
       assert.equal(teacher.prepared.includes('no sound Ubuntu'), recipe.context !== '');
     });
 
+  for (const changes of [{ context: 'Ubuntu' }, { neighbours: 2 }, {}])
+    it(`are drawn to those of the texts that mean the same: ${JSON.stringify(changes)}`, async () => {
+      const recipe = { ...none, ...changes };
+      const partners = new Map([
+        [texts[0], [texts[1]]],
+        [texts[2], [texts[3], texts[5]]],
+      ]);
+      const targets = await targetVectors(ops, fakeTeacher(), new Set(texts), D, recipe, { partners });
+      const expected = reference(recipe.context, recipe.neighbours, recipe.neighbourWeight, [
+        { of: 0, others: [1], weight: 0.4 },
+        { of: 2, others: [3, 5], weight: 0.4 },
+      ]);
+      assertClose(await targets(texts), expected.flat(), 'targets', 1e-5, 1);
+    });
+
   it('have length 1, and keep the larger part of the cosines when they are shorter than the teacher’s', async () => {
     const recipe = { ...none, context: 'Ubuntu' };
     const whole = await (await targetVectors(ops, fakeTeacher(), new Set(texts), D, recipe))(texts);
@@ -118,5 +148,32 @@ describe('the vectors that a student learns', () => {
       }
     }
     assert.ok(error < 0.5 * size, `${error} of ${size}`);
+  });
+});
+
+describe('pairs taken apart', () => {
+  const text = (first: string): Example => ({ first, second: first, kind: 'text' });
+  const pair = (first: string, second: string): Example => ({ first, second, kind: 'pair' });
+
+  it('are each text once, behind the others, with what it is said to mean the same as', () => {
+    const { texts: found, partners } = takeApart([
+      pair('a', 'b'),
+      text('c'),
+      pair('c', 'a'),
+      pair('b', 'a'),
+      pair('d', 'd'),
+    ]);
+    assert.deepEqual(
+      found,
+      ['c', 'a', 'b', 'd'].map((first) => text(first)),
+    );
+    assert.deepEqual(
+      [...partners],
+      [
+        ['a', ['b', 'c']],
+        ['b', ['a']],
+        ['c', ['a']],
+      ],
+    );
   });
 });

@@ -11,6 +11,7 @@ import { setTimeout } from 'node:timers/promises';
 import { projectRoot } from '../../base/paths.js';
 import { loadWeights, openModelFolder } from '../../encoder/model-folder.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
+import type { Tensor } from '../../encoder/safetensors.js';
 import { verifyModel } from '../../encoder/verify.js';
 import { finetune, runFolderOf, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
@@ -101,6 +102,31 @@ describe('a fine-tuning', () => {
     assert.deepEqual((await readdir(runFolderOf(out))).sort(), ['log.jsonl', 'report.html', 'tensorboard']);
     assert.match(await readFile(report, 'utf8'), /^<!doctype html>/i);
     assert.match((await readdir(path.join(runFolderOf(out), 'tensorboard'))).join(), /tfevents/);
+  });
+
+  it('with averaged weights exports the average, and goes on from a checkpoint exactly', async () => {
+    const settings = ['averageDecay=0.9', 'targetEncoder=average', 'baseShare=0.3'];
+    const whole = newOut();
+    const { run: made } = await run({ out: whole, settings });
+    const out = newOut();
+    const stop = new AbortController();
+    await run({ out, settings, signal: stop.signal, onStep: ({ step }) => step === 5 && stop.abort() });
+    const resumed = await run({ out, settings, resume: true });
+    assert.deepEqual(
+      resumed.run.steps.map(({ loss }) => loss),
+      made.steps.map(({ loss }) => loss),
+    );
+    const weights = async (dir: string): Promise<ReadonlyMap<string, Tensor>> =>
+      loadWeights(await openModelFolder(dir));
+    const found = await weights(whole);
+    assert.deepEqual(await weights(out), found);
+    const plain = newOut();
+    await run({ out: plain, settings: ['averageDecay=0.9', 'targetEncoder=average'] });
+    const [start, average] = [await weights(base), await weights(plain)];
+    const name = 'encoder.layer.0.output.dense.weight';
+    const mixed = average.get(name)!.data.map((value, i) => value + 0.3 * (start.get(name)!.data[i] - value));
+    found.get(name)!.data.forEach((value, i) => assert.ok(Math.abs(value - mixed[i]) < 1e-6));
+    assert.notDeepEqual(found.get(name)!.data, start.get(name)!.data);
   });
 
   it('has the same losses for the same seed, and others for another', async () => {
@@ -376,13 +402,36 @@ describe('a fine-tuning', () => {
       assert.ok(made.steps[0].terms['vector'] < 1e-5, JSON.stringify(made.steps[0].terms));
     });
 
-    it('is refused without a teacher, with pairs, with longer vectors than the teacher has', async () => {
+    it('draws the texts of pairs to each other', async () => {
+      const pairs = await writePairs('drawn.tsv');
+      const settings = ['maxSteps=60', 'checkpointEvery=60', 'evaluateEvery=60', 'pairWeight=1'];
+      const own = { student: undefined, preset: 'context', settings };
+      const texts = readFileSync(pairs, 'utf8')
+        .split('\n')
+        .map((line) => line.split('\t'));
+      const cosine = async (out: string): Promise<number> => {
+        const encoder = await openEncoder(out);
+        const [first, second] = await Promise.all(
+          [0, 1].map((side) => encoder.encode(texts.map((pair) => pair[side]))),
+        );
+        await encoder.close();
+        return first.reduce((sum, value, i) => sum + value * second[i], 0) / texts.length;
+      };
+      const [apart, drawn] = [newOut(), newOut()];
+      await distill({ ...own, out: apart, teacher: undefined });
+      const { run: made } = await distill({ ...own, out: drawn, teacher: undefined, pairs: [pairs] });
+      const [before, after] = [await cosine(apart), await cosine(drawn)];
+      assert.ok(after > before + 0.1, `${before} without pairs, ${after} with them`);
+      // Both sides of a pair are among the texts already: there is no text more.
+      assert.equal(made.start.data.length, 2);
+    });
+
+    it('is refused without a teacher, with longer vectors than the teacher has', async () => {
       await assert.rejects(distill({ teacher: undefined }), { kind: 'usage', message: /expected --teacher/ });
       await assert.rejects(run({ teacher: base }), {
         kind: 'usage',
         message: /expected --objective distill/,
       });
-      await assert.rejects(distill({ pairs: ['pairs.tsv'] }), { kind: 'usage', message: /found --pairs/ });
       await assert.rejects(distill({ student: 'init=random,hidden=48,heads=4' }), {
         kind: 'usage',
         message: /at most as long as the teacher's 32, found 48/,
@@ -505,6 +554,24 @@ describe('a fine-tuning', () => {
         { preset: 'barlow-twins', settings: ['predictorWidth=8'] },
         { kind: 'usage', message: /--set predictorWidth: expected --objective vicreg.*found barlow-twins/ },
       );
+    });
+    it('a target encoder without averages, for another objective, or under a head on hidden states', async () => {
+      const settings = ['targetEncoder=average'];
+      const message = /expected --objective vicreg with averageDecay=\.\.\. above 0, found vicreg with 0/;
+      await refused({ settings }, { kind: 'usage', message });
+      settings.push('averageDecay=0.9');
+      await refused(
+        { preset: 'barlow-twins', settings },
+        { kind: 'usage', message: /--set targetEncoder=average: .* found barlow-twins with 0.9/ },
+      );
+      for (const weight of ['mlmWeight', 'rtdWeight', 'reconstructionWeight'])
+        await refused(
+          { settings: [...settings, `${weight}=1`] },
+          {
+            kind: 'usage',
+            message: new RegExp(`--set ${weight}: expected 0 with targetEncoder=average, found 1`),
+          },
+        );
     });
     it('to resume where there is nothing to resume from', async () => {
       await refused({ resume: true }, { kind: 'not-found', message: /expected a checkpoint/ });

@@ -10,6 +10,7 @@ import type { AdaptEntry, EvaluationEntry } from './run-log.js';
 import type { Ops } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
 import { VectorCache } from './vector-cache.js';
+import { whiteningScales } from './whitening.js';
 
 /** Tells the random numbers of that choice from all others of a run. */
 const SAMPLE = 8;
@@ -20,24 +21,41 @@ const FITTED_TEXTS = 16_384;
 export interface Adaptation {
   /** Take the mean of the texts' vectors away (Mu and Viswanath 2018). */
   center: boolean;
-  /** Keep so many dimensions: the directions in which the vectors lie most (Su et al. 2021). */
+  /**
+   * How far the directions are brought to the same variance: 1 wholly (Su et al. 2021, arXiv 2103.15316, eq. 5), less
+   * to a power of it.
+   */
+  whiten?: number;
+  /** Keep so many dimensions: the directions in which the vectors lie most (Su et al. 2021, section 3.3). */
   pca?: number;
 }
 
+/** The parts of an adaptation, each with what may stand behind its name. */
+const PARTS: Readonly<Record<string, RegExp>> = {
+  center: /^center$/,
+  whiten: /^whiten(?:=(0?\.\d+|1))?$/,
+  pca: /^pca=([1-9]\d*)$/,
+};
+
 /**
- * @param text `center`, `pca=192`, or both with a comma between
+ * @param text `center`, `whiten`, `whiten=0.5`, `pca=192`, or several with commas between
  * @throws UserError `usage`
  */
 export function parseAdaptation(text: string): Adaptation {
   const adaptation: Adaptation = { center: false };
   const seen = new Set<string>();
   for (const part of text.split(',')) {
-    const [, name, dimensions] = /^(center|pca)(?:=([1-9]\d*))?$/.exec(part) ?? [];
-    if (name === undefined || seen.has(name) || (name === 'pca') !== (dimensions !== undefined))
-      throw new UserError('usage', `--adapt: expected center, pca=N or center,pca=N, found "${text}"`);
+    const name = Object.keys(PARTS).find((key) => PARTS[key].test(part));
+    const [, value] = (name && PARTS[name].exec(part)) || [];
+    if (name === undefined || seen.has(name) || Number(value) === 0)
+      throw new UserError(
+        'usage',
+        `--adapt: expected center, whiten, whiten=SHARE, pca=N or several with commas between, found "${text}"`,
+      );
     seen.add(name);
     if (name === 'center') adaptation.center = true;
-    else adaptation.pca = Number(dimensions);
+    else if (name === 'whiten') adaptation.whiten = Number(value ?? 1);
+    else adaptation.pca = Number(value);
   }
   return adaptation;
 }
@@ -47,7 +65,12 @@ export function parseAdaptation(text: string): Adaptation {
  * @param n different texts to fit on
  * @throws UserError `usage` for more dimensions than the vectors have, or than the texts can tell
  */
-export function checkAdaptation({ pca = 0 }: Adaptation, d: number, n: number): void {
+export function checkAdaptation({ pca = 0, whiten = 0 }: Adaptation, d: number, n: number): void {
+  if (whiten > 0 && d >= Math.min(n, FITTED_TEXTS))
+    throw new UserError(
+      'usage',
+      `--adapt whiten: expected more different texts than the encoder has dimensions, ${d}, found ${n}`,
+    );
   if (pca > d)
     throw new UserError('usage', `--adapt pca: expected at most the encoder's ${d} dimensions, found ${pca}`);
   if (pca >= Math.min(n, FITTED_TEXTS))
@@ -55,20 +78,24 @@ export function checkAdaptation({ pca = 0 }: Adaptation, d: number, n: number): 
 }
 
 /** As {@link parseAdaptation} reads it. */
-export function adaptationText({ center, pca }: Adaptation): string {
-  return [...(center ? ['center'] : []), ...(pca === undefined ? [] : [`pca=${pca}`])].join();
+export function adaptationText({ center, whiten, pca }: Adaptation): string {
+  return [
+    ...(center ? ['center'] : []),
+    ...(whiten === undefined ? [] : [whiten === 1 ? 'whiten' : `whiten=${whiten}`]),
+    ...(pca === undefined ? [] : [`pca=${pca}`]),
+  ].join();
 }
 
 /**
- * Fits an adaptation to vectors. Centring and projection are linear, so that a Dense layer says them both: W (x - m)
- * with the mean m and the directions as rows of W.
+ * Fits an adaptation to vectors. All of it is linear, so that a Dense layer says it: W (x - m) with the mean m and the
+ * directions as rows of W, each divided by a power of the variance in it where that is whitened.
  *
  * @param vectors as pooled, [n, d]
  * @returns the layer, and the share of the vectors' variance (of their squares, uncentred) that it keeps
  */
 export function fitAdaptation(
   ops: Ops,
-  { center, pca }: Adaptation,
+  { center, whiten = 0, pca }: Adaptation,
   vectors: Float32Array,
   d: number,
 ): { layer: DenseLayer; variance: number } {
@@ -76,9 +103,13 @@ export function fitAdaptation(
   const mean = new Float64Array(d);
   if (center) for (let i = 0; i < vectors.length; i++) mean[i % d] += vectors[i] / n;
   const rows = vectors.map((value, i) => value - mean[i % d]);
-  const weight = { shape: [pca ?? d, d], data: directionsOf(ops, rows, d, pca) };
+  const k = pca ?? d;
+  const turns = pca !== undefined || whiten > 0;
+  const weight = { shape: [k, d], data: turns ? directionsOf(ops, rows, d, k) : identity(d) };
   const fitted: DenseLayer = { weight, activation: 'identity' };
-  const variance = squares(applyDense(rows, [fitted])) / squares(rows);
+  const kept = applyDense(rows, [fitted]);
+  const variance = squares(kept) / squares(rows);
+  if (whiten > 0) scaleRows(weight.data, whiteningScales(kept, k, whiten));
   if (!center) return { layer: fitted, variance };
   const bias = applyDense(
     Float32Array.from(mean, (value) => -value),
@@ -87,15 +118,24 @@ export function fitAdaptation(
   return { layer: { ...fitted, bias }, variance };
 }
 
-/** The principal directions of rows [n, d] as rows [k, d]; without k all of the space as it is. */
-function directionsOf(ops: Ops, rows: Float32Array, d: number, k?: number): Float32Array {
-  const result = new Float32Array((k ?? d) * d);
-  if (k === undefined) for (let i = 0; i < d; i++) result[i * d + i] = 1;
-  else {
-    const columns = principalDirections(ops, rows, d, k);
-    for (let i = 0; i < d; i++) for (let j = 0; j < k; j++) result[j * d + i] = columns[i * k + j];
-  }
+/** The principal directions of rows [n, d] as rows [k, d]. */
+function directionsOf(ops: Ops, rows: Float32Array, d: number, k: number): Float32Array {
+  const result = new Float32Array(k * d);
+  const columns = principalDirections(ops, rows, d, k);
+  for (let i = 0; i < d; i++) for (let j = 0; j < k; j++) result[j * d + i] = columns[i * k + j];
   return result;
+}
+
+function identity(d: number): Float32Array {
+  const result = new Float32Array(d * d);
+  for (let i = 0; i < d; i++) result[i * d + i] = 1;
+  return result;
+}
+
+/** In place. @param weights [scales.length, d] */
+function scaleRows(weights: Float32Array, scales: Float64Array): void {
+  const d = weights.length / scales.length;
+  weights.forEach((value, i) => (weights[i] = value * scales[Math.floor(i / d)]));
 }
 
 function squares(values: Float32Array): number {

@@ -538,8 +538,8 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
 }
 
 /** Whether the vectors to be learned are not those that the teacher gives the texts alone. */
-function knowsMore({ context, neighbours }: Recipe): boolean {
-  return context !== '' || neighbours > 0;
+function knowsMore({ context, whitening, neighbours }: Recipe): boolean {
+  return context !== '' || whitening > 0 || neighbours > 0;
 }
 
 /** The texts whose vectors a run's steps need; with context, all there are, since it is what they have in common. */

@@ -165,6 +165,11 @@ function adaptationOf({ steps, recipe }: RunStart, { adaptation, texts, variance
           'the mean of the vectors is taken away (Mu and Viswanath 2018, [arXiv 1702.01417](https://arxiv.org/abs/1702.01417))',
         ]
       : []),
+    ...(adaptation.includes('whiten')
+      ? [
+          'the directions in which they lie are brought nearer to the same variance (Su et al. 2021, [arXiv 2103.15316](https://arxiv.org/abs/2103.15316))',
+        ]
+      : []),
     ...(adaptation.includes('pca')
       ? [
           `the directions are kept in which they lie most, ${percent(variance)} % of their variance (Su et al. 2021, [arXiv 2103.15316](https://arxiv.org/abs/2103.15316))`,

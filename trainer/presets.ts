@@ -40,6 +40,7 @@ const base: Recipe = {
   symmetric: false,
 
   context: '',
+  whitening: 0,
   neighbours: 0,
   neighbourWeight: 0.15,
   pairWeight: 0.5,

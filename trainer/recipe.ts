@@ -103,6 +103,11 @@ export interface Recipe {
    * texts are about; empty for none. See trainer/target-vectors.ts.
    */
   context: string;
+  /**
+   * distill: how far the vectors to be learned are whitened, from 0 to 1: an encoder that has learned words alone puts
+   * most of what it says into few directions.
+   */
+  whitening: number;
   /** distill: how many of a text's nearest neighbours draw the vector to be learned towards them, and how much. */
   neighbours: number;
   neighbourWeight: number;

@@ -69,6 +69,7 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   temperature: positive,
   symmetric: flag,
   context: (text) => text.trim(),
+  whitening: share,
   neighbours: integer(0),
   neighbourWeight: notNegative,
   pairWeight: notNegative,

@@ -7,6 +7,7 @@ import type { Recipe } from './recipe.js';
 import type { Teacher } from './teacher.js';
 import type { Ops, Tensor } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
+import { whitened } from './whitening.js';
 
 /** Texts among which neighbours are looked for: with more, the search would take longer than the step. */
 const POOL = 65_536;
@@ -17,7 +18,10 @@ const SAMPLE = 25;
 /** The nearest of a text's neighbours count most: each by its cosine to this power. */
 const SHARPNESS = 4;
 
-type Context = Pick<Recipe, 'context' | 'neighbours' | 'neighbourWeight' | 'pairWeight' | 'seed'>;
+type Context = Pick<
+  Recipe,
+  'context' | 'whitening' | 'neighbours' | 'neighbourWeight' | 'pairWeight' | 'seed'
+>;
 
 interface Options {
   /** Texts that are known to mean the same. All of them are among the run's. */
@@ -31,8 +35,8 @@ interface Options {
  *
  * Without context they are the teacher's own. With it they are what the teacher would say if it knew where the text
  * comes from, which the student, who sees the text alone, has to predict: the mean of the vectors of the text and of
- * the text with `context` behind it, each centred over the run's texts (which takes away what all of them share), and
- * of these a little of the nearest neighbours', and more of those that somebody has said to mean the same.
+ * the text with `context` behind it, each centred over the run's texts (which takes away what all of them share) and
+ * whitened as far as the recipe says, and of these a little of the nearest neighbours', and more of those that somebody has said to mean the same.
  *
  * @param texts of the whole run
  * @param dimensions of the student's vectors
@@ -46,9 +50,9 @@ export async function targetVectors(
   recipe: Context,
   options: Options = {},
 ): Promise<Targets> {
-  const { context, neighbours, pairWeight, seed } = recipe;
+  const { context, whitening, neighbours, pairWeight, seed } = recipe;
   const { partners = new Map<string, string[]>() } = options;
-  if (context === '' && neighbours === 0 && (partners.size === 0 || pairWeight === 0)) {
+  if (context === '' && whitening === 0 && neighbours === 0 && (partners.size === 0 || pairWeight === 0)) {
     await teacher.prepare(texts, options);
     return teacher.targets(ops, dimensions);
   }
@@ -57,11 +61,16 @@ export async function targetVectors(
   await teacher.prepare(new Set([all, ...inContext].flat()), options);
   teacher.expectRoomFor(dimensions);
   const wide = teacher.dimensions;
-  let vectors = await teacher.read(all);
-  centre(vectors, wide);
+  const spread = async (wanted: readonly string[]): Promise<Float32Array> => {
+    const read = await teacher.read(wanted);
+    centre(read, wide);
+    const rows = whitening === 0 ? read : whitened(ops, read, wide, whitening);
+    normalizeRows(rows, wide);
+    return rows;
+  };
+  let vectors = await spread(all);
   for (const variant of inContext) {
-    const others = await teacher.read(variant);
-    centre(others, wide);
+    const others = await spread(variant);
     others.forEach((value, i) => (vectors[i] += value));
     normalizeRows(vectors, wide);
   }
@@ -118,7 +127,7 @@ export async function targetVectors(
   };
 }
 
-/** Takes the mean of all rows away and scales each to length 1, in place. @param vectors [n, d] */
+/** Takes the mean of all rows away, in place. @param vectors [n, d] */
 function centre(vectors: Float32Array, d: number): void {
   const n = vectors.length / d;
   const mean = new Float64Array(d);
@@ -126,7 +135,6 @@ function centre(vectors: Float32Array, d: number): void {
   mean.forEach((value, j) => {
     for (let i = j; i < vectors.length; i += d) vectors[i] -= value;
   });
-  normalizeRows(vectors, d);
 }
 
 /**

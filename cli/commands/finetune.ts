@@ -79,7 +79,7 @@ export function finetuneCommand(): Command {
     )
     .option(
       '--adapt <what>',
-      'fit center, pca=N or center,pca=N to the texts, behind the pooling; without training, unless an option of training is there too',
+      'fit center, whiten, pca=N or several of them, as center,pca=N, to the texts, behind the pooling; without training, unless an option of training is there too',
     )
     .addOption(
       new Option('--preset <name>', 'the recipe (default: the one of the objective)').choices(
@@ -123,8 +123,9 @@ ${differencesHelp()}
 Views: ${VIEW_NAMES.join(', ')};
 several are joined by +, as in views=same,word-crop+typos.
 
---adapt takes the mean of your texts' vectors away (center), and keeps the N dimensions in which they lie most (pca=N):
-a smaller index, and perhaps a better one, in minutes. Alone it changes no weight; beside --objective, --preset, --pairs,
+--adapt takes the mean of your texts' vectors away (center), brings the directions in which they lie to the same
+variance (whiten; whiten=0.5 half-way), and keeps the N in which they lie most (pca=N): a smaller index, and perhaps a
+better one, in minutes. whiten is for an encoder that was not trained on sentences; a good one gets worse by it. Alone it changes no weight; beside --objective, --preset, --pairs,
 --teacher, --student, --batch, --epochs, --max-steps, --precision or --set it is fitted behind the training.
 
 Of --student, what is left out is as in the encoder that it is cut out of. take=0+5 names the layers to begin with,

@@ -17,6 +17,7 @@ import { adaptationText, checkAdaptation, fitAdaptation, parseAdaptation } from 
 import { finetune, runFolderOf, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops } from '../../trainer/tensorflow/ops.js';
+import { whitened } from '../../trainer/whitening.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
@@ -28,6 +29,9 @@ describe('what is to be adapted', () => {
     assert.deepEqual(parseAdaptation('pca=64'), { center: false, pca: 64 });
     assert.deepEqual(parseAdaptation('center,pca=192'), { center: true, pca: 192 });
     assert.equal(adaptationText(parseAdaptation('pca=192,center')), 'center,pca=192');
+    assert.deepEqual(parseAdaptation('center,whiten'), { center: true, whiten: 1 });
+    assert.deepEqual(parseAdaptation('whiten=0.25,pca=8'), { center: false, whiten: 0.25, pca: 8 });
+    assert.equal(adaptationText(parseAdaptation('pca=8,whiten=.5,center')), 'center,whiten=0.5,pca=8');
   });
 
   for (const text of [
@@ -40,11 +44,15 @@ describe('what is to be adapted', () => {
     'centre',
     'center,',
     'center,center',
+    'whiten=0',
+    'whiten=0.0',
+    'whiten=1.5',
+    'whiten=-1',
   ])
     it(`is refused: "${text}"`, () => {
       assert.throws(() => parseAdaptation(text), {
         kind: 'usage',
-        message: /expected center, pca=N or center,pca=N, found/,
+        message: /expected center, whiten, whiten=SHARE, pca=N or several with commas between, found/,
       });
     });
 });
@@ -60,6 +68,12 @@ describe('an adaptation to more dimensions', () => {
       message: /at most the encoder's 12 dimensions, found 13/,
     });
     assert.throws(() => check(5, 5), { kind: 'usage', message: /more than 5 different texts, found 5/ });
+    const whitened = (texts: number): void => checkAdaptation({ center: true, whiten: 1 }, 12, texts);
+    whitened(13);
+    assert.throws(() => whitened(12), {
+      kind: 'usage',
+      message: /--adapt whiten: expected more different texts than the encoder has dimensions, 12, found 12/,
+    });
   });
 });
 
@@ -123,6 +137,42 @@ describe('fitting', () => {
       const expected = j === l ? kept[j] : 0;
       assert.ok(Math.abs(value - expected) < 1e-4 * kept[0], `[${j}, ${l}]: ${value}, expected ${expected}`);
     });
+  });
+
+  for (const whiten of [1, 0.5])
+    it(`of ${whiten} of the whitening brings the variances that far to each other, uncorrelated`, () => {
+      const { layer, variance } = fitAdaptation(ops, { center: true, whiten, pca: k }, vectors, d);
+      const found = applyDense(vectors, [layer]);
+      const eigenvalues = [...symmetricEigenvalues(covarianceOf(vectors, d), d)].reverse();
+      const kept = eigenvalues.slice(0, k);
+      const mean = kept.reduce((sum, value) => sum + value, 0) / k;
+      covarianceOf(found, k).forEach((value, at) => {
+        const [j, l] = [Math.floor(at / k), at % k];
+        const expected = j === l ? kept[j] * (mean / kept[j]) ** whiten : 0;
+        assert.ok(Math.abs(value - expected) < 1e-3 * mean, `[${j}, ${l}]: ${value}, expected ${expected}`);
+      });
+      // Of what the directions keep, before they are whitened.
+      const same = fitAdaptation(ops, { center: true, pca: k }, vectors, d);
+      assert.ok(Math.abs(variance - same.variance) < 1e-6);
+      assert.deepEqual(
+        fitAdaptation(ops, { center: true, whiten, pca: d }, vectors, d),
+        fitAdaptation(ops, { center: true, whiten }, vectors, d),
+      );
+    });
+
+  it('whitens vectors where they are: of all changes that make them white, the least', () => {
+    const centred = applyDense(vectors, [fitAdaptation(ops, { center: true }, vectors, d).layer]);
+    const white = whitened(ops, centred, d, 1);
+    const covariance = covarianceOf(white, d);
+    const mean = covariance[0];
+    covariance.forEach((value, at) => {
+      const expected = at % (d + 1) === 0 ? mean : 0;
+      assert.ok(Math.abs(value - expected) < 1e-3 * mean, `[${at}]: ${value}, expected ${expected}`);
+    });
+    // A symmetric matrix did it, with positive eigenvalues: every vector still points to where it did.
+    const along = (a: Float32Array): number => a.reduce((sum, value, i) => sum + value * centred[i], 0);
+    const turned = applyDense(vectors, [fitAdaptation(ops, { center: true, whiten: 1 }, vectors, d).layer]);
+    assert.ok(along(white) > Math.abs(along(turned)));
   });
 
   it('without a centre keeps the most of the vectors as they are, and has no bias', () => {
@@ -323,7 +373,7 @@ describe('finetune --adapt', () => {
 
   it('is refused before a text is encoded when it makes no sense', async () => {
     const out = newOut();
-    await assert.rejects(run({ out, adapt: 'whiten', adaptOnly: true }), { kind: 'usage' });
+    await assert.rejects(run({ out, adapt: 'bleach', adaptOnly: true }), { kind: 'usage' });
     await assert.rejects(run({ out, adapt: 'pca=33', adaptOnly: true }), {
       kind: 'usage',
       message: /32 dimensions, found 33/,

@@ -39,6 +39,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       temperature: 0.05,
       symmetric: false,
       context: '',
+      whitening: 0,
       neighbours: 0,
       neighbourWeight: 0.15,
       pairWeight: 0.5,

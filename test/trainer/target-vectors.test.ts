@@ -5,6 +5,7 @@ import { Random } from '../../base/random.js';
 import type { Example } from '../../trainer/data.js';
 import { takeApart } from '../../trainer/partners.js';
 import { targetVectors } from '../../trainer/target-vectors.js';
+import { whitened } from '../../trainer/whitening.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops } from '../../trainer/tensorflow/ops.js';
 import { assertClose } from './numbers.js';
@@ -91,7 +92,7 @@ function reference(
 }
 
 describe('the vectors that a student learns', () => {
-  const none = { context: '', neighbours: 0, neighbourWeight: 0.3, pairWeight: 0.4, seed: 1 };
+  const none = { context: '', neighbours: 0, neighbourWeight: 0.3, pairWeight: 0.4, whitening: 0, seed: 1 };
 
   it('are the teacher’s own, of the texts alone, when nothing else is asked for', async () => {
     const teacher = fakeTeacher();
@@ -130,6 +131,27 @@ describe('the vectors that a student learns', () => {
       ]);
       assertClose(await targets(texts), expected.flat(), 'targets', 1e-5, 1);
     });
+
+  it('are whitened as far as is asked for, each kind of them before they meet', async () => {
+    const many = Array.from({ length: 40 }, (_, i) => `text number ${i * i}`);
+    for (const whitening of [0.5, 1]) {
+      const recipe = { ...none, whitening };
+      const found = await (await targetVectors(ops, fakeTeacher(), new Set(many), D, recipe))(many);
+      const rows = Float32Array.from(many.flatMap(vectorOf));
+      const mean = Array.from({ length: D }, (_, j) =>
+        many.reduce((sum, _text, i) => sum + rows[i * D + j] / 40, 0),
+      );
+      const centred = rows.map((value, i) => value - mean[i % D]);
+      const expected = whitened(ops, centred, D, whitening);
+      assertClose(
+        found,
+        many.flatMap((_, i) => unit([...expected.subarray(i * D, (i + 1) * D)])),
+        `share ${whitening}`,
+        1e-4,
+        1,
+      );
+    }
+  });
 
   it('have length 1, and keep the larger part of the cosines when they are shorter than the teacher’s', async () => {
     const recipe = { ...none, context: 'Ubuntu' };

@@ -105,7 +105,7 @@ inRounds(
   onTexts(benchmark('train', 'Real tokens a second of a training step: VICReg on two views.'), 3200),
   20,
 )
-  .option('--batch <n>', 'texts a step, two views each', integerFrom(2, 100_000), PRESETS.default.batch)
+  .option('--batch <n>', 'texts a step, two views each', integerFrom(2, 100_000), PRESETS.vicreg.batch)
   .option(
     '--profile',
     "time TensorFlow's kernels as well, and compare with the machine's fastest matrix product",
@@ -114,7 +114,7 @@ inRounds(
     'after',
     `
 Views are made once, before; both trainers get the same ones, in the same order, cut off at 32 tokens, and the
-default preset's recipe at its highest learning rate, but with the published sketch's expander (three layers of 1,536).
+preset vicreg's recipe at its highest learning rate, but with the published sketch's expander (three layers of 1,536).
 
 Examples:
   npm run bench -- train --profile

@@ -83,7 +83,7 @@ function withEncoder(precision: Precision): Vectors {
 async function withTrainer(texts: readonly string[], dir: string): Promise<Float32Array> {
   const folder = await openModelFolder(dir);
   const { config, pooling } = folder;
-  const recipe = { ...PRESETS.default, expander: [1] };
+  const recipe = { ...PRESETS.vicreg, expander: [1] };
   const trainable = await openTrainable({ config, weights: await loadWeights(folder), pooling, recipe });
   const encoder = trainedEncoder(trainable, loadTokenizer(folder), folder);
   return encoder.encode(texts).finally(() => trainable.dispose());

@@ -122,13 +122,13 @@ export async function benchTrain(options: TrainBenchOptions): Promise<TrainBench
       `--batch: expected at most as many as there are texts (${texts.length}), found ${batch}`,
     );
   const recipe = {
-    ...PRESETS.default,
+    ...PRESETS.vicreg,
     batch,
     maxTokens: MAX_TOKENS,
     // Of the published sketch.
     expander: PRESETS['sketch-2022'].expander,
     // The peer's optimizer has one rate for all.
-    expanderLearningRate: PRESETS.default.learningRate,
+    expanderLearningRate: PRESETS.vicreg.learningRate,
     threads: availableParallelism(),
   };
   const scratch = await mkdtemp(path.join(tmpdir(), 'bench-train-'));

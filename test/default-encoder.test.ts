@@ -108,7 +108,7 @@ describe('the default encoder', () => {
       out,
       data: [path.join(EXAMPLE, 'corpus.jsonl')],
       pairs: [],
-      preset: 'default',
+      preset: 'vicreg',
       settings: ['maxSteps=4', 'batch=16'],
       evaluations: [],
       resume: false,

@@ -101,7 +101,7 @@ const sketch: Recipe = {
  * and BERT's own. `sketch-fixed` is the same with VICReg as it is defined.
  */
 export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze({
-  default: Object.freeze(base),
+  vicreg: Object.freeze(base),
   'sketch-2022': Object.freeze(sketch),
   'sketch-fixed': Object.freeze<Recipe>({ ...sketch, expanderBias: false, invariance: 'mse', mu: 25 }),
   // Zbontar et al. 2021 (arXiv 2103.03230), section 4.4: lambda. Batch, expander and learning rate are VICReg's here:
@@ -184,9 +184,15 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
   }),
 });
 
+/**
+ * The recipe when neither a preset nor an objective is named: the one that makes a good encoder better, and can't make
+ * it much worse (docs/RESULTS.md).
+ */
+export const DEFAULT_PRESET = 'context';
+
 /** The preset of an objective when none is named. */
 const PRESET_OF: Readonly<Record<ObjectiveName, string>> = {
-  vicreg: 'default',
+  vicreg: 'vicreg',
   'barlow-twins': 'barlow-twins',
   simcse: 'simcse',
   infonce: 'infonce',
@@ -203,7 +209,7 @@ export const OBJECTIVES = Object.keys(PRESET_OF) as ObjectiveName[];
  * @throws UserError `usage` when the preset is of another objective
  */
 export function choosePreset(preset?: string, objective?: ObjectiveName): string {
-  if (preset === undefined) return PRESET_OF[objective ?? 'vicreg'];
+  if (preset === undefined) return objective === undefined ? DEFAULT_PRESET : PRESET_OF[objective];
   const { objective: found } = presetNamed(preset);
   if (objective !== undefined && objective !== found)
     throw new UserError(

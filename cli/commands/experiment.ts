@@ -56,6 +56,7 @@ A file (YAML) has:
   seeds      a list; every run is made with each
   runs       by name: preset, settings (as after --set), data: false, pairs: true, adapt (with
              train: false adapted only), and grid: settings with a list of values each, one run for every combination
+  preset     of every run that names none
   settings   of every run, over its preset
   model      the encoder to start from
   reference  the run that the others are compared with, beside the base encoder

@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 
 import { UserError } from '../../base/errors.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
-import { choosePreset, OBJECTIVES, presetNamed, PRESETS } from '../../trainer/presets.js';
+import { choosePreset, DEFAULT_PRESET, OBJECTIVES, presetNamed, PRESETS } from '../../trainer/presets.js';
 import type { ObjectiveName } from '../../trainer/recipe.js';
 import { SETTING_NAMES } from '../../trainer/settings.js';
 import { VIEW_NAMES } from '../../trainer/views/make-view.js';
@@ -66,12 +66,12 @@ export function finetuneCommand(): Command {
     .addOption(
       new Option(
         '--objective <name>',
-        'vicreg, barlow-twins: two views of a text predict each other; simcse, infonce: a text is told from others by its other view; tsdae: a text is written anew from its vector; distill: learn the vectors of --teacher; mlm: guess masked words (default: vicreg)',
+        'vicreg, barlow-twins: two views of a text predict each other; simcse, infonce: a text is told from others by its other view; tsdae: a text is written anew from its vector; distill: learn the vectors of --teacher; mlm: guess masked words (default: distill, by the preset context)',
       ).choices(OBJECTIVES),
     )
     .option(
       '--teacher <dir|name>',
-      'distill: the encoder to learn from; the one to start from is its own with --preset context, and with --set keepWeight',
+      'distill: the encoder to learn from; the one to start from is its own with the preset context, and with --set keepWeight',
     )
     .option(
       '--student <shape>',
@@ -82,9 +82,10 @@ export function finetuneCommand(): Command {
       'fit center, whiten, pca=N or several of them, as center,pca=N, to the texts, behind the pooling; without training, unless an option of training is there too',
     )
     .addOption(
-      new Option('--preset <name>', 'the recipe (default: the one of the objective)').choices(
-        Object.keys(PRESETS),
-      ),
+      new Option(
+        '--preset <name>',
+        `the recipe (default: the one of the objective, or ${DEFAULT_PRESET})`,
+      ).choices(Object.keys(PRESETS)),
     )
     .option(
       '--eval <spec...>',
@@ -116,7 +117,7 @@ export function finetuneCommand(): Command {
       `
 Ctrl-C writes a checkpoint; the same command with --resume goes on, and so it does after a crash.
 
-Settings of the recipe, for --set, with the values of the preset "default":
+Settings of the recipe, for --set, with the values of the preset "${DEFAULT_PRESET}", which is used unless an objective or a preset is named:
 ${settingsHelp()}
 Other presets differ in:
 ${differencesHelp()}
@@ -125,8 +126,9 @@ several are joined by +, as in views=same,word-crop+typos.
 
 --adapt takes the mean of your texts' vectors away (center), brings the directions in which they lie to the same
 variance (whiten; whiten=0.5 half-way), and keeps the N in which they lie most (pca=N): a smaller index, and perhaps a
-better one, in minutes. whiten is for an encoder that was not trained on sentences; a good one gets worse by it. Alone it changes no weight; beside --objective, --preset, --pairs,
---teacher, --student, --batch, --epochs, --max-steps, --precision or --set it is fitted behind the training.
+better one, in minutes. whiten is for an encoder that was not trained on sentences; a good one gets worse by it. Alone
+--adapt changes no weight; beside --objective, --preset, --pairs, --teacher, --student, --batch, --epochs, --max-steps,
+--precision or --set it is fitted behind the training.
 
 Of --student, what is left out is as in the encoder that it is cut out of. take=0+5 names the layers to begin with,
 init=random begins from nothing, vocabulary=trained learns one on the data (pruned: the tokens that the data uses).
@@ -134,9 +136,10 @@ The teacher's vectors are kept in the cache folder: a second run has them.
 
 Examples:
   sentence-jepa finetune --data titles.txt --out ./my-encoder
+  sentence-jepa finetune --data titles.txt --pairs duplicates.tsv --out ./my-encoder --set context=Ubuntu --eval beir:./dev
   sentence-jepa finetune --data titles.txt --out ./adapted --adapt center,pca=256 --eval beir:./dev
   sentence-jepa finetune --data posts.csv --field title --out ./my-encoder --eval beir:./dev --max-steps 500
-  sentence-jepa finetune --pairs duplicates.tsv --out ./my-encoder --eval beir:./dev --set learningRate=1e-5
+  sentence-jepa finetune --data titles.txt --out ./crops --objective vicreg --set views=same,word-crop+typos
   sentence-jepa finetune --pairs duplicates.tsv --out ./contrastive --objective infonce --batch 128
   sentence-jepa finetune --data titles.txt --out ./sketch --preset sketch-2022 --seed 2
   sentence-jepa finetune --data titles.txt docs.txt --out ./small --objective distill --teacher all-MiniLM-L6-v2 \\
@@ -147,14 +150,14 @@ Examples:
 }
 
 function settingsHelp(): string {
-  const recipe = presetNamed('default') as unknown as Record<string, unknown>;
+  const recipe = presetNamed(DEFAULT_PRESET) as unknown as Record<string, unknown>;
   return SETTING_NAMES.map((name) => `  ${name.padEnd(20)} ${String(recipe[name])}\n`).join('');
 }
 
 function differencesHelp(): string {
-  const usual = presetNamed('default') as unknown as Record<string, unknown>;
+  const usual = presetNamed(DEFAULT_PRESET) as unknown as Record<string, unknown>;
   return Object.entries(PRESETS)
-    .filter(([name]) => name !== 'default')
+    .filter(([name]) => name !== DEFAULT_PRESET)
     .map(([name, recipe]) => {
       const own = Object.entries(recipe).filter(
         ([key, value]) => key !== 'objective' && String(value) !== String(usual[key]),

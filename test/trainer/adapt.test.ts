@@ -226,7 +226,7 @@ describe('finetune --adapt', () => {
       out: newOut(),
       data: [titles],
       pairs: [],
-      preset: 'default',
+      preset: 'vicreg',
       adapt: 'center,pca=8',
       evaluations: [],
       resume: false,

@@ -20,7 +20,7 @@ const examples: Example[] = [
   { first: 'one side', second: 'the other side', kind: 'pair' },
 ];
 const recipeOf = (changes: Partial<Recipe>): Recipe => ({
-  ...PRESETS.default,
+  ...PRESETS.vicreg,
   batch: 2,
   seed: 3,
   ...changes,

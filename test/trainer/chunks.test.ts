@@ -51,8 +51,8 @@ before(() => loadTensorFlow());
 describe('a batch in chunks', () => {
   const target = { targetEncoder: 'average', averageDecay: 0.9 } as const;
   for (const [name, preset, changes] of [
-    ['vicreg', 'default', {}],
-    ['vicreg with a target encoder', 'default', target],
+    ['vicreg', 'vicreg', {}],
+    ['vicreg with a target encoder', 'vicreg', target],
     ['distill', 'distill', {}],
   ] as const)
     it(`has the loss and the gradients of the batch in one: ${name}`, async () => {
@@ -88,13 +88,13 @@ describe('a batch in chunks', () => {
     ['the target encoder stands still', target],
   ] as const)
     it(`has the gradients of finite differences with dropout on: ${name}`, async () => {
-      const model = await open('default', { ...changes, dropout: 0.2 });
+      const model = await open('vicreg', { ...changes, dropout: 0.2 });
       await assertSlope(model);
       model.dispose();
     });
 
   it('of a target encoder is its vectors, which follow slowly', async () => {
-    const model = await open('default', { ...target, dropout: 0 });
+    const model = await open('vicreg', { ...target, dropout: 0 });
     const at = async (): Promise<Float32Array> => model.embed(batch.views[0]);
     const before = await at();
     for (let step = 0; step < 3; step++) await model.step(batch, { learningRate: 1e-2 });

@@ -6,6 +6,7 @@ import { describe, it } from 'node:test';
 import { projectRoot } from '../../base/paths.js';
 import { parseDefinition, readDefinition } from '../../trainer/experiment/definition.js';
 import { chooseRuns, planRuns, recipeOf, type PlannedRun } from '../../trainer/experiment/plan.js';
+import { DEFAULT_PRESET } from '../../trainer/presets.js';
 
 const HEAD = 'about: Does it help?\nseeds: [1, 2]\n';
 const plan = (text: string): PlannedRun[] => planRuns(parseDefinition(HEAD + text, 'my.yaml'), 'my.yaml');
@@ -104,13 +105,17 @@ describe('the runs of an experiment', () => {
     );
   });
 
+  it('have the preset that they name, or that the experiment names, or the one of finetune', () => {
+    const presets = (text: string): string[] => plan(text).map(({ preset }) => preset);
+    const runs = 'runs: {a: {preset: mlm}, b: {}}';
+    assert.deepEqual(presets(`preset: simcse\n${runs}`), ['mlm', 'simcse']);
+    assert.deepEqual(presets(runs), ['mlm', DEFAULT_PRESET]);
+  });
+
   it('are refused where they could not be made: before the first of them has begun', () => {
     const refused = (text: string, message: RegExp): void =>
       assert.throws(() => plan(text), { kind: 'invalid', message });
-    refused(
-      'runs: {a: {preset: none}}',
-      /^my\.yaml: runs\.a: --preset: expected default or .*, found "none"/,
-    );
+    refused('runs: {a: {preset: none}}', /^my\.yaml: runs\.a: --preset: expected vicreg or .*, found "none"/);
     refused(
       'runs: {a: {settings: {mu: few}}}',
       /^my\.yaml: runs\.a: --set mu: expected a number .*, found "few"/,

@@ -39,7 +39,7 @@ function record(
     run,
     seed,
     identity: {
-      ...{ base: 'ab', preset: 'default', recipe, train: true, data: [], pairs: [], select: 'last' },
+      ...{ base: 'ab', preset: 'vicreg', recipe, train: true, data: [], pairs: [], select: 'last' },
       evaluations: ['beir:dev'],
     },
     status: 'finished',
@@ -51,7 +51,7 @@ function record(
 
 function planned(name: string, values: Record<string, string> = {}): PlannedRun {
   const family = name.split('-')[0];
-  return { name, family, values, preset: 'default', settings: [], data: true, pairs: false, train: true };
+  return { name, family, values, preset: 'vicreg', settings: [], data: true, pairs: false, train: true };
 }
 
 const BASE = [ranked(0.5, 0.5, 0.5, 0.5)];

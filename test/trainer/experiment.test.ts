@@ -21,7 +21,7 @@ import { makeTinyModel } from '../support/tiny-model.js';
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
 const BEIR = path.join(projectRoot, 'examples/askubuntu-style');
 const HEAD =
-  'about: Does it help?\nsettings: {batch: 16, expander: [24, 24], checkpointEvery: 10, learningRate: 1.0e-3}\n';
+  'about: Does it help?\npreset: vicreg\nsettings: {batch: 16, expander: [24, 24], checkpointEvery: 10, learningRate: 1.0e-3}\n';
 
 let home: string;
 let model: string;
@@ -103,7 +103,7 @@ describe('an experiment', () => {
 
     it('has trained nothing twice', async () => {
       assert.ok(first.notes.includes('6 runs, 3 of them done before'), first.notes.join('\n'));
-      assert.equal(first.notes.filter((note) => note.includes('preset default')).length, 2);
+      assert.equal(first.notes.filter((note) => note.includes('preset vicreg')).length, 2);
       const [a, b] = [await recordOf(out, 'a-seed1'), await recordOf(out, 'b-3-seed1')];
       assert.deepEqual(a.results, b.results);
       const again = await run(text(), out, { keep: 'all' });

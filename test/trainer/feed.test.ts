@@ -84,7 +84,7 @@ describe('what a step is fed', () => {
     changes: Partial<Recipe>,
     of: Example[] = examples,
   ): Promise<{ step: TrainingBatch; texts: string[][] }> => {
-    const recipe: Recipe = { ...PRESETS.default, batch: 4, ...changes };
+    const recipe: Recipe = { ...PRESETS.vicreg, batch: 4, ...changes };
     const batches = new Batches(of, recipe);
     return feedOf(batches, { tokenizer, files }, recipe)
       .at(1)

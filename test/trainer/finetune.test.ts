@@ -52,7 +52,7 @@ function run(changes: Partial<FinetuneOptions> = {}): Promise<FinetuneResult> {
     out: newOut(),
     data: [titles],
     pairs: [],
-    preset: 'default',
+    preset: 'vicreg',
     evaluations: [],
     resume: false,
     onNote() {},
@@ -469,7 +469,7 @@ describe('a fine-tuning', () => {
       ['tsdae', [], ['reconstruction']],
       ['sketch-fixed', [], ['invariance', 'variance', 'covariance']],
       [
-        'default',
+        'vicreg',
         ['predictorWidth=12', 'editWeight=1', 'views=same,word-crop+typos'],
         ['invariance', 'variance', 'covariance', 'edit'],
       ],
@@ -595,7 +595,21 @@ describe('a fine-tuning that is cut off', () => {
     'learningRate=1e-3',
   ];
   const args = (out: string): string[] => [
-    ...['finetune', '--data', titles, '--model', base, '--out', out, '--max-steps', '60', '--threads', '1'],
+    ...[
+      'finetune',
+      '--data',
+      titles,
+      '--model',
+      base,
+      '--out',
+      out,
+      '--objective',
+      'vicreg',
+      '--max-steps',
+      '60',
+      '--threads',
+      '1',
+    ],
     ...['--eval', `beir:${BEIR}`, '--set', ...settings],
   ];
   const start = (out: string, ...more: string[]): Running => {
@@ -737,6 +751,7 @@ describe('the command', () => {
     const { code, out } = await said('--help');
     assert.equal(code, 0);
     assert.match(out, /Examples:/);
-    assert.match(out, /learningRate +0\.00001\n/);
+    assert.match(out, /learningRate +0\.0001\n/);
+    assert.match(out, /\n {2}vicreg: .*learningRate=0\.00001/);
   });
 });

@@ -421,7 +421,7 @@ describe('a step of', () => {
   ];
   for (const [name, changes, terms] of recipes)
     it(`${name} has the gradients of finite differences, for hidden states and for parameters`, () => {
-      const recipe: Recipe = { ...PRESETS.default, expander: [10, 7], ...changes };
+      const recipe: Recipe = { ...PRESETS.vicreg, expander: [10, 7], ...changes };
       const objective = openObjective(ops, recipe, { config, pooling: 'mean' });
       const own = objective.parameters();
       for (const [of, { shape, data }] of own) {
@@ -461,7 +461,7 @@ describe('a step of', () => {
   for (const changes of [{}, { predictorWidth: 5 }, { editWeight: 0.7 }])
     it(`vicreg with a target encoder has gradients for the first view alone: ${JSON.stringify(changes)}`, () => {
       const recipe: Recipe = {
-        ...PRESETS.default,
+        ...PRESETS.vicreg,
         ...{ expander: [10, 7], targetEncoder: 'average', averageDecay: 0.9 },
         ...changes,
       };
@@ -499,7 +499,7 @@ describe('a step of', () => {
 
   it('any of them leaves no tensor behind but the gradients', () => {
     for (const [name, changes] of recipes) {
-      const recipe: Recipe = { ...PRESETS.default, expander: [10, 7], ...changes };
+      const recipe: Recipe = { ...PRESETS.vicreg, expander: [10, 7], ...changes };
       const objective = openObjective(ops, recipe, { config, pooling: 'mean' });
       const parameters = new Map([...fuseQkv(tinyWeights(config), config.layers), ...objective.parameters()]);
       const before = ops.tf.memory().numTensors;
@@ -517,7 +517,7 @@ describe('a step of', () => {
 
   it('a recipe without heads has no parameters for them', () => {
     const names = (changes: Partial<Recipe>): string[] => [
-      ...openObjective(ops, { ...PRESETS.default, expander: [4], ...changes }, { config, pooling: 'cls' })
+      ...openObjective(ops, { ...PRESETS.vicreg, expander: [4], ...changes }, { config, pooling: 'cls' })
         .parameters()
         .keys(),
     ];
@@ -527,7 +527,7 @@ describe('a step of', () => {
   });
 
   it('a head looks at the last view: gradients are where its texts and tokens are', () => {
-    const recipe: Recipe = { ...PRESETS.default, rtdWeight: 1 };
+    const recipe: Recipe = { ...PRESETS.vicreg, rtdWeight: 1 };
     const [rtd, tsdae] = [
       replacedTokensLoss(ops, recipe, 8, 3),
       openObjective(ops, { ...recipe, objective: 'tsdae' }, { config, pooling: 'mean' }),
@@ -563,7 +563,7 @@ describe('a step of', () => {
   it('heads are weighted: their terms, and so their gradients, grow with the weight', () => {
     const termsAt = (weight: number): Record<string, number> => {
       const recipe: Recipe = {
-        ...PRESETS.default,
+        ...PRESETS.vicreg,
         ...{ expander: [4], mlmWeight: weight, rtdWeight: weight },
         ...{ reconstructionWeight: weight, editWeight: weight },
       };

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { CollapseWatch } from '../../trainer/collapse.js';
-import { choosePreset, OBJECTIVES, PRESETS, presetNamed } from '../../trainer/presets.js';
+import { choosePreset, DEFAULT_PRESET, OBJECTIVES, PRESETS, presetNamed } from '../../trainer/presets.js';
 import { viewsOf } from '../../trainer/recipe.js';
 import { learningRateAt } from '../../trainer/schedule.js';
 import { SETTING_NAMES, withSettings } from '../../trainer/settings.js';
@@ -35,14 +35,14 @@ describe('learning rate', () => {
 
 describe('settings of a recipe', () => {
   it('change what they name and nothing else', () => {
-    const recipe = withSettings(PRESETS.default, [
+    const recipe = withSettings(PRESETS.vicreg, [
       'mu=50',
       'expander=512,256',
       'views=same,word-crop',
       'expanderBias=true',
     ]);
     assert.deepEqual(recipe, {
-      ...PRESETS.default,
+      ...PRESETS.vicreg,
       mu: 50,
       expander: [512, 256],
       views: ['same', 'word-crop'],
@@ -56,14 +56,14 @@ describe('settings of a recipe', () => {
   });
 
   it('take one view for both sides', () => {
-    assert.deepEqual(withSettings(PRESETS.default, ['views=word-crop']).views, ['word-crop']);
+    assert.deepEqual(withSettings(PRESETS.vicreg, ['views=word-crop']).views, ['word-crop']);
   });
 
   it('can write every value of every preset', () => {
     for (const preset of Object.values(PRESETS))
       assert.deepEqual(
         withSettings(
-          PRESETS.default,
+          PRESETS.vicreg,
           Object.entries(preset).flatMap(([key, value]) => (key === 'objective' ? [] : [`${key}=${value}`])),
         ),
         { ...preset, objective: 'vicreg' },
@@ -89,7 +89,7 @@ describe('settings of a recipe', () => {
     ['learningRate=0', /--set learningRate: expected a number above 0, found "0"/],
   ] as const)
     it(`refuse ${setting}`, () => {
-      assert.throws(() => withSettings(PRESETS.default, [setting]), { kind: 'usage', message });
+      assert.throws(() => withSettings(PRESETS.vicreg, [setting]), { kind: 'usage', message });
     });
 });
 
@@ -131,7 +131,7 @@ describe('presets', () => {
     const { expanderBias, invariance, mu, ...rest } = presetNamed('sketch-fixed');
     assert.deepEqual(
       { expanderBias, invariance, mu },
-      { expanderBias: false, invariance: 'mse', mu: PRESETS.default.mu },
+      { expanderBias: false, invariance: 'mse', mu: PRESETS.vicreg.mu },
     );
     assert.deepEqual(presetNamed('sketch-2022'), {
       ...rest,
@@ -161,12 +161,13 @@ describe('presets', () => {
   it('are named when an unknown one is asked for', () => {
     assert.throws(() => presetNamed('best'), {
       kind: 'usage',
-      message: /expected default or sketch-2022 or sketch-fixed or .* or mlm, found "best"/,
+      message: /expected vicreg or sketch-2022 or sketch-fixed or .* or mlm, found "best"/,
     });
   });
 
   it('are chosen by the objective when none is named', () => {
-    assert.equal(choosePreset(), 'default');
+    assert.equal(choosePreset(), DEFAULT_PRESET);
+    assert.equal(presetNamed(DEFAULT_PRESET).objective, 'distill');
     for (const objective of OBJECTIVES)
       assert.equal(presetNamed(choosePreset(undefined, objective)).objective, objective);
     assert.equal(choosePreset('sketch-2022', 'vicreg'), 'sketch-2022');
@@ -185,7 +186,7 @@ describe('presets', () => {
 });
 
 describe('collapse', () => {
-  const watch = (): CollapseWatch => new CollapseWatch({ ...PRESETS.default, collapseStd: 0.1 }, 384);
+  const watch = (): CollapseWatch => new CollapseWatch({ ...PRESETS.vicreg, collapseStd: 0.1 }, 384);
   const well = { std: 0.95, effectiveRank: 55 };
   const observe = (
     of: CollapseWatch,
@@ -233,7 +234,7 @@ describe('collapse', () => {
   });
 
   it('is looked away from when the setting is 0', () => {
-    const blind = new CollapseWatch({ ...PRESETS.default, collapseStd: 0 }, 384);
+    const blind = new CollapseWatch({ ...PRESETS.vicreg, collapseStd: 0 }, 384);
     assert.equal(observe(blind, { std: 0, effectiveRank: 1 }, 50), undefined);
   });
 });

@@ -6,7 +6,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
     type: 'start',
     time: '2026-11-24T12:00:00.000Z',
     version: '0.1.0',
-    preset: 'default',
+    preset: 'vicreg',
     recipe: {
       objective: 'vicreg',
       batch: 64,

@@ -11,7 +11,7 @@ export type Value = string | number | boolean | (string | number)[];
 
 /** One method, or with `grid` one for each combination of values. */
 export interface RunDefinition {
-  /** Default: the preset "default". */
+  /** Default: the experiment's. */
   preset?: string;
   /** Over the preset and over the experiment's own. */
   settings?: Record<string, Value>;
@@ -39,6 +39,8 @@ export interface Definition {
    */
   select?: 'last' | 'best';
   seeds: number[];
+  /** Of every run that names none; default: finetune's own. */
+  preset?: string;
   /** The run that the others are compared with, beside the base encoder. */
   reference?: string;
   /** Of every run, over its preset. */
@@ -90,6 +92,7 @@ const schema = {
       items: { type: 'integer', minimum: 0, description: 'a whole number from 0 up' },
       description: WORDS.seeds,
     },
+    preset: { type: 'string', description: 'the name of a preset' },
     reference: { type: 'string', description: 'the name of a run' },
     settings,
     runs: {

@@ -1,5 +1,5 @@
 import { UserError } from '../../base/errors.js';
-import { presetNamed } from '../presets.js';
+import { DEFAULT_PRESET, presetNamed } from '../presets.js';
 import type { Recipe } from '../recipe.js';
 import { withSettings } from '../settings.js';
 import type { Definition, RunDefinition, Value } from './definition.js';
@@ -84,7 +84,7 @@ export function chooseRuns(runs: readonly PlannedRun[], only: readonly string[])
 function plannedRun(
   definition: Definition,
   family: string,
-  { preset = 'default', settings, data = true, pairs = false, adapt, train = true }: RunDefinition,
+  { preset, settings, data = true, pairs = false, adapt, train = true }: RunDefinition,
   values: Record<string, string>,
 ): PlannedRun {
   const all = { ...texts(definition.settings), ...texts(settings), ...values };
@@ -93,7 +93,7 @@ function plannedRun(
     name: [family, ...Object.values(values)].join('-').replace(/[^\w.,=+-]/g, '_'),
     family,
     values,
-    preset,
+    preset: preset ?? definition.preset ?? DEFAULT_PRESET,
     settings: Object.entries(all).map(([key, text]) => `${key}=${text}`),
     data,
     pairs,

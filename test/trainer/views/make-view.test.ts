@@ -7,7 +7,7 @@ import { makeView, VIEW_NAMES } from '../../../trainer/views/make-view.js';
 import { loadOptional } from '../../../trainer/views/optional.js';
 import { TITLES, viewsBySeed } from './support.js';
 
-const options = PRESETS.default;
+const options = PRESETS.vicreg;
 
 describe('views', () => {
   it('are named, and another name is refused with those there are', () => {

@@ -11,7 +11,7 @@ export function viewsBySeed(
   options: Partial<ViewOptions> = {},
   seeds = 300,
 ): Viewed[] {
-  const view = makeView(name, { ...PRESETS.default, ...options });
+  const view = makeView(name, { ...PRESETS.vicreg, ...options });
   return Array.from({ length: seeds }, (_, seed) => view.apply({ first: text }, new Random(seed)));
 }
 

@@ -8,7 +8,7 @@ import { viewsBySeed } from './support.js';
 
 /** How often each crop of the text comes, in `draws` draws. */
 function countCrops(text: string, minCropWords: number, draws: number): Map<string, number> {
-  const view = makeView('word-crop', { ...PRESETS.default, minCropWords });
+  const view = makeView('word-crop', { ...PRESETS.vicreg, minCropWords });
   const random = new Random(7);
   const counts = new Map<string, number>();
   for (let i = 0; i < draws; i++) {
@@ -97,7 +97,7 @@ describe('word crop', () => {
   it('depends on nothing but the text and the generator', () => {
     const crops = (seed: number): string[] => {
       const random = new Random(seed);
-      const view = makeView('word-crop', { ...PRESETS.default, minCropWords: 1 });
+      const view = makeView('word-crop', { ...PRESETS.vicreg, minCropWords: 1 });
       return Array.from({ length: 20 }, () => view.apply({ first: text }, random).text);
     };
     assert.deepEqual(crops(3), crops(3));
@@ -106,7 +106,7 @@ describe('word crop', () => {
 
   it('draws what it drew when the first encoders were trained: their runs can be repeated', () => {
     const random = new Random(7);
-    const view = makeView('word-crop', { ...PRESETS.default, minCropWords: 2 });
+    const view = makeView('word-crop', { ...PRESETS.vicreg, minCropWords: 2 });
     assert.deepEqual(
       Array.from(
         { length: 6 },

@@ -154,7 +154,18 @@ function originOf({ base, teacher, student, recipe, steps, adapt }: RunStart): s
 function trainingOf({ start, end }: Run, pooling: string): string {
   return `${methodOf(start)}
 Preset ${code(start.preset)}, seed ${start.recipe.seed}, ${whole(end?.bestStep ?? start.steps)} of ${whole(start.steps)} steps,
-${pooling} pooling.`;
+${pooling} pooling.${weightsOf(start.recipe)}`;
+}
+
+/** Which weights are these, where they are not those of the last step alone. */
+function weightsOf({ averageDecay, baseShare }: Recipe): string {
+  const average =
+    averageDecay > 0 ? `an average over the steps (decay ${averageDecay})` : 'those that were trained';
+  if (baseShare > 0)
+    return `
+The weights are ${percent(baseShare)} % of those it began with, and for the rest ${average} (Wortsman et al. 2022,
+[arXiv 2109.01903](https://arxiv.org/abs/2109.01903)).`;
+  return averageDecay > 0 ? `\nThe weights are ${average}.` : '';
 }
 
 /** What is fitted behind the pooling, with its sources. */
@@ -193,7 +204,7 @@ function recipeTable({ recipe }: RunStart): string {
 /** What training does, a sentence or two with its source. */
 function methodOf({ recipe, data, teacher, student }: RunStart): string {
   if (recipe.objective === 'distill')
-    return `Training gives a text the vector that ${code(teacher!.name)} gives it${contextOf(recipe)}: a loss on the cosine of the two${
+    return `Training gives a text the vector that ${code(teacher!.name)} gives it${contextOf(recipe, data)}: a loss on the cosine of the two${
       recipe.similarityWeight > 0
         ? ', on the\nsimilarities in a batch (Tung and Mori 2019, [arXiv 1907.09682](https://arxiv.org/abs/1907.09682))'
         : ''
@@ -215,13 +226,24 @@ Wang, Reimers and Gurevych 2021, [arXiv 2104.06979](https://arxiv.org/abs/2104.0
     : comparisonOf(recipe, data) + headsOf(recipe);
 }
 
+/** "a", "a and b", "a, b and c" */
+function inSeries(parts: readonly string[]): string {
+  const last = parts[parts.length - 1];
+  return parts.length === 1 ? last : `${parts.slice(0, -1).join(', ')} and ${last}`;
+}
+
 /** What a teacher knows of a text beside its words. */
-function contextOf({ context, neighbours }: Recipe): string {
+function contextOf({ context, whitening, neighbours, pairWeight }: Recipe, data: RunStart['data']): string {
+  const hasPairs = data.some(({ kind }) => kind === 'pairs');
   const known = [
     ...(context === '' ? [] : [`with ${code(context)} behind it and without`]),
+    ...(whitening > 0
+      ? ['whitened (Su et al. 2021, [arXiv 2103.15316](https://arxiv.org/abs/2103.15316))']
+      : []),
     ...(neighbours > 0 ? [`drawn to its ${neighbours} nearest neighbours`] : []),
+    ...(hasPairs && pairWeight > 0 ? ['drawn to the texts that pairs say mean the same'] : []),
   ];
-  return known.length === 0 ? '' : ` when all that texts share is taken away, ${known.join(' and ')}`;
+  return known.length === 0 ? '' : ` when all that texts share is taken away, ${inSeries(known)}`;
 }
 
 /** Of an objective that compares two views. */

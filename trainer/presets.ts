@@ -168,7 +168,7 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     similarityWeight: 0,
     mu: 0,
     nu: 0,
-    learningRate: 1e-4,
+    learningRate: 2e-4,
     dropout: 0,
   }),
   mlm: Object.freeze<Recipe>({

@@ -4,6 +4,8 @@ import { describe, it } from 'node:test';
 import { parse } from 'yaml';
 
 import { modelCard } from '../../trainer/model-card.js';
+import { PRESETS } from '../../trainer/presets.js';
+import type { Recipe } from '../../trainer/recipe.js';
 import type { Run } from '../../trainer/run-log.js';
 import { adaptedRun, adaptEntry, evaluationEntry, finishedRun, startEntry } from './support.js';
 
@@ -88,6 +90,30 @@ describe('the text of a model card', () => {
     assert.match(
       made('texts', 'pairs'),
       /Training makes two views of each text and the two texts of each pair predict each other/,
+    );
+  });
+
+  it('says what an encoder learned that was its own teacher, and which weights these are', () => {
+    const of = (changes: Partial<Recipe>, pairs = false): string => {
+      const run = finishedRun();
+      const { recipe, data } = run.start;
+      const start = startEntry({
+        recipe: { ...recipe, ...PRESETS.context, ...changes },
+        teacher: { name: 'all-MiniLM-L6-v2', fingerprint: 'cd'.repeat(32) },
+        data: pairs ? [...data, { ...data[0], kind: 'pairs' }] : data,
+      });
+      return cardOf({ ...run, start });
+    };
+    assert.match(of({}), /taken away, drawn to its 5 nearest neighbours: a loss/);
+    assert.match(
+      of({ context: 'Ubuntu', whitening: 1 }, true),
+      /taken away, with `Ubuntu` behind it and without, whitened \(.*\), drawn to its 5 nearest neighbours and drawn to the texts that pairs say mean the same: a loss/,
+    );
+    assert.doesNotMatch(of({}), /The weights are/);
+    assert.match(of({ averageDecay: 0.9 }), /The weights are an average over the steps \(decay 0.9\)\./);
+    assert.match(
+      of({ baseShare: 0.25 }),
+      /The weights are 25\.00 % of those it began with, and for the rest those that were trained/,
     );
   });
 

@@ -73,7 +73,7 @@ describe('the text of a model card', () => {
   it('says how it was made: data with digests, preset, seed, recipe, steps', () => {
     const card = cardOf();
     assert.ok(card.includes(`| \`titles.txt\` | texts | 12,800 | \`${'ab'.repeat(32)}\` |`));
-    assert.match(card, /Preset `default`, seed 1, 100 of 200 steps,\s+mean pooling/);
+    assert.match(card, /Preset `vicreg`, seed 1, 100 of 200 steps,\s+mean pooling/);
     for (const row of ['| `learningRate` | 0.00002 |', '| `views` | word-crop, word-crop |'])
       assert.ok(card.includes(row), row);
   });
@@ -142,7 +142,7 @@ describe('the text of a model card', () => {
     assert.doesNotMatch(card, /Preset|learningRate|feature-extraction", "my-encoder"/);
     assert.ok(card.includes('const { sentence_embedding: vectors } = await model(inputs);'));
     const both = cardOf(finishedRun({ adapted: adaptEntry(0.46) }), { dimensions: 192, hasDense: true });
-    assert.match(both, /Preset `default`, seed 1, 100 of 200 steps,\s+mean pooling\.\s+Behind the pooling/);
+    assert.match(both, /Preset `vicreg`, seed 1, 100 of 200 steps,\s+mean pooling\.\s+Behind the pooling/);
   });
 
   it('names no folder of the machine that trained', () => {

@@ -1,6 +1,7 @@
 import { UserError } from '../base/errors.js';
 import { Random } from '../base/random.js';
 import type { Example } from './data.js';
+import type { HardCases } from './hard-cases.js';
 import { viewsOf, type Recipe } from './recipe.js';
 import type { View, Viewed } from './types.js';
 import { makeView } from './views/make-view.js';
@@ -11,17 +12,19 @@ import { wordsOf } from './views/words.js';
 const ORDER = 2;
 const VIEWS = 3;
 const PAIR_ORDER = 26;
+const HARD = 28;
 
 /** Examples in an order that is drawn anew each time they are used up. */
 class Deck {
   private readonly order: Uint32Array;
   private round = -1;
+  private hardCases?: HardCases;
 
   constructor(
-    private readonly examples: readonly Example[],
+    readonly examples: readonly Example[],
     /** How many are drawn at a time; what is left at the end of a round and is fewer is left out of it. */
     private readonly count: number,
-    private readonly seed: number,
+    private readonly recipe: Pick<Recipe, 'seed' | 'hardShare'>,
     private readonly stream: number,
   ) {
     this.order = new Uint32Array(examples.length);
@@ -31,8 +34,31 @@ class Deck {
     return Math.floor(this.examples.length / this.count);
   }
 
+  /** From now on the recipe's hardShare of what is drawn gives way to these. */
+  harden(hardCases: HardCases): void {
+    this.hardCases = hardCases;
+  }
+
   /** @param step from 1 */
   at(step: number): Example[] {
+    const drawn = this.drawnAt(step);
+    const { seed, hardShare } = this.recipe;
+    const hard = Math.min(this.count - 1, Math.round(hardShare * this.count));
+    if (!this.hardCases || hard === 0) return drawn;
+    const random = new Random(seed, HARD, this.stream, step);
+    const anchors = drawn.slice(0, this.count - hard);
+    const cases = this.hardCases(anchors);
+    const taken = new Set(anchors);
+    for (let i = 0; i < hard; i++) {
+      const free = cases[i % anchors.length].filter((example) => !taken.has(example));
+      if (free.length > 0) taken.add(free[random.below(free.length)]);
+    }
+    // Where there was none, what was drawn stays.
+    for (const example of drawn) if (taken.size < this.count) taken.add(example);
+    return [...taken];
+  }
+
+  private drawnAt(step: number): Example[] {
     const round = Math.floor((step - 1) / this.drawsInRound);
     if (round !== this.round) this.shuffle(round);
     const start = ((step - 1) % this.drawsInRound) * this.count;
@@ -41,7 +67,7 @@ class Deck {
 
   private shuffle(round: number): void {
     for (let i = 0; i < this.order.length; i++) this.order[i] = i;
-    new Random(this.seed, this.stream, round).shuffle(this.order);
+    new Random(this.recipe.seed, this.stream, round).shuffle(this.order);
     this.round = round;
   }
 }
@@ -60,7 +86,10 @@ export class Batches {
 
   constructor(
     examples: readonly Example[],
-    private readonly recipe: Pick<Recipe, 'objective' | 'batch' | 'pairShare' | 'seed' | 'views'> &
+    private readonly recipe: Pick<
+      Recipe,
+      'objective' | 'batch' | 'pairShare' | 'hardShare' | 'seed' | 'views'
+    > &
       ViewOptions,
   ) {
     this.decks = decksOf(examples, recipe);
@@ -93,6 +122,16 @@ export class Batches {
     );
   }
 
+  /**
+   * From now on the recipe's hardShare of a batch is hard cases: of texts for texts, of pairs for pairs where they are
+   * mixed by share.
+   *
+   * @param find hard cases among some examples
+   */
+  async harden(find: (examples: readonly Example[]) => Promise<HardCases>): Promise<void> {
+    for (const deck of this.decks) deck.harden(await find(deck.examples));
+  }
+
   private examplesAt(step: number): Example[] {
     return this.decks.flatMap((deck) => deck.at(step));
   }
@@ -101,8 +140,9 @@ export class Batches {
 /** @throws UserError `invalid` for fewer examples than a batch takes */
 function decksOf(
   examples: readonly Example[],
-  { batch, pairShare, seed }: Pick<Recipe, 'batch' | 'pairShare' | 'seed'>,
+  recipe: Pick<Recipe, 'batch' | 'pairShare' | 'hardShare' | 'seed'>,
 ): Deck[] {
+  const { batch, pairShare } = recipe;
   const of = (kind: Example['kind']): Example[] => examples.filter((example) => example.kind === kind);
   const [texts, pairs] = [of('text'), of('pair')];
   const mixed = pairShare > 0 && texts.length > 0 && pairs.length > 0;
@@ -113,7 +153,7 @@ function decksOf(
         'invalid',
         `expected at least ${count} ${what} for a batch of ${batch}, found ${drawn.length}; a smaller --batch is possible`,
       );
-    return new Deck(drawn, count, seed, stream);
+    return new Deck(drawn, count, recipe, stream);
   };
   if (!mixed) return [deck(examples, batch, ORDER, 'texts or pairs')];
   return [deck(texts, batch - pairCount, ORDER, 'texts'), deck(pairs, pairCount, PAIR_ORDER, 'pairs')];

@@ -37,6 +37,7 @@ import { Checkpoints } from './checkpoint.js';
 import { readTrainingData, type Example } from './data.js';
 import { differencesOf } from './differences.js';
 import { feedOf, withTargets, type Feed } from './feed.js';
+import { hardCases } from './hard-cases.js';
 import { LogFile, readRun } from './log-file.js';
 import { modelCard, withoutFolders } from './model-card.js';
 import { takeApart, type Partners } from './partners.js';
@@ -235,8 +236,8 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   const tokenizer = loadTokenizer(trained, Math.min(recipe.maxTokens, config.maxPositions));
   const feed = feedOf(batches, { tokenizer, files: tokenizerFiles }, recipe);
   const stepsByTokens = await stepsForTokens(feed, recipe.tokens);
-  const learns = recipe.objective === 'distill' || recipe.keepWeight > 0;
-  const teacher = options.teacher ?? (learns ? options.base.dir : undefined);
+  const asks = learnsVectors(recipe) || recipe.hardShare > 0;
+  const teacher = options.teacher ?? (asks && !adaptOnly ? options.base.dir : undefined);
   return {
     ...{ recipe, adaptation, threads, base, baseWeights, trained, student },
     ...{ files, examples, partners: apart?.partners, allTexts, batches, feed, evaluations },
@@ -268,10 +269,18 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   let { feed } = plan;
   if (teacher) {
     const { signal, onTeacherProgress: onProgress } = options;
-    const texts = textsToLearn(plan);
-    const progress = { signal, onProgress, partners: plan.partners };
-    const targets = await targetVectors(ops, teacher, texts, config.hiddenSize, recipe, progress);
-    feed = withTargets(feed, batches, targets);
+    if (recipe.hardShare > 0) {
+      const { examples } = plan;
+      await teacher.prepare(new Set(examples.map(({ first }) => first)), { signal, onProgress });
+      await batches.harden((among) => hardCases(ops, teacher, among, examples, recipe.seed));
+    }
+    if (learnsVectors(recipe)) {
+      const texts = textsToLearn(plan);
+      const progress = { signal, onProgress, partners: plan.partners };
+      const targets = await targetVectors(ops, teacher, texts, config.hiddenSize, recipe, progress);
+      feed = withTargets(feed, batches, targets);
+    }
+    await teacher.release();
   }
   const weights = firstWeights(ops, plan);
   const model = await openTrainable({ config, weights, pooling, recipe: { ...recipe, precision }, threads });
@@ -496,9 +505,18 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
     );
   else
     expect(
-      teacher === undefined || recipe.keepWeight > 0,
+      teacher === undefined || recipe.keepWeight > 0 || recipe.hardShare > 0,
       `expected --objective distill or --set keepWeight=... with --teacher, found ${objective}; leave one of the two out`,
     );
+  expect(
+    recipe.hardShare === 0 || objective === 'infonce',
+    `--set hardShare: expected --objective infonce, which tells a text from the others of its batch, found ${objective}`,
+  );
+  // Which steps a number of tokens is has to be known before the teacher has encoded a text.
+  expect(
+    recipe.hardShare === 0 || recipe.tokens === 0,
+    `--set tokens: expected 0 with hardShare, found ${recipe.tokens}; --max-steps ends a run, too`,
+  );
   if (compares) expect(views.length <= 2, `--set views: expected one view, or two, found ${views.length}`);
   expect(
     pairs.length === 0 || objective === 'distill' || (compares && objective !== 'simcse'),
@@ -535,6 +553,11 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
       recipe[weight] === 0,
       `--set ${weight}: expected 0 with targetEncoder=average, found ${recipe[weight]}; of the view that it would look at nothing is learned`,
     );
+}
+
+/** Whether a text's vector is compared with a teacher's. */
+function learnsVectors({ objective, keepWeight }: Recipe): boolean {
+  return objective === 'distill' || keepWeight > 0;
 }
 
 /** Whether the vectors to be learned are not those that the teacher gives the texts alone. */

@@ -5,6 +5,7 @@ const base: Recipe = {
   objective: 'vicreg',
   batch: 64,
   pairShare: 0,
+  hardShare: 0,
   epochs: 1,
   maxSteps: 0,
   tokens: 0,

@@ -22,6 +22,12 @@ export interface Recipe {
    * as they come. The texts then make the epochs, and the pairs begin anew when they are used up.
    */
   pairShare: number;
+  /**
+   * Share of a batch that is hard cases: texts or pairs near to another one of the batch, by the vectors of the base
+   * encoder or --teacher, but not the nearest, which may mean the same (trainer/hard-cases.ts). For objectives that
+   * tell a text from the others of its batch.
+   */
+  hardShare: number;
   /** How often every text is seen. Given up for `maxSteps` when that is set. */
   epochs: number;
   /** Optimizer steps; 0 leaves it to `epochs`. */

@@ -36,6 +36,7 @@ const flag: Reader<boolean> = (text) => oneOf('true', 'false')(text) === 'true';
 const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   batch: integer(2),
   pairShare: lessThanOne,
+  hardShare: lessThanOne,
   epochs: integer(1),
   maxSteps: integer(0),
   tokens: integer(0),

@@ -107,24 +107,32 @@ export async function targetVectors(
       normalizeRows(direction, dimensions);
       direction.forEach((value, j) => (targets[i * dimensions + j] += pairWeight * value));
     });
-  if (neighbours === 0)
-    return async (asked) => {
-      const targets = own(rowsOf(asked));
-      addPartners(targets, asked);
-      normalizeRows(targets, dimensions);
-      return targets;
-    };
-
-  const pool = new Random(seed, SAMPLE).shuffle([...all.keys()]).slice(0, POOL);
-  const poolVectors = ops.tf.tensor2d(own(Int32Array.from(pool)), [pool.length, dimensions]);
+  const near = neighbours === 0 ? undefined : poolOf(ops, own, all.length, dimensions, seed);
   return async (asked) => {
     const askedRows = rowsOf(asked);
     const targets = own(askedRows);
-    addNeighbours(ops, targets, askedRows, { pool, vectors: poolVectors }, recipe);
+    if (near) addNeighbours(ops, targets, askedRows, near, recipe);
     addPartners(targets, asked);
     normalizeRows(targets, dimensions);
     return targets;
   };
+}
+
+/** Where neighbours are looked for: rows, and their vectors [rows, d]. */
+interface Pool {
+  rows: number[];
+  vectors: Tensor;
+}
+
+function poolOf(
+  { tf }: Ops,
+  own: (rows: Int32Array) => Float32Array,
+  n: number,
+  d: number,
+  seed: number,
+): Pool {
+  const rows = new Random(seed, SAMPLE).shuffle(Array.from({ length: n }, (_, row) => row)).slice(0, POOL);
+  return { rows, vectors: tf.tensor2d(own(Int32Array.from(rows)), [rows.length, d]) };
 }
 
 /** Takes the mean of all rows away, in place. @param vectors [n, d] */
@@ -146,14 +154,14 @@ function addNeighbours(
   ops: Ops,
   targets: Float32Array,
   asked: Int32Array,
-  pool: { pool: number[]; vectors: Tensor },
+  pool: Pool,
   { neighbours, neighbourWeight }: Context,
 ): void {
   const { tf } = ops;
   const n = asked.length;
   const d = targets.length / n;
   // One more than are wanted: a text is its own nearest.
-  const k = Math.min(neighbours + 1, pool.pool.length);
+  const k = Math.min(neighbours + 1, pool.rows.length);
   const [similarities, nearest] = ops.tidy(() => {
     const found = ops.exactMatMul(tf.tensor2d(targets, [n, d]), pool.vectors, false, true);
     const { values, indices } = tf.topk(found, k);
@@ -166,7 +174,7 @@ function addNeighbours(
   for (let i = 0; i < n; i++) {
     let left = neighbours;
     for (let j = i * k; j < (i + 1) * k && left > 0; j++) {
-      if (pool.pool[places[j]] === asked[i] || cosines[j] <= 0) continue;
+      if (pool.rows[places[j]] === asked[i] || cosines[j] <= 0) continue;
       weights[j] = cosines[j] ** SHARPNESS;
       left--;
     }

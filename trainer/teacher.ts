@@ -51,7 +51,7 @@ export class Teacher {
   }
 
   /**
-   * Encodes the texts that are not in the cache yet. Once: the teacher's own memory is given back.
+   * Encodes the texts that are not in the cache yet. Not behind `release`.
    *
    * @throws UserError `unavailable` when it was stopped
    */
@@ -69,7 +69,12 @@ export class Teacher {
         'stopped while the teacher encoded the texts; what was finished is kept, and the same command goes on from there',
       );
     });
-    await this.closeEncoder();
+  }
+
+  /** Gives the encoder's memory back, when all texts are prepared. */
+  async release(): Promise<void> {
+    await this.encoder?.close();
+    this.encoder = undefined;
   }
 
   /** @returns vectors of prepared texts, each of length 1: [texts, d] */
@@ -109,11 +114,6 @@ export class Teacher {
 
   async close(): Promise<void> {
     await this.cache.close();
-    await this.closeEncoder();
-  }
-
-  private async closeEncoder(): Promise<void> {
-    await this.encoder?.close();
-    this.encoder = undefined;
+    await this.release();
   }
 }

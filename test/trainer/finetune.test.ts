@@ -129,6 +129,23 @@ describe('a fine-tuning', () => {
     assert.notDeepEqual(found.get(name)!.data, start.get(name)!.data);
   });
 
+  it('with hard cases in its batches has a higher loss, and goes on from a checkpoint exactly', async () => {
+    const hard = {
+      preset: 'infonce',
+      settings: ['hardShare=0.5', 'views=same,word-crop', 'maxSteps=6', 'learningRate=1e-6'],
+    };
+    const [whole, easy] = [
+      await run(hard),
+      await run({ ...hard, settings: ['hardShare=0', ...hard.settings.slice(1)] }),
+    ];
+    const sum = (made: FinetuneResult): number => losses(made).reduce((total, loss) => total + loss, 0);
+    assert.ok(sum(whole) > sum(easy), `${sum(whole)} with hard cases, ${sum(easy)} without`);
+    const out = newOut();
+    const stop = new AbortController();
+    await run({ ...hard, out, signal: stop.signal, onStep: ({ step }) => step === 4 && stop.abort() });
+    assert.deepEqual(losses(await run({ ...hard, out, resume: true })), losses(whole));
+  });
+
   it('has the same losses for the same seed, and others for another', async () => {
     const [first, again, other] = [await run(), await run(), await run({ settings: ['seed=2'] })];
     assert.equal(first.run.steps.length, 8);
@@ -553,6 +570,16 @@ describe('a fine-tuning', () => {
       await refused(
         { preset: 'barlow-twins', settings: ['predictorWidth=8'] },
         { kind: 'usage', message: /--set predictorWidth: expected --objective vicreg.*found barlow-twins/ },
+      );
+    });
+    it('hard cases for an objective that tells nothing apart, or with a number of tokens', async () => {
+      await refused(
+        { settings: ['hardShare=0.25'] },
+        { kind: 'usage', message: /--set hardShare: expected --objective infonce, .* found vicreg/ },
+      );
+      await refused(
+        { preset: 'infonce', settings: ['hardShare=0.25', 'tokens=1000'] },
+        { kind: 'usage', message: /--set tokens: expected 0 with hardShare, found 1000/ },
       );
     });
     it('a target encoder without averages, for another objective, or under a head on hidden states', async () => {

@@ -36,7 +36,8 @@ interface Options {
  * Without context they are the teacher's own. With it they are what the teacher would say if it knew where the text
  * comes from, which the student, who sees the text alone, has to predict: the mean of the vectors of the text and of
  * the text with `context` behind it, each centred over the run's texts (which takes away what all of them share) and
- * whitened as far as the recipe says, and of these a little of the nearest neighbours', and more of those that somebody has said to mean the same.
+ * whitened as far as the recipe says; to these is added a little of the nearest neighbours', and more of the vectors of
+ * texts that somebody has said to mean the same.
  *
  * @param texts of the whole run
  * @param dimensions of the student's vectors

@@ -292,7 +292,8 @@ export class Parameters {
     for (const { value, average } of this.parameters.values())
       if (average)
         this.ops.tidy(() => {
-          const behind = this.ops.sub(this.ops.read(average), this.ops.read(value));
+          // Read in a tidy of its own: a value that is held would make the change copy it.
+          const behind = this.ops.tidy(() => this.ops.sub(this.ops.read(average), this.ops.read(value)));
           this.ops.descend(average, behind, 1 - decay);
         });
   }

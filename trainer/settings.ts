@@ -102,18 +102,20 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
 export const SETTING_NAMES = Object.keys(READERS);
 
 /**
- * A recipe with some settings changed.
+ * A recipe with some settings changed. Who asks for epochs means them: a preset's number of steps gives way.
  *
  * @param settings each `key=value`, as after --set
  * @throws UserError `usage` for an unknown key or a value out of its range
  */
 export function withSettings(recipe: Readonly<Recipe>, settings: readonly string[]): Recipe {
   const changed: Record<string, unknown> = { ...recipe };
+  const asked = new Set<string>();
   for (const setting of settings) {
     const [, key, text] = /^([^=]+)=(.*)$/s.exec(setting) ?? [];
     if (key === undefined) throw new UserError('usage', `--set: expected key=value, found "${setting}"`);
     if (!Object.hasOwn(READERS, key))
       throw new UserError('usage', `--set: expected one of ${SETTING_NAMES.join(', ')}, found "${key}"`);
+    asked.add(key);
     try {
       changed[key] = READERS[key as keyof typeof READERS](text);
     } catch (error) {
@@ -121,5 +123,6 @@ export function withSettings(recipe: Readonly<Recipe>, settings: readonly string
       throw new UserError('usage', `--set ${key}: expected ${error.message}, found "${text}"`);
     }
   }
+  if (asked.has('epochs') && !asked.has('maxSteps')) changed['maxSteps'] = 0;
   return changed as unknown as Recipe;
 }

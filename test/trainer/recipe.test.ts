@@ -55,6 +55,14 @@ describe('settings of a recipe', () => {
       assert.deepEqual(Object.keys(preset).sort(), ['objective', ...SETTING_NAMES].sort());
   });
 
+  it('of epochs are meant: the steps of a preset give way, those that are asked for do not', () => {
+    const stepsOf = (...settings: string[]): number => withSettings(PRESETS.context, settings).maxSteps;
+    assert.equal(stepsOf(), 300);
+    assert.equal(stepsOf('epochs=2'), 0);
+    assert.equal(stepsOf('epochs=2', 'maxSteps=50'), 50);
+    assert.equal(stepsOf('maxSteps=50', 'epochs=2'), 50);
+  });
+
   it('take one view for both sides', () => {
     assert.deepEqual(withSettings(PRESETS.vicreg, ['views=word-crop']).views, ['word-crop']);
   });

@@ -6,6 +6,7 @@ import { openEncoder } from '../encoder/open-encoder.js';
 import type { Evaluation } from '../evaluation/evaluation.js';
 import { differencesOf } from './differences.js';
 import { evaluateAll } from './evaluate-all.js';
+import { meanRow } from './matrix.js';
 import type { AdaptEntry, EvaluationEntry } from './run-log.js';
 import type { Ops } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
@@ -99,9 +100,7 @@ export function fitAdaptation(
   vectors: Float32Array,
   d: number,
 ): { layer: DenseLayer; variance: number } {
-  const n = vectors.length / d;
-  const mean = new Float64Array(d);
-  if (center) for (let i = 0; i < vectors.length; i++) mean[i % d] += vectors[i] / n;
+  const mean = center ? meanRow(vectors, d) : new Float64Array(d);
   const rows = vectors.map((value, i) => value - mean[i % d]);
   const k = pca ?? d;
   const turns = pca !== undefined || whiten > 0;

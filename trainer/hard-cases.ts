@@ -1,10 +1,8 @@
 import { Random } from '../base/random.js';
 import type { Example } from './data.js';
 import type { Teacher } from './teacher.js';
+import { gatherRows, nearest, poolOf } from './tensorflow/nearest.js';
 import type { Ops } from './tensorflow/ops.js';
-
-/** Examples among which hard cases are looked for: with more, the search would take longer than the step. */
-const POOL = 65_536;
 
 /** Tells the random numbers of the pool from those of the batches. */
 const SAMPLE = 27;
@@ -34,37 +32,26 @@ export async function hardCases(
   all: readonly Example[],
   seed: number,
 ): Promise<HardCases> {
-  const { tf } = ops;
   const d = teacher.dimensions;
-  const pool = new Random(seed, SAMPLE).shuffle([...examples]).slice(0, POOL);
-  const poolVectors = ops.tf.tensor2d(await teacher.read(textsOf(pool)), [pool.length, d]);
-  const vectors = await teacher.read(textsOf(examples));
-  const rows = new Map(examples.map((example, row) => [example, row]));
+  const vectors = await teacher.read(examples.map(({ first }) => first));
+  const pool = poolOf(ops, vectors, d, new Random(seed, SAMPLE));
+  const rowOf = new Map(examples.map((example, row) => [example, row]));
   const clusters = clustersOf(all);
-  const k = Math.min(HARD_RANKS.to + 1, pool.length);
   return (anchors) => {
-    const own = new Float32Array(anchors.length * d);
-    anchors.forEach((anchor, i) => {
-      const row = rows.get(anchor)!;
-      own.set(vectors.subarray(row * d, (row + 1) * d), i * d);
-    });
-    const nearest = ops.tidy(() => {
-      const found = ops.exactMatMul(tf.tensor2d(own, [anchors.length, d]), poolVectors, false, true);
-      return tf.topk(found, k).indices;
-    });
-    const places = nearest.dataSync<'int32'>();
-    nearest.dispose();
+    const own = gatherRows(
+      vectors,
+      d,
+      anchors.map((anchor) => rowOf.get(anchor)!),
+    );
+    // One more than are wanted: an example is its own nearest.
+    const { k, places } = nearest(ops, own, pool, HARD_RANKS.to + 1);
     return anchors.map((anchor, i) =>
-      Array.from(places.subarray(i * k, (i + 1) * k), (place) => pool[place])
+      Array.from(places.subarray(i * k, (i + 1) * k), (place) => examples[pool.rows[place]])
         .filter((example) => example !== anchor)
         .slice(HARD_RANKS.from - 1, HARD_RANKS.to)
         .filter(({ first }) => clusters.get(first) !== clusters.get(anchor.first)),
     );
   };
-}
-
-function textsOf(examples: readonly Example[]): string[] {
-  return examples.map(({ first }) => first);
 }
 
 /** The same number for texts that pairs, one after another, say mean the same. */

@@ -27,3 +27,11 @@ export function transposedProduct(
     }
   return result;
 }
+
+/** The mean of rows [n, d]: [d]. */
+export function meanRow(rows: Float32Array, d: number): Float64Array {
+  const n = rows.length / d;
+  const mean = new Float64Array(d);
+  rows.forEach((value, i) => (mean[i % d] += value / n));
+  return mean;
+}

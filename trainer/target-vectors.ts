@@ -1,16 +1,14 @@
 import { Random } from '../base/random.js';
 import { normalizeRows } from '../encoder/pooling.js';
 import type { Targets } from './feed.js';
-import { product } from './matrix.js';
+import { meanRow, product } from './matrix.js';
 import type { Partners } from './partners.js';
 import type { Recipe } from './recipe.js';
 import type { Teacher } from './teacher.js';
-import type { Ops, Tensor } from './tensorflow/ops.js';
+import { gatherRows, nearest, poolOf, type Pool } from './tensorflow/nearest.js';
+import type { Ops } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
 import { whitened } from './whitening.js';
-
-/** Texts among which neighbours are looked for: with more, the search would take longer than the step. */
-const POOL = 65_536;
 
 /** Tells the random numbers of the pool from those of the batches. */
 const SAMPLE = 25;
@@ -92,13 +90,7 @@ export async function targetVectors(
       if (row === undefined) throw new Error(`no target for ${text}`);
       return row;
     });
-  const own = (asked: Int32Array): Float32Array => {
-    const found = new Float32Array(asked.length * dimensions);
-    asked.forEach((row, i) =>
-      found.set(vectors.subarray(row * dimensions, (row + 1) * dimensions), i * dimensions),
-    );
-    return found;
-  };
+  const own = (asked: Int32Array): Float32Array => gatherRows(vectors, dimensions, asked);
   const addPartners = (targets: Float32Array, asked: readonly string[]): void =>
     asked.forEach((text, i) => {
       const others = own(rowsOf(partners.get(text) ?? []));
@@ -108,40 +100,20 @@ export async function targetVectors(
       normalizeRows(direction, dimensions);
       direction.forEach((value, j) => (targets[i * dimensions + j] += pairWeight * value));
     });
-  const near = neighbours === 0 ? undefined : poolOf(ops, own, all.length, dimensions, seed);
+  const pool = neighbours === 0 ? undefined : poolOf(ops, vectors, dimensions, new Random(seed, SAMPLE));
   return async (asked) => {
     const askedRows = rowsOf(asked);
     const targets = own(askedRows);
-    if (near) addNeighbours(ops, targets, askedRows, near, recipe);
+    if (pool) addNeighbours(ops, targets, askedRows, pool, recipe);
     addPartners(targets, asked);
     normalizeRows(targets, dimensions);
     return targets;
   };
 }
 
-/** Where neighbours are looked for: rows, and their vectors [rows, d]. */
-interface Pool {
-  rows: number[];
-  vectors: Tensor;
-}
-
-function poolOf(
-  { tf }: Ops,
-  own: (rows: Int32Array) => Float32Array,
-  n: number,
-  d: number,
-  seed: number,
-): Pool {
-  const rows = new Random(seed, SAMPLE).shuffle(Array.from({ length: n }, (_, row) => row)).slice(0, POOL);
-  return { rows, vectors: tf.tensor2d(own(Int32Array.from(rows)), [rows.length, d]) };
-}
-
 /** Takes the mean of all rows away, in place. @param vectors [n, d] */
 function centre(vectors: Float32Array, d: number): void {
-  const n = vectors.length / d;
-  const mean = new Float64Array(d);
-  vectors.forEach((value, i) => (mean[i % d] += value / n));
-  mean.forEach((value, j) => {
+  meanRow(vectors, d).forEach((value, j) => {
     for (let i = j; i < vectors.length; i += d) vectors[i] -= value;
   });
 }
@@ -162,15 +134,7 @@ function addNeighbours(
   const n = asked.length;
   const d = targets.length / n;
   // One more than are wanted: a text is its own nearest.
-  const k = Math.min(neighbours + 1, pool.rows.length);
-  const [similarities, nearest] = ops.tidy(() => {
-    const found = ops.exactMatMul(tf.tensor2d(targets, [n, d]), pool.vectors, false, true);
-    const { values, indices } = tf.topk(found, k);
-    return [values, indices];
-  });
-  const cosines = similarities.dataSync<'float32'>();
-  const places = nearest.dataSync<'int32'>();
-  ops.free(similarities, nearest);
+  const { k, places, products: cosines } = nearest(ops, targets, pool, neighbours + 1);
   const weights = new Float32Array(n * k);
   for (let i = 0; i < n; i++) {
     let left = neighbours;

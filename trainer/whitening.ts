@@ -1,4 +1,3 @@
-import { product } from './matrix.js';
 import type { Ops } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
 
@@ -30,10 +29,15 @@ export function whiteningScales(rows: Float32Array, k: number, share: number): F
  * @returns [n, d]
  */
 export function whitened(ops: Ops, rows: Float32Array, d: number, share: number): Float32Array {
-  const n = rows.length / d;
+  const { tf } = ops;
   const directions = principalDirections(ops, rows, d, d);
-  const scales = whiteningScales(product(rows, directions, n, d, d), d, share);
-  const back = new Float32Array(d * d);
-  for (let i = 0; i < d; i++) for (let j = 0; j < d; j++) back[j * d + i] = scales[j] * directions[i * d + j];
-  return product(rows, product(directions, back, d, d, d), n, d, d);
+  const white = ops.tidy(() => {
+    const V = tf.tensor2d(directions, [d, d]);
+    const turned = ops.exactMatMul(tf.tensor2d(rows, [rows.length / d, d]), V);
+    const scales = whiteningScales(turned.dataSync<'float32'>(), d, share);
+    return ops.exactMatMul(ops.mul(turned, tf.tensor1d(Float32Array.from(scales))), V, false, true);
+  });
+  const result = white.dataSync<'float32'>().slice();
+  white.dispose();
+  return result;
 }

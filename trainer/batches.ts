@@ -1,7 +1,7 @@
 import { UserError } from '../base/errors.js';
 import { Random } from '../base/random.js';
 import type { Example } from './data.js';
-import type { HardCases } from './hard-cases.js';
+import type { HardNegatives } from './hard-negatives.js';
 import { viewsOf, type Recipe } from './recipe.js';
 import type { View, Viewed } from './types.js';
 import { makeView } from './views/make-view.js';
@@ -18,13 +18,12 @@ const HARD = 28;
 class Deck {
   private readonly order: Uint32Array;
   private round = -1;
-  private hardCases?: HardCases;
 
   constructor(
     readonly examples: readonly Example[],
     /** How many are drawn at a time; what is left at the end of a round and is fewer is left out of it. */
     private readonly count: number,
-    private readonly recipe: Pick<Recipe, 'seed' | 'hardShare'>,
+    private readonly seed: number,
     private readonly stream: number,
   ) {
     this.order = new Uint32Array(examples.length);
@@ -34,31 +33,8 @@ class Deck {
     return Math.floor(this.examples.length / this.count);
   }
 
-  /** From now on the recipe's hardShare of what is drawn gives way to these. */
-  harden(hardCases: HardCases): void {
-    this.hardCases = hardCases;
-  }
-
   /** @param step from 1 */
   at(step: number): Example[] {
-    const drawn = this.drawnAt(step);
-    const { seed, hardShare } = this.recipe;
-    const hard = Math.min(this.count - 1, Math.round(hardShare * this.count));
-    if (!this.hardCases || hard === 0) return drawn;
-    const random = new Random(seed, HARD, this.stream, step);
-    const anchors = drawn.slice(0, this.count - hard);
-    const cases = this.hardCases(anchors);
-    const taken = new Set(anchors);
-    for (let i = 0; i < hard; i++) {
-      const free = cases[i % anchors.length].filter((example) => !taken.has(example));
-      if (free.length > 0) taken.add(free[random.below(free.length)]);
-    }
-    // Where there was none, what was drawn stays.
-    for (const example of drawn) if (taken.size < this.count) taken.add(example);
-    return [...taken];
-  }
-
-  private drawnAt(step: number): Example[] {
     const round = Math.floor((step - 1) / this.drawsInRound);
     if (round !== this.round) this.shuffle(round);
     const start = ((step - 1) % this.drawsInRound) * this.count;
@@ -67,7 +43,7 @@ class Deck {
 
   private shuffle(round: number): void {
     for (let i = 0; i < this.order.length; i++) this.order[i] = i;
-    new Random(this.recipe.seed, this.stream, round).shuffle(this.order);
+    new Random(this.seed, this.stream, round).shuffle(this.order);
     this.round = round;
   }
 }
@@ -82,13 +58,14 @@ class Deck {
 export class Batches {
   readonly stepsPerEpoch: number;
   private readonly decks: Deck[];
+  private hardNegatives?: HardNegatives;
   private readonly views: View[];
 
   constructor(
     examples: readonly Example[],
     private readonly recipe: Pick<
       Recipe,
-      'objective' | 'batch' | 'pairShare' | 'hardShare' | 'seed' | 'views'
+      'objective' | 'batch' | 'pairShare' | 'hardNegatives' | 'seed' | 'views'
     > &
       ViewOptions,
   ) {
@@ -122,14 +99,16 @@ export class Batches {
     );
   }
 
-  /**
-   * From now on the recipe's hardShare of a batch is hard cases: of texts for texts, of pairs for pairs where they are
-   * mixed by share.
-   *
-   * @param find hard cases among some examples
-   */
-  async harden(find: (examples: readonly Example[]) => Promise<HardCases>): Promise<void> {
-    for (const deck of this.decks) deck.harden(await find(deck.examples));
+  /** From now on batches have the recipe's hardNegatives. */
+  harden(hardNegatives: HardNegatives): void {
+    this.hardNegatives = hardNegatives;
+  }
+
+  /** Texts that the batch's are told from as well, all different. */
+  negativesAt(step: number): string[] {
+    const { hardNegatives: each, seed } = this.recipe;
+    if (!this.hardNegatives || each === 0) return [];
+    return this.hardNegatives(this.examplesAt(step), each, new Random(seed, HARD, step));
   }
 
   private examplesAt(step: number): Example[] {
@@ -140,9 +119,8 @@ export class Batches {
 /** @throws UserError `invalid` for fewer examples than a batch takes */
 function decksOf(
   examples: readonly Example[],
-  recipe: Pick<Recipe, 'batch' | 'pairShare' | 'hardShare' | 'seed'>,
+  { batch, pairShare, seed }: Pick<Recipe, 'batch' | 'pairShare' | 'seed'>,
 ): Deck[] {
-  const { batch, pairShare } = recipe;
   const of = (kind: Example['kind']): Example[] => examples.filter((example) => example.kind === kind);
   const [texts, pairs] = [of('text'), of('pair')];
   const mixed = pairShare > 0 && texts.length > 0 && pairs.length > 0;
@@ -153,8 +131,9 @@ function decksOf(
         'invalid',
         `expected at least ${count} ${what} for a batch of ${batch}, found ${drawn.length}; a smaller --batch is possible`,
       );
-    return new Deck(drawn, count, recipe, stream);
+    return new Deck(drawn, count, seed, stream);
   };
+  if (mixed && pairShare === 1) return [deck(pairs, batch, ORDER, 'pairs')];
   if (!mixed) return [deck(examples, batch, ORDER, 'texts or pairs')];
   return [deck(texts, batch - pairCount, ORDER, 'texts'), deck(pairs, pairCount, PAIR_ORDER, 'pairs')];
 }

@@ -51,6 +51,8 @@ export function feedOf(
         edits: viewed.map(packEdits),
         seed: new Random(seed, DROPOUT, step).uint32(),
       };
+      const negatives = batches.negativesAt(step);
+      if (negatives.length > 0) batch.negatives = packed(negatives);
       if (objective === 'tsdae' || reconstructionWeight > 0)
         batch.originals = packed(batches.originalsAt(step).at(-1)!);
       if (vocabulary) {
@@ -82,7 +84,7 @@ export function withTargets(feed: Feed, batches: Batches, targets: Targets): Fee
   return {
     at: async (step) => ({
       ...(await feed.at(step)),
-      targets: await targets(batches.originalsAt(step).flat()),
+      targets: await targets([...batches.originalsAt(step).flat(), ...batches.negativesAt(step)]),
     }),
   };
 }

@@ -37,7 +37,7 @@ import { Checkpoints } from './checkpoint.js';
 import { readTrainingData, type Example } from './data.js';
 import { differencesOf } from './differences.js';
 import { feedOf, withTargets, type Feed } from './feed.js';
-import { hardCases } from './hard-cases.js';
+import { hardNegatives } from './hard-negatives.js';
 import { LogFile, readRun } from './log-file.js';
 import { modelCard, withoutFolders } from './model-card.js';
 import { takeApart, type Partners } from './partners.js';
@@ -236,7 +236,7 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   const tokenizer = loadTokenizer(trained, Math.min(recipe.maxTokens, config.maxPositions));
   const feed = feedOf(batches, { tokenizer, files: tokenizerFiles }, recipe);
   const stepsByTokens = await stepsForTokens(feed, recipe.tokens);
-  const asks = learnsVectors(recipe) || recipe.hardShare > 0;
+  const asks = learnsVectors(recipe) || recipe.hardNegatives > 0;
   const teacher = options.teacher ?? (asks && !adaptOnly ? options.base.dir : undefined);
   return {
     ...{ recipe, adaptation, threads, base, baseWeights, trained, student },
@@ -269,10 +269,9 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   let { feed } = plan;
   if (teacher) {
     const { signal, onTeacherProgress: onProgress } = options;
-    if (recipe.hardShare > 0) {
-      const { examples } = plan;
-      await teacher.prepare(new Set(examples.map(({ first }) => first)), { signal, onProgress });
-      await batches.harden((among) => hardCases(ops, teacher, among, examples, recipe.seed));
+    if (recipe.hardNegatives > 0) {
+      await teacher.prepare(new Set(plan.allTexts), { signal, onProgress });
+      batches.harden(await hardNegatives(ops, teacher, plan.examples, recipe.seed));
     }
     if (learnsVectors(recipe)) {
       const texts = textsToLearn(plan);
@@ -505,17 +504,21 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
     );
   else
     expect(
-      teacher === undefined || recipe.keepWeight > 0 || recipe.hardShare > 0,
+      teacher === undefined || recipe.keepWeight > 0 || recipe.hardNegatives > 0,
       `expected --objective distill or --set keepWeight=... with --teacher, found ${objective}; leave one of the two out`,
     );
   expect(
-    recipe.hardShare === 0 || objective === 'infonce',
-    `--set hardShare: expected --objective infonce, which tells a text from the others of its batch, found ${objective}`,
+    recipe.hardNegatives === 0 || objective === 'infonce',
+    `--set hardNegatives: expected --objective infonce, which tells a text from the others of its batch, found ${objective}`,
   );
   // Which steps a number of tokens is has to be known before the teacher has encoded a text.
   expect(
-    recipe.hardShare === 0 || recipe.tokens === 0,
-    `--set tokens: expected 0 with hardShare, found ${recipe.tokens}; --max-steps ends a run, too`,
+    recipe.hardNegatives === 0 || recipe.tokens === 0,
+    `--set tokens: expected 0 with hardNegatives, found ${recipe.tokens}; --max-steps ends a run, too`,
+  );
+  expect(
+    !compares || recipe.pairShare < 1 || pairs.length > 0,
+    '--set pairShare=1: expected --pairs FILE, since a batch is to be pairs alone, found none',
   );
   if (compares) expect(views.length <= 2, `--set views: expected one view, or two, found ${views.length}`);
   expect(
@@ -543,12 +546,19 @@ function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): vo
     objective === 'vicreg' || recipe.predictorWidth === 0,
     `--set predictorWidth: expected --objective vicreg with a predictor, found ${objective}`,
   );
+  const onLastView = ['mlmWeight', 'rtdWeight', 'reconstructionWeight'] as const;
+  if (recipe.hardNegatives > 0)
+    for (const weight of onLastView)
+      expect(
+        recipe[weight] === 0,
+        `--set ${weight}: expected 0 with hardNegatives, found ${recipe[weight]}; what is asked of the last view is not asked of texts that are no view`,
+      );
   if (recipe.targetEncoder === 'same') return;
   expect(
     objective === 'vicreg' && recipe.averageDecay > 0,
     `--set targetEncoder=average: expected --objective vicreg with averageDecay=... above 0, found ${objective} with ${recipe.averageDecay}`,
   );
-  for (const weight of ['mlmWeight', 'rtdWeight', 'reconstructionWeight'] as const)
+  for (const weight of onLastView)
     expect(
       recipe[weight] === 0,
       `--set ${weight}: expected 0 with targetEncoder=average, found ${recipe[weight]}; of the view that it would look at nothing is learned`,
@@ -567,7 +577,7 @@ function knowsMore({ context, whitening, neighbours }: Recipe): boolean {
 
 /** The texts whose vectors a run's steps need; with context, all there are, since it is what they have in common. */
 function textsToLearn({ recipe, batches, steps, allTexts, partners }: Plan): Set<string> {
-  if (knowsMore(recipe) || partners?.size) return new Set(allTexts);
+  if (knowsMore(recipe) || partners?.size || recipe.hardNegatives > 0) return new Set(allTexts);
   const texts = new Set<string>();
   for (let step = 1; step <= steps; step++)
     for (const text of batches.originalsAt(step).flat()) texts.add(text);

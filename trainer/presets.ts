@@ -5,7 +5,7 @@ const base: Recipe = {
   objective: 'vicreg',
   batch: 64,
   pairShare: 0,
-  hardShare: 0,
+  hardNegatives: 0,
   epochs: 1,
   maxSteps: 0,
   tokens: 0,
@@ -170,6 +170,22 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     mu: 0,
     nu: 0,
     learningRate: 2e-4,
+    dropout: 0,
+  }),
+  // A pair's texts find each other among hard negatives, and all of them stay near to what `context` would teach: a few
+  // thousand pairs would else undo what the encoder had learned from many more.
+  pairs: Object.freeze<Recipe>({
+    ...base,
+    objective: 'infonce',
+    views: ['same'],
+    pairShare: 1,
+    hardNegatives: 4,
+    symmetric: true,
+    maxSteps: 300,
+    neighbours: 5,
+    similarityWeight: 0,
+    keepWeight: 10,
+    learningRate: 5e-5,
     dropout: 0,
   }),
   mlm: Object.freeze<Recipe>({

@@ -19,15 +19,15 @@ export interface Recipe {
   batch: number;
   /**
    * Share of a batch that is pairs, where there are both texts and pairs and the objective compares two; 0 mixes them
-   * as they come. The texts then make the epochs, and the pairs begin anew when they are used up.
+   * as they come. The texts then make the epochs, and the pairs begin anew when they are used up. With 1 the texts are
+   * only there to be found as hard negatives.
    */
   pairShare: number;
   /**
-   * Share of a batch that is hard cases: texts or pairs near to another one of the batch, by the vectors of the base
-   * encoder or --teacher, but not the nearest, which may mean the same (trainer/hard-cases.ts). For objectives that
-   * tell a text from the others of its batch.
+   * infonce: how many texts each one of the batch is told from beside the others in it: near to it by the vectors of
+   * the base encoder or --teacher, but not the nearest, which may mean the same (trainer/hard-negatives.ts).
    */
-  hardShare: number;
+  hardNegatives: number;
   /** How often every text is seen. Given up for `maxSteps` when that is set. */
   epochs: number;
   /** Optimizer steps; 0 leaves it to `epochs`. */

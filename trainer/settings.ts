@@ -35,8 +35,8 @@ const flag: Reader<boolean> = (text) => oneOf('true', 'false')(text) === 'true';
 /** The objective is the preset's: no other setting of it would make sense. */
 const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   batch: integer(2),
-  pairShare: lessThanOne,
-  hardShare: lessThanOne,
+  pairShare: share,
+  hardNegatives: integer(0),
   epochs: integer(1),
   maxSteps: integer(0),
   tokens: integer(0),

@@ -55,9 +55,11 @@ export interface PackedEdits {
 export interface TrainingBatch {
   /** Views of the same n texts: two for objectives that compare them. */
   views: PackedBatch[];
+  /** Further texts that the views' are told from. */
+  negatives?: PackedBatch;
   /** What was done to the texts, view by view. */
   edits?: PackedEdits[];
-  /** The vectors that the texts' are to be near to, each of length 1: [views x n, d], view by view. */
+  /** The vectors that the texts' are to be near to, each of length 1: [views x n + negatives, d], view by view. */
   targets?: Float32Array;
   /** mlm: in each view, the packed rows to guess and the ids that belong there. */
   masked?: { rows: Int32Array; labels: Int32Array }[];

@@ -1,8 +1,8 @@
-"""InfoNCE with in-batch negatives by PyTorch's autograd in float64: cosine / temperature, cross entropy, one direction or both.
+"""InfoNCE with in-batch and hard negatives by PyTorch's autograd in float64: cosine / temperature, cross entropy, one direction or both.
 
 usage: infonce.py && npx prettier --write infonce.json
 
-A pair of gradients is that for Z and that for Z'. `accuracy` is that of the first direction.
+Gradients are those for Z, for Z' and, where there are any, for the hard negatives. `accuracy` is that of the first direction.
 """
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
@@ -10,23 +10,26 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from golden import random, write
 
 
-def case(generator, n, d, temperature, symmetric):
+def case(generator, n, d, temperature, symmetric, m=0):
     z = random(generator, n, d).requires_grad_()
     # Nearer to its partner than to most others, and not always nearest.
     other = random(generator, n, d).add(z.detach()).mul(1000).round().div(1000).requires_grad_()
-    logits = cosine_similarity(z[:, None], other[None], dim=-1) / temperature
+    negatives = random(generator, m, d).requires_grad_()
+    candidates = torch.cat((other, negatives))
+    logits = cosine_similarity(z[:, None], candidates[None], dim=-1) / temperature
     own = torch.arange(n)
     loss = cross_entropy(logits, own)
     if symmetric:
-        loss = (loss + cross_entropy(logits.T, own)) / 2
+        loss = (loss + cross_entropy(logits[:, :n].T, own)) / 2
     return {
         "temperature": temperature,
         "symmetric": symmetric,
         "z": z,
         "other": other,
+        **({"negatives": negatives} if m else {}),
         "loss": loss,
         "accuracy": (logits.argmax(1) == own).double().mean(),
-        "gradients": torch.autograd.grad(loss, (z, other)),
+        "gradients": torch.autograd.grad(loss, (z, other, negatives) if m else (z, other)),
     }
 
 
@@ -40,5 +43,6 @@ write(
             for n, d in ((6, 4), (3, 8))
             for temperature, symmetric in ((0.05, False), (0.5, True))
         ]
+        + [case(generator, 4, 5, 0.1, symmetric, m=7) for symmetric in (False, True)]
     },
 )

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
+import { normalizeRows } from '../../encoder/pooling.js';
 import { pack } from '../../trainer/packing.js';
 import { presetNamed } from '../../trainer/presets.js';
 import type { Recipe } from '../../trainer/recipe.js';
@@ -21,13 +22,21 @@ const view = (): Int32Array[] =>
     Int32Array.from({ length: 2 + random.below(9) }, () => random.below(config.vocabSize)),
   );
 const normal = (n: number): Float32Array => Float32Array.from({ length: n }, () => random.normal());
-const targets = normal(2 * TEXTS * config.hiddenSize);
-for (let row = 0; row < targets.length; row += config.hiddenSize) {
-  const one = targets.subarray(row, row + config.hiddenSize);
-  const length = Math.hypot(...one);
-  one.forEach((value, i) => (one[i] = value / length));
-}
-const batch: TrainingBatch = { views: [pack(view()), pack(view())], targets, seed: 77 };
+const units = (n: number): Float32Array => {
+  const vectors = normal(n * config.hiddenSize);
+  normalizeRows(vectors, config.hiddenSize);
+  return vectors;
+};
+const batch: TrainingBatch = {
+  views: [pack(view()), pack(view())],
+  targets: units(2 * TEXTS),
+  seed: 77,
+};
+const withNegatives: TrainingBatch = {
+  ...batch,
+  negatives: pack(view().slice(0, 10)),
+  targets: units(2 * TEXTS + 10),
+};
 
 const open = (preset: string, changes: Partial<Recipe>): Promise<TrainableEncoder> =>
   openTrainable({
@@ -37,11 +46,13 @@ const open = (preset: string, changes: Partial<Recipe>): Promise<TrainableEncode
     // Without clipping, AdamW's m after the first step is a tenth of the gradient.
     recipe: { ...presetNamed(preset), expander: [48, 48, 40], clip: 0, ...changes },
   });
-const stepOf = (model: TrainableEncoder): Promise<StepReport> => model.step(batch, { learningRate: 1e-9 });
+const stepOf = (model: TrainableEncoder, fed = batch): Promise<StepReport> =>
+  model.step(fed, { learningRate: 1e-9 });
 const gradientsAfter = async (
   model: TrainableEncoder,
+  fed = batch,
 ): Promise<{ report: StepReport; m: Map<string, HostTensor> }> => {
-  const report = await stepOf(model);
+  const report = await stepOf(model, fed);
   const all = await model.state();
   return { report, m: new Map([...all].filter(([name]) => name.startsWith('adam.m.'))) };
 };
@@ -50,19 +61,20 @@ before(() => loadTensorFlow());
 
 describe('a batch in chunks', () => {
   const target = { targetEncoder: 'average', averageDecay: 0.9 } as const;
-  for (const [name, preset, changes] of [
-    ['vicreg', 'vicreg', {}],
-    ['vicreg with a target encoder', 'vicreg', target],
-    ['distill', 'distill', {}],
+  for (const [name, preset, changes, fed] of [
+    ['vicreg', 'vicreg', {}, batch],
+    ['vicreg with a target encoder', 'vicreg', target, batch],
+    ['distill', 'distill', {}, batch],
+    ['infonce with hard negatives, near to targets', 'pairs', {}, withNegatives],
   ] as const)
     it(`has the loss and the gradients of the batch in one: ${name}`, async () => {
       const whole = await open(preset, { ...changes, dropout: 0 });
-      const expected = await gradientsAfter(whole);
+      const expected = await gradientsAfter(whole, fed);
       whole.dispose();
       // From single texts to two chunks, the first of which ends inside the second view.
       for (const chunk of [1, 60, 200]) {
         const chunked = await open(preset, { ...changes, dropout: 0, chunk });
-        const found = await gradientsAfter(chunked);
+        const found = await gradientsAfter(chunked, fed);
         chunked.dispose();
         assertClose([found.report.loss], [expected.report.loss], 'loss', 1e-6);
         assertClose([found.report.gradientNorm], [expected.report.gradientNorm], 'norm', 1e-6);

@@ -14,6 +14,7 @@ import { openEncoder } from '../../encoder/open-encoder.js';
 import type { Tensor } from '../../encoder/safetensors.js';
 import { verifyModel } from '../../encoder/verify.js';
 import { finetune, runFolderOf, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
+import type { StepEntry } from '../../trainer/run-log.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
@@ -129,17 +130,17 @@ describe('a fine-tuning', () => {
     assert.notDeepEqual(found.get(name)!.data, start.get(name)!.data);
   });
 
-  it('with hard cases in its batches has a higher loss, and goes on from a checkpoint exactly', async () => {
+  it('with hard negatives has a higher loss, and goes on from a checkpoint exactly', async () => {
     const hard = {
       preset: 'infonce',
-      settings: ['hardShare=0.5', 'views=same,word-crop', 'maxSteps=6', 'learningRate=1e-6'],
+      settings: ['hardNegatives=2', 'views=same,word-crop', 'maxSteps=6', 'learningRate=1e-6'],
     };
     const [whole, easy] = [
       await run(hard),
-      await run({ ...hard, settings: ['hardShare=0', ...hard.settings.slice(1)] }),
+      await run({ ...hard, settings: ['hardNegatives=0', ...hard.settings.slice(1)] }),
     ];
     const sum = (made: FinetuneResult): number => losses(made).reduce((total, loss) => total + loss, 0);
-    assert.ok(sum(whole) > sum(easy), `${sum(whole)} with hard cases, ${sum(easy)} without`);
+    assert.ok(sum(whole) > sum(easy), `${sum(whole)} with hard negatives, ${sum(easy)} without`);
     const out = newOut();
     const stop = new AbortController();
     await run({ ...hard, out, signal: stop.signal, onStep: ({ step }) => step === 4 && stop.abort() });
@@ -235,6 +236,22 @@ describe('a fine-tuning', () => {
     assert.ok(alike(words) > 0.5 * alike(last) && alike(first) > 0.5 * alike(last));
     assert.ok(decayed(last) > 0.5 * alike(last));
     assert.ok(decayed(first) < 0.05 * decayed(last) && decayed(words) < 0.05 * decayed(first));
+  });
+
+  it('tells pairs from hard negatives among the titles, and keeps those where they were, too', async () => {
+    const pairs = [await writePairs('told.tsv')];
+    const first = async (...settings: string[]): Promise<StepEntry> => {
+      // As many tokens as the base encoder takes, whose vectors are compared with.
+      const all = ['maxSteps=1', 'maxTokens=32', ...settings];
+      return (await run({ preset: 'pairs', pairs, settings: all })).run.steps[0];
+    };
+    const [easy, hard] = [await first('neighbours=0', 'hardNegatives=0'), await first('neighbours=0')];
+    // 16 pairs are 32 texts; four negatives each are 64 more.
+    assert.ok(hard.tokens > 2 * easy.tokens && hard.tokens < 4 * easy.tokens);
+    assert.ok(hard.terms['contrast'] > easy.terms['contrast']);
+    // Nothing has moved yet, the negatives have not either; with neighbours the vectors to be near to are others.
+    assert.ok(hard.terms['vector'] < 1e-4, `${hard.terms['vector']}`);
+    assert.ok((await first()).terms['vector'] > 0.1);
   });
 
   it('keeps the vectors where they were while it learns from pairs', async () => {
@@ -572,14 +589,24 @@ describe('a fine-tuning', () => {
         { kind: 'usage', message: /--set predictorWidth: expected --objective vicreg.*found barlow-twins/ },
       );
     });
-    it('hard cases for an objective that tells nothing apart, or with a number of tokens', async () => {
+    it('hard negatives for an objective that tells nothing apart, with a number of tokens, or under a head on hidden states', async () => {
       await refused(
-        { settings: ['hardShare=0.25'] },
-        { kind: 'usage', message: /--set hardShare: expected --objective infonce, .* found vicreg/ },
+        { settings: ['hardNegatives=2'] },
+        { kind: 'usage', message: /--set hardNegatives: expected --objective infonce, .* found vicreg/ },
       );
       await refused(
-        { preset: 'infonce', settings: ['hardShare=0.25', 'tokens=1000'] },
-        { kind: 'usage', message: /--set tokens: expected 0 with hardShare, found 1000/ },
+        { preset: 'infonce', settings: ['hardNegatives=2', 'tokens=1000'] },
+        { kind: 'usage', message: /--set tokens: expected 0 with hardNegatives, found 1000/ },
+      );
+      await refused(
+        { preset: 'infonce', settings: ['hardNegatives=2', 'mlmWeight=1'] },
+        { kind: 'usage', message: /--set mlmWeight: expected 0 with hardNegatives, found 1/ },
+      );
+    });
+    it('pairs alone, where there are none', async () => {
+      await refused(
+        { preset: 'pairs' },
+        { kind: 'usage', message: /--set pairShare=1: expected --pairs FILE/ },
       );
     });
     it('a target encoder without averages, for another objective, or under a head on hidden states', async () => {

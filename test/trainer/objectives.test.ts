@@ -17,7 +17,7 @@ import {
 import { decoderParameters, reconstruct } from '../../trainer/tensorflow/decoder.js';
 import { edits } from '../../trainer/tensorflow/edits.js';
 import { expand, expandBackward } from '../../trainer/tensorflow/expander.js';
-import { infoNce } from '../../trainer/tensorflow/infonce.js';
+import { infoNce, type InfoNce } from '../../trainer/tensorflow/infonce.js';
 import { Dropout } from '../../trainer/tensorflow/layers.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import type { ObjectiveWeights } from '../../trainer/tensorflow/objectives/objective.js';
@@ -73,32 +73,43 @@ describe('InfoNCE', () => {
     symmetric: boolean;
     z: Nested;
     other: Nested;
+    negatives?: Nested;
     loss: number;
     accuracy: number;
-    gradients: [Nested, Nested];
+    gradients: Nested[];
   }
-  for (const { z, other, loss, accuracy, gradients, ...options } of golden<{ cases: Case[] }>('infonce.json')
-    .cases) {
-    const name = `temperature ${options.temperature}, ${options.symmetric ? 'both directions' : 'one direction'}, ${(z as []).length} texts`;
-    const both = (): [Tensor, Tensor] => [tensor(z), tensor(other)];
+  const { cases } = golden<{ cases: Case[] }>('infonce.json');
+  for (const { z, other, negatives, loss, accuracy, gradients, ...options } of cases) {
+    const hard = (negatives as [] | undefined)?.length ?? 0;
+    const name = `temperature ${options.temperature}, ${options.symmetric ? 'both directions' : 'one direction'}, ${(z as []).length} texts, ${hard} hard negatives`;
+    const made = (): InfoNce =>
+      infoNce(ops, [tensor(z), tensor(other)], options, negatives ? tensor(negatives) : undefined);
 
     it(`has PyTorch's loss and gradients: ${name}`, () => {
-      const found = infoNce(ops, both(), options);
+      const found = made();
       assertClose([found.loss, found.accuracy], [loss, accuracy], 'loss and accuracy');
-      found.gradients.forEach((gradient, view) =>
-        assertClose(valuesOf(gradient), flat(gradients[view]), `gradient, view ${view}`),
-      );
+      const all = [...found.gradients, found.ofNegatives].flatMap((gradient) => gradient ?? []);
+      assert.equal(all.length, gradients.length);
+      all.forEach((gradient, i) => assertClose(valuesOf(gradient), flat(gradients[i]), `gradient ${i}`));
     });
 
     it(`has the gradients of finite differences: ${name}`, () => {
-      const [first, second] = infoNce(ops, both(), options).gradients;
+      const { gradients, ofNegatives } = made();
+      const slopes = new Map([
+        ['z', gradients[0]],
+        ['other', gradients[1]],
+      ]);
+      if (ofNegatives) slopes.set('negatives', ofNegatives);
       assertSlopes(
         ops,
-        new Map([
-          ['z', first],
-          ['other', second],
-        ]),
-        (moved) => infoNce(ops, [moved(tensor(z), 'z'), moved(tensor(other), 'other')], options).loss,
+        slopes,
+        (moved) =>
+          infoNce(
+            ops,
+            [moved(tensor(z), 'z'), moved(tensor(other), 'other')],
+            options,
+            negatives ? moved(tensor(negatives), 'negatives') : undefined,
+          ).loss,
         { step: 1e-3 },
       );
     });

@@ -11,7 +11,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       objective: 'vicreg',
       batch: 64,
       pairShare: 0,
-      hardShare: 0,
+      hardNegatives: 0,
       epochs: 1,
       maxSteps: 0,
       tokens: 0,

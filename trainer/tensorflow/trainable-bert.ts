@@ -96,9 +96,10 @@ class TrainableBert implements TrainableEncoder {
     const gradients = new Gradients(ops);
     try {
       return ops.tidy(() => {
-        // All views in one pass: the larger a matrix product, the better it keeps the cores busy.
-        const whole = join(...fed.views);
-        const chunks = this.chunksOf(fed.views);
+        // All of it in one pass: the larger a matrix product, the better it keeps the cores busy.
+        const texts = fed.negatives ? [...fed.views, fed.negatives] : fed.views;
+        const whole = join(...texts);
+        const chunks = this.chunksOf(texts);
         const made =
           chunks.length > 1 ? this.inChunks(chunks, fed, gradients) : this.atOnce(whole, fed, gradients);
         const { terms, vectors, measures, loss } = made;

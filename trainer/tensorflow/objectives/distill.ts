@@ -11,11 +11,11 @@ export function distillObjective(ops: Ops, recipe: Recipe, pooling: Pooling): Ob
   return {
     onPooled: true,
     parameters: () => new Map(),
-    step(hidden, batch, { views, targets }) {
+    step(hidden, batch, { views: [first], targets }) {
       const h = poolForward(ops, hidden, batch, pooling);
       const taught = tf.tensor(targets!, h.shape as [number, number], 'float32');
       const { terms, gradient } = distillation(ops, h, taught, recipe);
-      const [vectors] = tf.split(h, views.length);
+      const vectors = tf.slice(h, 0, first.offsets.length - 1);
       return { terms, dHidden: poolBackward(ops, gradient, batch, pooling), vectors };
     },
   };

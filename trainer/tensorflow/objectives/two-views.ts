@@ -12,6 +12,8 @@ import { SEEDS } from './seeds.js';
 export interface Embedded {
   /** The two views' embeddings: [n, D] each. */
   z: readonly [Tensor, Tensor];
+  /** Those of further texts that are no view of any: [m, D]. */
+  negatives?: Tensor;
   /** Hidden states of both views, one behind the other: [tokens, d]. */
   hidden: Tensor;
   fed: TrainingBatch;
@@ -22,6 +24,8 @@ export interface EmbeddedStep {
   terms: Record<string, number>;
   /** Gradient for each view's embeddings. */
   dz: [Tensor, Tensor];
+  /** Of a loss that looks at negatives. */
+  dNegatives?: Tensor;
   /** Gradient for the hidden states, of a loss that looks at them beside the embeddings. */
   dHidden?: Tensor;
   measures?: Record<string, number>;
@@ -37,7 +41,7 @@ export interface EmbeddingLoss {
 
 export interface TwoViewsShape {
   pooling: Pooling;
-  /** None where the pooled vectors themselves are compared. */
+  /** None where the pooled vectors themselves are compared, as with hard negatives. */
   expander?: ExpanderShape;
   seed: number;
   /**
@@ -65,17 +69,24 @@ export function twoViews(
         ...losses.flatMap((loss) => [...loss.parameters()]),
       ]),
     step(hidden, batch, fed, weights, gradients) {
-      const pooled = tf.split(poolForward(ops, hidden, batch, pooling), 2);
+      const h = poolForward(ops, hidden, batch, pooling);
+      const n = fed.views[0].offsets.length - 1;
+      const m = h.shape[0] - 2 * n;
+      const [negatives] = m > 0 ? [tf.slice(h, 2 * n)] : [];
+      const pooled = [0, n].map((from) => tf.slice(h, from, n));
       const follows = targetEncoder === 'average';
       const weightsOf = [weights, follows ? weights.average : weights];
       const expanded = expander && pooled.map((h, view) => expand(ops, expander, weightsOf[view], h));
       const [first, second] = expanded ? expanded.map(({ z }) => z) : pooled;
-      const made = losses.map((loss) => loss.step({ z: [first, second], hidden, fed }, weights, gradients));
+      const made = losses.map((loss) =>
+        loss.step({ z: [first, second], negatives, hidden, fed }, weights, gradients),
+      );
       const learned = follows ? pooled.slice(0, 1) : pooled;
       const dz = learned.map((_, view) => tf.addN(made.map((step) => step.dz[view])));
       const saved = expanded?.slice(0, learned.length).map((view) => view.saved);
       const dh = saved ? expandBackwardTogether(ops, expander!, weights, saved, dz, gradients) : dz;
       if (follows) dh.push(tf.zerosLike(pooled[1]));
+      if (negatives) dh.push(tf.addN(made.flatMap(({ dNegatives }) => dNegatives ?? [])));
       const ofHidden = made.flatMap(({ dHidden }) => dHidden ?? []);
       return {
         terms: Object.assign({}, ...made.map(({ terms }) => terms)) as Record<string, number>,

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import path from 'node:path';
 
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 
 import { UserError } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
@@ -106,6 +106,11 @@ inRounds(
   20,
 )
   .option('--batch <n>', 'texts a step, two views each', integerFrom(2, 100_000), PRESETS.vicreg.batch)
+  .addOption(
+    new Option('--precision <which>', 'of the matrix products, in both trainers')
+      .choices(['fp32', 'bf16'])
+      .default('fp32'),
+  )
   .option(
     '--profile',
     "time TensorFlow's kernels as well, and compare with the machine's fastest matrix product",
@@ -118,9 +123,10 @@ preset vicreg's recipe at its highest learning rate, but with the published sket
 
 Examples:
   npm run bench -- train --profile
+  npm run bench -- train --precision bf16
   npm run bench -- train --model ./my-encoder --data titles.txt --python ~/venv/bin/python`,
   )
-  .action(async (options: Options & { batch: number; profile?: boolean }) => {
+  .action(async (options: Options & { batch: number; precision: 'fp32' | 'bf16'; profile?: boolean }) => {
     const { texts, model } = await inputs(options);
     const result = await benchTrain({ ...options, texts, model, say });
     print(options, { model: model.name, texts: texts.length, ...result }, () => trainBenchTable(result));

@@ -47,6 +47,8 @@ export interface TrainBenchOptions {
   model: ModelFolder;
   texts: readonly string[];
   batch: number;
+  /** Of the matrix products: the peer's autocast, and ours. */
+  precision: 'fp32' | 'bf16';
   /** Of each trainer, in each round. */
   seconds: number;
   rounds: number;
@@ -115,7 +117,7 @@ const SHOWN_LOSSES = 3;
  *   it said; `backend` when the first step of one had other tokens
  */
 export async function benchTrain(options: TrainBenchOptions): Promise<TrainBench> {
-  const { model, texts, batch, seconds, rounds, python, say } = options;
+  const { model, texts, batch, precision, seconds, rounds, python, say } = options;
   if (texts.length < batch)
     throw new UserError(
       'usage',
@@ -124,6 +126,7 @@ export async function benchTrain(options: TrainBenchOptions): Promise<TrainBench
   const recipe = {
     ...PRESETS.vicreg,
     batch,
+    precision,
     maxTokens: MAX_TOKENS,
     // Of the published sketch.
     expander: PRESETS['sketch-2022'].expander,

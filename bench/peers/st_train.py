@@ -57,11 +57,13 @@ def regularizers(z):
 
 def step(rows):
     tokens, embedded = 0, []
-    for view in zip(*rows):
-        features = {k: v for k, v in preprocess(list(view)).items() if torch.is_tensor(v)}
-        tokens += int(features["attention_mask"].sum())
-        embedded.append(expander(pooling(transformer(features))["sentence_embedding"]))
-    x, y = embedded
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe["precision"] == "bf16"):
+        for view in zip(*rows):
+            features = {k: v for k, v in preprocess(list(view)).items() if torch.is_tensor(v)}
+            tokens += int(features["attention_mask"].sum())
+            embedded.append(expander(pooling(transformer(features))["sentence_embedding"]))
+    # The loss is in fp32 in both trainers.
+    x, y = (z.float() for z in embedded)
     (variance_x, covariance_x), (variance_y, covariance_y) = regularizers(x), regularizers(y)
     loss = recipe["lambda"] * mse_loss(x, y) + recipe["mu"] * (variance_x + variance_y) / 2 + recipe["nu"] * (covariance_x + covariance_y)
     optimizer.zero_grad()

@@ -113,6 +113,7 @@ describe('a training benchmark', { skip: 'reason' in tensorflow && tensorflow.re
     benchTrain({
       model,
       texts: TEXTS,
+      precision: 'fp32',
       batch: BATCH,
       seconds: 0,
       rounds: 2,

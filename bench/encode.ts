@@ -1,5 +1,5 @@
 import type { Encoder } from '../encoder/encoder.js';
-import type { Precision } from '../encoder/onnx/bert-graph.js';
+import type { Precision } from '../encoder/graph-file.js';
 import { openEncoder } from '../encoder/open-encoder.js';
 import { figure, markdownTable } from './report.js';
 import { median } from './statistics.js';
@@ -13,7 +13,7 @@ export interface EncodeBenchRow {
   ratios: number[];
 }
 
-const PRECISIONS: Precision[] = ['fp32', 'quantized'];
+const PRECISIONS: Precision[] = ['fp32', 'int8', 'quantized'];
 
 /**
  * Texts a second of several encoders on one core, tokenizing included: all the texts by one model after the other,

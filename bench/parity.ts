@@ -8,7 +8,7 @@ import { messageOf } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
 import { loadTokenizer, loadWeights, openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
 import { openEncoder } from '../encoder/open-encoder.js';
-import type { Precision } from '../encoder/onnx/bert-graph.js';
+import type { Precision } from '../encoder/graph-file.js';
 import { PRESETS } from '../trainer/presets.js';
 import { openTrainable } from '../trainer/tensorflow/trainable-bert.js';
 import { trainedEncoder } from '../trainer/trained-encoder.js';

@@ -24,7 +24,7 @@ export async function openServices(
   example: boolean,
   say: (line: string) => void,
 ): Promise<Services> {
-  const { precision = 'fp32', workers, threads, dataDir, reembed } = config;
+  const { precision, workers, threads, dataDir, reembed } = config;
   const model = config.model ?? DEFAULT_MODEL;
   const isHere = await resolveModel(model, say).then(
     () => true,
@@ -55,7 +55,7 @@ export async function openServices(
       await collection.close();
       throw error;
     }
-    return { inference, collection, precision };
+    return { inference, collection };
   } catch (error) {
     await inference.close();
     throw error;

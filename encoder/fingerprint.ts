@@ -3,7 +3,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { bertWeightChunks, type BertConfig } from './bert.js';
 import { denseDigest } from './dense.js';
 import type { ModelFolder } from './model-folder.js';
-import type { Precision } from './onnx/bert-graph.js';
+import type { Precision } from './graph-file.js';
 import { bytesOf, type Tensor } from './safetensors.js';
 
 /**

@@ -4,37 +4,63 @@ import { cacheFolder } from '../base/paths.js';
 import { weightsFileDigest } from './fingerprint.js';
 import { GRAPH_VERSION } from './model-files.js';
 import { loadWeights, type ModelFolder } from './model-folder.js';
-import { bertGraph, type Precision } from './onnx/bert-graph.js';
+import { bertGraph, type GraphPrecision } from './onnx/bert-graph.js';
+import { packedGraph, type PackedPrecision } from './onnx/packed-graph.js';
+
+/**
+ * How an encoder computes: as this program's own graphs do, or, as `quantized`, by the model folder's own graph of that
+ * name, which other runtimes run, too.
+ */
+export type Precision = PackedPrecision | GraphPrecision;
 
 export interface GraphFile {
   file: string;
+  /** Of onnx/packed-graph.ts, in that precision; else as bertGraph makes them. */
+  packed?: PackedPrecision;
   /** What the fingerprint says of the weights. */
   weights: string;
 }
 
 /**
- * The ONNX graph to run: the folder's own, or one built from model.safetensors and kept in the cache folder.
+ * The ONNX graph to run: ours, built from model.safetensors and kept in the cache folder; or, where there are no weights
+ * or `quantized` is asked for, the folder's own.
  *
- * In fp32 the tensors decide a vector, so their digest stands for the weights whoever wrote the graph. Of
- * 8-bit graphs there are many for the same tensors, so there the graph's own digest does.
+ * The tensors decide a vector, so their digest stands for the weights. Of `quantized` graphs there are many for the same
+ * tensors, so there the graph's own digest does.
  *
  * @throws UserError `unsupported-model` when the folder has neither; as loadWeights
  */
 export async function findGraph(folder: ModelFolder, precision: Precision): Promise<GraphFile> {
-  const own = folder.graphs[precision];
-  if (own && (precision === 'quantized' || !folder.weightsFile))
-    return { file: own, weights: await sha256File(own) };
-  if (!folder.weightsFile) {
-    const there = precision === 'fp32' ? 'quantized' : 'fp32';
+  if (precision !== 'quantized' && folder.weightsFile) {
+    const digest = await weightsFileDigest(folder.weightsFile, folder.config);
+    const file = await built(digest, `packed-${precision}`, async () =>
+      packedGraph(folder.config, await loadWeights(folder), precision),
+    );
+    return { file, packed: precision, weights: digest };
+  }
+  return folderGraph(folder, precision);
+}
+
+/** The graph as others run it: the folder's own, or built. @throws UserError as findGraph */
+export async function folderGraph(folder: ModelFolder, precision: Precision): Promise<GraphFile> {
+  const own = precision === 'int8' ? undefined : folder.graphs[precision];
+  if (own) return { file: own, weights: await sha256File(own) };
+  if (!folder.weightsFile || precision === 'int8') {
+    const there = folder.graphs.fp32 ? 'fp32' : 'quantized';
     throw new UserError(
       'unsupported-model',
-      `${folder.dir}: expected onnx/${precision === 'fp32' ? 'model' : 'model_quantized'}.onnx or model.safetensors, found only the ${there} graph; run it with --precision ${there}`,
+      `${folder.dir}: expected model.safetensors${precision === 'int8' ? '' : ` or onnx/${precision === 'fp32' ? 'model' : 'model_quantized'}.onnx`}, found only the ${there} graph; run it with --precision ${there}`,
     );
   }
   const digest = await weightsFileDigest(folder.weightsFile, folder.config);
-  if (own) return { file: own, weights: digest };
-  const file = cacheFolder('graphs', `${digest}-${GRAPH_VERSION}`, `${precision}.onnx`);
-  if (!(await exists(file)))
-    await writeFileAtomic(file, bertGraph(folder.config, await loadWeights(folder), precision));
-  return { file, weights: precision === 'fp32' ? digest : await sha256File(file) };
+  const file = await built(digest, precision, async () =>
+    bertGraph(folder.config, await loadWeights(folder), precision),
+  );
+  return { file, weights: await sha256File(file) };
+}
+
+async function built(digest: string, name: string, build: () => Promise<Uint8Array[]>): Promise<string> {
+  const file = cacheFolder('graphs', `${digest}-${GRAPH_VERSION}`, `${name}.onnx`);
+  if (!(await exists(file))) await writeFileAtomic(file, await build());
+  return file;
 }

@@ -7,9 +7,10 @@ import type { EncodeOptions, Encoder } from './encoder.js';
 import { fingerprintOf } from './fingerprint.js';
 import { findGraph } from './graph-file.js';
 import { dimensionsOf, loadTokenizer, openModelFolder, type ModelFolder } from './model-folder.js';
-import type { Precision } from './onnx/bert-graph.js';
+import type { Precision } from './graph-file.js';
 import { resolveModel } from './resolve.js';
-import { EncoderSession } from './session.js';
+import { openPackedSession } from './packed-session.js';
+import { openEncoderSession, type TokenSession } from './session.js';
 import type { Tokenizer } from './tokenizer.js';
 import type { OnNote } from './unpack.js';
 
@@ -30,7 +31,7 @@ export interface OpenEncoderOptions {
 export interface OnnxEncoder extends Encoder {
   readonly folder: ModelFolder;
   readonly tokenizer: Tokenizer;
-  readonly session: EncoderSession;
+  readonly session: TokenSession;
 }
 
 /**
@@ -53,8 +54,11 @@ export async function openEncoder(model: string, options: OpenEncoderOptions = {
   const tokenizer = loadTokenizer(folder);
   const graph = await findGraph(folder, precision);
   const dimensions = dimensionsOf(folder);
-  const { hiddenSize } = folder.config;
-  const session = await EncoderSession.open(graph.file, { ...folder, hiddenSize, threads });
+  const { hiddenSize, heads } = folder.config;
+  const settings = { ...folder, hiddenSize, threads };
+  const session = graph.packed
+    ? await openPackedSession(graph.file, { ...settings, heads, precision: graph.packed })
+    : await openEncoderSession(graph.file, settings);
   return {
     name,
     dimensions,
@@ -71,7 +75,7 @@ export async function openEncoder(model: string, options: OpenEncoderOptions = {
 async function encodeAll(
   texts: readonly string[],
   tokenizer: Tokenizer,
-  session: EncoderSession,
+  session: TokenSession,
   dimensions: number,
   { onProgress, signal }: EncodeOptions = {},
 ): Promise<Float32Array> {

@@ -1,11 +1,11 @@
 import path from 'node:path';
 
 import { exists, sha256File } from '../base/files.js';
-import { findGraph } from './graph-file.js';
+import { folderGraph } from './graph-file.js';
 import { GRAPH_FILES, SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
 import { denseFiles, loadTokenizer, loadWeights, type ModelFolder } from './model-folder.js';
 import { bertGraph } from './onnx/bert-graph.js';
-import { EncoderSession } from './session.js';
+import { openEncoderSession } from './session.js';
 
 export interface Verification {
   /** Files of a complete model folder that are not there; what is needed of them is built. */
@@ -56,7 +56,7 @@ export async function verifyModel(folder: ModelFolder): Promise<Verification> {
   const sequences = TEXTS.map((text) => tokenizer.encode(text));
   const vectorsOf = async (graph: string | Uint8Array): Promise<Float32Array[]> => {
     const { hiddenSize } = folder.config;
-    const session = await EncoderSession.open(graph, { ...folder, hiddenSize, threads: 1 });
+    const session = await openEncoderSession(graph, { ...folder, hiddenSize, threads: 1 });
     try {
       const vectors: Float32Array[] = [];
       for (const sequence of sequences) vectors.push(await session.encodeTokens([sequence]));
@@ -86,7 +86,7 @@ export async function verifyModel(folder: ModelFolder): Promise<Verification> {
     exact ??= vectors;
   }
   if (exact && (folder.graphs.quantized || folder.weightsFile)) {
-    const { file } = await findGraph(folder, 'quantized');
+    const { file } = await folderGraph(folder, 'quantized');
     const found = cosines(await vectorsOf(file), exact);
     const mean = found.reduce((sum, cosine) => sum + cosine, 0) / found.length;
     report.quantizedCosine = { mean, least: Math.min(...found) };

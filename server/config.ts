@@ -1,5 +1,5 @@
 import { UserError } from '../base/errors.js';
-import type { Precision } from '../encoder/onnx/bert-graph.js';
+import type { PrecisionChoice } from './batching/start-inference.js';
 
 /** What one request may ask for. */
 export interface Limits {
@@ -26,8 +26,8 @@ export interface ServerConfig {
   insecure: boolean;
   /** Embed the collection again when it was embedded by another model. */
   reembed: boolean;
-  precision?: Precision;
-  /** Inference threads; undefined: from the number of cores. */
+  precision?: PrecisionChoice;
+  /** Inference threads; undefined: as a probe finds. */
   workers?: number;
   threads?: number;
   limits: Limits;

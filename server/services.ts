@@ -1,4 +1,3 @@
-import type { Precision } from '../encoder/onnx/bert-graph.js';
 import type { Inference } from './batching/inference.js';
 import type { Collection } from './search/collection.js';
 
@@ -6,6 +5,4 @@ import type { Collection } from './search/collection.js';
 export interface Services {
   inference: Inference;
   collection: Collection;
-  /** Of the weights. */
-  precision: Precision;
 }

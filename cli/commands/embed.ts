@@ -6,7 +6,7 @@ import { UserError } from '../../base/errors.js';
 import { exists, writeFileAtomic } from '../../base/files.js';
 import { readLines } from '../../base/lines.js';
 import type { Encoder } from '../../encoder/encoder.js';
-import type { Precision } from '../../encoder/onnx/bert-graph.js';
+import type { Precision } from '../../encoder/graph-file.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { bytesOf } from '../../encoder/safetensors.js';
@@ -42,8 +42,11 @@ export function embedCommand(): Command {
     )
     .option('--out <file>', 'write a new file instead of the standard output; f32 needs it')
     .addOption(
-      new Option('--precision <precision>', 'quantized is faster and a little different')
-        .choices(['fp32', 'quantized'])
+      new Option(
+        '--precision <precision>',
+        "int8 is faster and a little different; quantized is the folder's own 8-bit graph",
+      )
+        .choices(['fp32', 'int8', 'quantized'])
         .default('fp32'),
     )
     .addOption(

@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 
 import { UserError } from '../../base/errors.js';
-import type { Precision } from '../../encoder/onnx/bert-graph.js';
+import type { Precision } from '../../encoder/graph-file.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { scoreBm25Column } from '../../evaluation/askubuntu.js';
@@ -43,7 +43,7 @@ export function evaluateCommand(): Command {
     )
     .addOption(
       new Option('--precision <precision>', "of the model's weights")
-        .choices(['fp32', 'quantized'])
+        .choices(['fp32', 'int8', 'quantized'])
         .default('fp32'),
     )
     .option('--json', 'print one JSON object, metrics as fractions')

@@ -140,8 +140,8 @@ async function open(model: string): Promise<ModelFolder> {
 async function describe(folder: ModelFolder): Promise<Record<string, unknown>> {
   const { name, dir, config, pooling, dense, normalize, maxTokens, lowerCase, notes, graphs } = folder;
   const fingerprints: Record<string, string> = {};
-  for (const precision of ['fp32', 'quantized'] as const)
-    if (folder.weightsFile || graphs[precision])
+  for (const precision of ['fp32', 'int8', 'quantized'] as const)
+    if (folder.weightsFile || (precision !== 'int8' && graphs[precision]))
       fingerprints[precision] = fingerprintOf(
         folder,
         (await findGraph(folder, precision)).weights,

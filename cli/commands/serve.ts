@@ -6,7 +6,7 @@ import { pino, type Logger } from 'pino';
 
 import { UserError } from '../../base/errors.js';
 import { fileError } from '../../base/files.js';
-import type { Precision } from '../../encoder/onnx/bert-graph.js';
+import type { PrecisionChoice } from '../../server/batching/start-inference.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { defaults, type ServerConfig } from '../../server/config.js';
 import { startServer } from '../../server/main.js';
@@ -21,7 +21,7 @@ interface Options {
   port: number;
   example?: boolean;
   reembed?: boolean;
-  precision?: Precision;
+  precision?: PrecisionChoice;
   workers?: number;
   threads?: number;
   apiKey: string[];
@@ -62,7 +62,11 @@ export function serveCommand(): Command {
     .option('--example', 'load the example questions, when the collection is empty')
     .option('--reembed', 'embed the collection again, when another model embedded it')
     .addOption(
-      option('--precision <precision>', "the weights' precision", 'PRECISION').choices(['fp32', 'quantized']),
+      option(
+        '--precision <precision>',
+        "int8 is faster and a little different (see /info); auto: int8 where it is faster here; quantized: the folder's own 8-bit graph",
+        'PRECISION',
+      ).choices(['fp32', 'int8', 'auto', 'quantized']),
     )
     .addOption(count('--workers <n>', 'inference threads, each with the model in memory', 'WORKERS', 64))
     .addOption(

@@ -3,10 +3,12 @@ import type { BertConfig } from '../bert.js';
 import { denseDimensions } from '../dense.js';
 import type { EncoderSettings } from '../model-folder.js';
 import { bytesOf, type Tensor } from '../safetensors.js';
+import { bertParts, sideBySide } from './bert-parts.js';
 import { Graph } from './graph.js';
-import { exactRows, quantizeColumns, quantizeRows } from './quantize.js';
+import { quantizeColumns } from './quantize.js';
 
-export type Precision = 'fp32' | 'quantized';
+/** Those of the graphs in a model folder. */
+export type GraphPrecision = 'fp32' | 'quantized';
 
 /** What makes a text's vector of its hidden states. */
 export type Head = Pick<EncoderSettings, 'pooling' | 'dense' | 'normalize'>;
@@ -26,25 +28,12 @@ export type Head = Pick<EncoderSettings, 'pooling' | 'dense' | 'normalize'>;
 export function bertGraph(
   config: BertConfig,
   weights: ReadonlyMap<string, Tensor>,
-  precision: Precision,
+  precision: GraphPrecision,
   head?: Head,
 ): Uint8Array[] {
   const { hiddenSize, heads } = config;
   const graph = new Graph('bert');
-  const weight = (name: string): Tensor => {
-    const tensor = weights.get(name);
-    if (!tensor) throw new Error(`${name}: no such tensor`);
-    return tensor;
-  };
-  const float = (name: string): string => {
-    const { shape, data } = weight(name);
-    return graph.tensor(name, 'float', shape, bytesOf(data));
-  };
-  const norm = (name: string, input: string): string =>
-    graph.node('LayerNormalization', name, [input, float(`${name}.weight`), float(`${name}.bias`)], {
-      axis: { int: -1 },
-      epsilon: { float: config.layerNormEps },
-    });
+  const { weight, float, norm, wordRows } = bertParts(graph, config, weights);
 
   /** Dense layers that read the same input, laid side by side in one product: [.., in] -> [.., sum of out]. */
   const dense = (name: string, parts: string[], input: string): string => {
@@ -79,20 +68,7 @@ export function bertGraph(
   const mask = graph.input('attention_mask', 'int64', ['batch', 'sequence']);
   const types = graph.input('token_type_ids', 'int64', ['batch', 'sequence']);
 
-  const words = ((): string => {
-    const name = 'embeddings.word_embeddings';
-    const table = weight(`${name}.weight`);
-    const integers = precision === 'fp32' ? exactRows(table) : quantizeRows(table);
-    if (!integers) return graph.node('Gather', `${name}.rows`, [float(`${name}.weight`), ids]);
-    const { values, scales } = integers;
-    const matrix = graph.tensor(`${name}.weight`, 'int8', table.shape, bytesOf(values));
-    const scale = graph.tensor(`${name}.scale`, 'float', [scales.length, 1], bytesOf(scales));
-    const rows = graph.node('Gather', `${name}.integers`, [matrix, ids]);
-    return graph.node('Mul', `${name}.rows`, [
-      graph.node('Cast', `${name}.cast`, [rows], { to: { int: 1 } }),
-      graph.node('Gather', `${name}.scales`, [scale, ids]),
-    ]);
-  })();
+  const words = wordRows(ids, precision === 'quantized');
   const length = graph.node('Gather', 'length', [graph.node('Shape', 'shape', [ids]), graph.ints([1])]);
   const positions = graph.node('Slice', 'embeddings.position_embeddings.rows', [
     float('embeddings.position_embeddings.weight'),
@@ -244,21 +220,4 @@ function gelu(graph: Graph, name: string, input: string): string {
     graph.node('Mul', `${name}.gated`, [input, gate]),
     graph.floats(0.5),
   ]);
-}
-
-/** Weights [out, in] -> one matrix [in, sum of out], as MatMul reads it, and the biases end to end. */
-function sideBySide(parts: [weight: Tensor, bias: Tensor][]): { columns: Tensor; bias: Tensor } {
-  const inner = parts[0][0].shape[1];
-  const outer = parts.reduce((sum, [weight]) => sum + weight.shape[0], 0);
-  const columns = new Float32Array(inner * outer);
-  const bias = new Float32Array(outer);
-  let first = 0;
-  for (const [weight, partBias] of parts) {
-    const out = weight.shape[0];
-    for (let i = 0; i < inner; i++)
-      for (let o = 0; o < out; o++) columns[i * outer + first + o] = weight.data[o * inner + i];
-    bias.set(partBias.data, first);
-    first += out;
-  }
-  return { columns: { shape: [inner, outer], data: columns }, bias: { shape: [outer], data: bias } };
 }

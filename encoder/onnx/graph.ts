@@ -4,12 +4,16 @@ import { Message } from './protobuf.js';
 const DATA_TYPES = { float: 1, uint8: 2, int8: 3, int32: 6, int64: 7 } as const;
 export type DataType = keyof typeof DATA_TYPES;
 
+/** The domain of ONNX Runtime's own operators. */
+const MICROSOFT = 'com.microsoft';
+
 /** A number, whole numbers or a single whole number, as the operator's attribute asks for. */
 export type Attribute = { float: number } | { int: number } | { ints: number[] };
 
 /**
  * An ONNX graph in the making (onnx.proto3 of ONNX 1.12: IR 8, operator set 17). A value is known by its
- * name; each method returns the names of what it adds.
+ * name; each method returns the names of what it adds. Operators whose name begins with "com.microsoft." are ONNX Runtime's
+ * own: a graph with them runs nowhere else.
  */
 export class Graph {
   private readonly nodes: Message[] = [];
@@ -17,6 +21,7 @@ export class Graph {
   private readonly inputs: Message[] = [];
   private readonly outputs: Message[] = [];
   private readonly constants = new Map<string, string>();
+  private usesOwn = false;
 
   constructor(private readonly name: string) {}
 
@@ -52,6 +57,16 @@ export class Graph {
     );
   }
 
+  /** A 32-bit integer. */
+  int32(value: number): string {
+    return this.constant('int32', value, (list) => new Uint8Array(Int32Array.from(list).buffer));
+  }
+
+  /** An unsigned 8-bit integer. */
+  uint8(value: number): string {
+    return this.constant('uint8', value, (list) => Uint8Array.from(list));
+  }
+
   /** @param name of the node and, with a number behind it when there are several, of its outputs */
   node(op: string, name: string, inputs: string[], attributes?: Record<string, Attribute>): string {
     return this.nodeWith(op, name, inputs, [name], attributes)[0];
@@ -67,8 +82,12 @@ export class Graph {
     const node = new Message();
     for (const input of inputs) node.string(1, input);
     for (const output of outputs) node.string(2, output);
-    node.string(3, `${name}.${op}`).string(4, op);
+    const own = op.startsWith(MICROSOFT);
+    this.usesOwn ||= own;
+    const type = own ? op.slice(MICROSOFT.length + 1) : op;
+    node.string(3, `${name}.${type}`).string(4, type);
     for (const [key, value] of Object.entries(attributes)) node.message(5, attribute(key, value));
+    if (own) node.string(7, MICROSOFT);
     this.nodes.push(node);
     return outputs;
   }
@@ -81,12 +100,14 @@ export class Graph {
     for (const initializer of this.initializers) graph.message(5, initializer);
     for (const input of this.inputs) graph.message(11, input);
     for (const output of this.outputs) graph.message(12, output);
-    return new Message()
+    const model = new Message()
       .int(1, 8)
       .string(2, 'sentence-jepa')
       .string(3, producerVersion)
       .message(7, graph)
-      .message(8, new Message().string(1, '').int(2, 17)).chunks;
+      .message(8, new Message().string(1, '').int(2, 17));
+    if (this.usesOwn) model.message(8, new Message().string(1, MICROSOFT).int(2, 1));
+    return model.chunks;
   }
 
   private constant(type: DataType, value: number | number[], bytes: (list: number[]) => Uint8Array): string {

@@ -1,7 +1,11 @@
 import type { EncodeOptions, Encoder } from '../../encoder/encoder.js';
+import type { Precision } from '../../encoder/graph-file.js';
 
 /** Inference in worker threads; the event loop only queues texts and receives vectors. */
 export interface Inference extends Encoder {
+  readonly precision: Precision;
+  /** How near its vectors are to those of fp32, where they are others: mean cosine of some titles. */
+  readonly cosineToFp32?: number;
   encode(texts: readonly string[], options?: InferenceOptions): Promise<Float32Array>;
   /** Tokens of each text, special ones included, before truncation. */
   tokenize(texts: readonly string[]): Promise<Token[][]>;

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { UserError } from '../../base/errors.js';
+import type { Precision } from '../../encoder/graph-file.js';
 import type { CountOptions, Inference, InferenceOptions, InferenceStats, Token } from './inference.js';
 import { BatchQueue, type Priority, type QueuedText } from './queue.js';
 
@@ -29,6 +30,9 @@ export interface ModelWorker {
 export interface PoolOptions {
   workers: number;
   threadsPerWorker: number;
+  precision: Precision;
+  /** How near vectors are to those of fp32, where they are others: the mean of some titles. */
+  cosineToFp32?: number;
   /** Estimated tokens in a batch: how long an interactive text may wait behind a bulk one. */
   batchTokens: number;
   /** More texts than this waiting, and a request is refused: they would only pile up in memory. */
@@ -104,6 +108,14 @@ export class InferencePool implements Inference {
 
   get maxTokens(): number {
     return this.model.maxTokens;
+  }
+
+  get precision(): Precision {
+    return this.options.precision;
+  }
+
+  get cosineToFp32(): number | undefined {
+    return this.options.cosineToFp32;
   }
 
   get fingerprint(): string {

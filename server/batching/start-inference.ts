@@ -2,10 +2,14 @@ import { availableParallelism } from 'node:os';
 
 import { UserError } from '../../base/errors.js';
 import { BATCH_TOKENS } from '../../encoder/batches.js';
-import type { Precision } from '../../encoder/onnx/bert-graph.js';
+import type { Precision } from '../../encoder/graph-file.js';
 import { Thread, type CallContext } from '../threads.js';
 import type { Inference, Token } from './inference.js';
 import { InferencePool, type ModelWorker, type WorkerModel } from './pool.js';
+import { choosePrecision, chooseSharing, meanCosine, type Sharing } from './probe.js';
+
+/** `auto`: what a probe finds at start. */
+export type PrecisionChoice = Precision | 'auto';
 
 /** What a worker needs to open the model. */
 export interface ModelSpec {
@@ -24,8 +28,10 @@ export type InferenceHandlers = {
   countTokens(input: { texts: readonly string[]; truncated?: boolean }): number[];
 };
 
-export interface StartInferenceOptions extends Omit<ModelSpec, 'threads'> {
-  /** Threads with a copy of the model each. Default 1: cores are better used within a batch. */
+export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'precision'> {
+  /** Default fp32; `auto` for int8 where that is faster here. */
+  precision?: PrecisionChoice;
+  /** Threads with a copy of the model each. Default: what does more here, one or several (see probe.ts). */
   workers?: number;
   /** Cores a worker computes with. Default: the machine's, shared out among the workers. */
   threads?: number;
@@ -40,17 +46,53 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads'> {
  * @throws UserError as `openEncoder` does, or `invalid` for a number of workers or threads below 1
  */
 export async function startInference(options: StartInferenceOptions): Promise<Inference> {
-  const workers = wholeNumber(options.workers ?? 1, 'workers');
-  const cores = Math.max(1, Math.floor(availableParallelism() / workers));
-  const threads = wholeNumber(options.threads ?? cores, 'threads');
-  const { model, precision, batchTokens = BATCH_TOKENS, maxQueuedTexts = 50_000 } = options;
-  const script = new URL('./worker.js', import.meta.url);
-  return InferencePool.start(() => startModelWorker(script, { model, precision, threads }), {
-    workers,
-    threadsPerWorker: threads,
+  const { model, batchTokens = BATCH_TOKENS, maxQueuedTexts = 50_000 } = options;
+  const pool = {
     batchTokens: wholeNumber(batchTokens, 'batchTokens'),
     maxQueuedTexts: wholeNumber(maxQueuedTexts, 'maxQueuedTexts'),
+  };
+  const script = new URL('./worker.js', import.meta.url);
+  const start = (precision: Precision, threads: number): Promise<ModelWorker> =>
+    startModelWorker(script, { model, precision, threads });
+  const cores = availableParallelism();
+  const { precision: choice = 'fp32' } = options;
+  const precision = choice === 'auto' ? await choosePrecision((each) => start(each, 1)) : choice;
+  const { workers, threads } = await sharingOf(options, (each) => start(precision, each), cores);
+  return InferencePool.start(() => start(precision, threads), {
+    ...pool,
+    workers,
+    threadsPerWorker: threads,
+    precision,
+    cosineToFp32: await cosineToFp32(precision, (each) => start(each, 1)),
   });
+}
+
+/** As the caller says; what is left open fills the cores, and where nothing is said, as measured. */
+async function sharingOf(
+  { workers, threads }: Pick<StartInferenceOptions, 'workers' | 'threads'>,
+  start: (threads: number) => Promise<ModelWorker>,
+  cores: number,
+): Promise<Sharing> {
+  if (workers === undefined && threads === undefined) return chooseSharing(start, cores);
+  const count = wholeNumber(workers ?? 1, 'workers');
+  return {
+    workers: count,
+    threads: wholeNumber(threads ?? Math.max(1, Math.floor(cores / count)), 'threads'),
+  };
+}
+
+/** Nothing for fp32, or where the model folder has only a rounded graph. */
+async function cosineToFp32(
+  precision: Precision,
+  start: (precision: Precision) => Promise<ModelWorker>,
+): Promise<number | undefined> {
+  if (precision === 'fp32') return undefined;
+  try {
+    return await meanCosine([() => start(precision), () => start('fp32')]);
+  } catch (error) {
+    if (error instanceof UserError && error.kind === 'unsupported-model') return undefined;
+    throw error;
+  }
 }
 
 async function startModelWorker(script: URL, spec: ModelSpec): Promise<ModelWorker> {

@@ -516,8 +516,10 @@ export interface components {
         Info: {
             /** @description The name for `model` in requests. */
             model_id: string;
-            /** @description The weights' precision. */
+            /** @description How vectors are computed: fp32, int8 or quantized. */
             model_dtype: string;
+            /** @description Where that is not fp32, the mean cosine of some titles' vectors to those of fp32, measured at start. */
+            cosine_to_fp32?: number;
             /** @description Vectors of different fingerprints must not be compared. */
             fingerprint: string;
             /** @description Length of a vector. */

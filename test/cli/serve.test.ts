@@ -290,7 +290,7 @@ describe('sentence-jepa serve, told what it can not do', () => {
       [['--port', '70000'], {}, /--port <n>.*70000.*whole number from 0 to 65535/],
       [['--port', 'http'], {}, /--port <n>.*http/],
       [[], { SENTENCE_JEPA_PORT: '-1' }, /SENTENCE_JEPA_PORT.*whole number/],
-      [['--precision', 'fp8'], {}, /--precision.*fp32, quantized/],
+      [['--precision', 'fp8'], {}, /--precision.*fp32, int8, auto, quantized/],
       [['--no-such-option'], {}, /unknown option '--no-such-option'/],
       [['--host', '0.0.0.0'], {}, /reachable from other machines: expected an API key.*--insecure/],
     ];

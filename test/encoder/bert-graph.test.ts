@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import type { BertConfig } from '../../encoder/bert.js';
-import { bertGraph, type Precision } from '../../encoder/onnx/bert-graph.js';
-import { EncoderSession } from '../../encoder/session.js';
+import { bertGraph, type GraphPrecision } from '../../encoder/onnx/bert-graph.js';
+import { openEncoderSession } from '../../encoder/session.js';
 import type { Pooling } from '../../encoder/model-folder.js';
 import type { Tensor } from '../../encoder/safetensors.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
@@ -18,13 +18,13 @@ const SEQUENCES = [
 async function vectorsOf(
   config: BertConfig,
   weights: Map<string, Tensor>,
-  precision: Precision,
+  precision: GraphPrecision,
   batches: Int32Array[][],
   pooling: Pooling = 'mean',
 ): Promise<Float32Array[]> {
   const graph = Buffer.concat(bertGraph(config, weights, precision));
   const d = config.hiddenSize;
-  const session = await EncoderSession.open(graph, {
+  const session = await openEncoderSession(graph, {
     hiddenSize: d,
     pooling,
     dense: [],
@@ -122,7 +122,7 @@ describe('the quantized graph', () => {
   it('is a quarter of the size', () => {
     const config = tinyConfig({ layers: 4, hiddenSize: 128 });
     const weights = tinyWeights(config);
-    const size = (precision: Precision): number =>
+    const size = (precision: GraphPrecision): number =>
       bertGraph(config, weights, precision).reduce((sum, chunk) => sum + chunk.length, 0);
     assert.ok(size('quantized') < 0.3 * size('fp32'));
   });

@@ -162,10 +162,10 @@ describe('an encoder', () => {
 });
 
 describe('graphs built for a folder without them', () => {
-  it('are kept in the cache and give the same vectors, in both precisions', async () => {
+  it('are kept in the cache and give the same vectors, in every precision', async () => {
     const dir = await copy();
     await rm(path.join(dir, 'onnx'), { recursive: true });
-    for (const precision of ['fp32', 'quantized'] as const) {
+    for (const precision of ['fp32', 'int8', 'quantized'] as const) {
       assert.deepEqual(
         await encodeWith(dir, TEXTS, { precision }),
         await encodeWith(whole, TEXTS, { precision }),
@@ -174,16 +174,21 @@ describe('graphs built for a folder without them', () => {
     }
     const [built] = await readdir(path.join(scratch, 'cache', 'graphs'));
     const at = path.join(scratch, 'cache', 'graphs', built);
-    assert.deepEqual((await readdir(at)).sort(), ['fp32.onnx', 'quantized.onnx']);
-    const { mtimeMs } = await stat(path.join(at, 'fp32.onnx'));
+    assert.deepEqual((await readdir(at)).sort(), ['packed-fp32.onnx', 'packed-int8.onnx', 'quantized.onnx']);
+    const { mtimeMs } = await stat(path.join(at, 'packed-fp32.onnx'));
     await encodeWith(dir);
-    assert.equal((await stat(path.join(at, 'fp32.onnx'))).mtimeMs, mtimeMs);
+    assert.equal((await stat(path.join(at, 'packed-fp32.onnx'))).mtimeMs, mtimeMs);
   });
 
   it('are not needed by a folder with nothing but onnx/', async () => {
     const dir = await copy();
     await unlink(path.join(dir, 'model.safetensors'));
-    assert.deepEqual(await encodeWith(dir), await encodeWith(whole));
+    const [theirs, ours] = [await encodeWith(dir), await encodeWith(whole)];
+    theirs.forEach((value, i) => assert.ok(Math.abs(value - ours[i]) < 1e-6));
+    await assert.rejects(openEncoder(dir, { precision: 'int8' }), {
+      kind: 'unsupported-model',
+      message: /expected model\.safetensors, found only the fp32 graph; run it with --precision fp32/,
+    });
     await unlink(path.join(dir, 'onnx', 'model.onnx'));
     await assert.rejects(openEncoder(dir), {
       kind: 'unsupported-model',
@@ -232,10 +237,11 @@ describe('the fingerprint', () => {
   it('changes with the precision and with a lower maxTokens', async () => {
     const prints = new Set([
       await fingerprintOf(whole),
+      await fingerprintOf(whole, { precision: 'int8' }),
       await fingerprintOf(whole, { precision: 'quantized' }),
       await fingerprintOf(whole, { maxTokens: 10 }),
     ]);
-    assert.equal(prints.size, 3);
+    assert.equal(prints.size, 4);
   });
 
   it('changes with nothing else', async () => {
@@ -262,6 +268,8 @@ describe('the fingerprint', () => {
 describe('a graph that can not be run', () => {
   it('is refused by its name when it is cut short', async () => {
     const dir = await copy();
+    // With weights, its own graphs are not looked at.
+    await unlink(path.join(dir, 'model.safetensors'));
     await truncate(path.join(dir, 'onnx', 'model.onnx'), 10_000);
     await assert.rejects(openEncoder(dir), {
       kind: 'corrupt',

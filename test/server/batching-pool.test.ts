@@ -81,7 +81,7 @@ async function pool(
       workers.push(worker);
       return worker;
     },
-    { workers: 1, threadsPerWorker: 1, batchTokens: 6, maxQueuedTexts: 100, ...options },
+    { workers: 1, threadsPerWorker: 1, precision: 'fp32', batchTokens: 6, maxQueuedTexts: 100, ...options },
   );
   return { pool: started, workers };
 }
@@ -100,6 +100,7 @@ describe('inference pool', () => {
     const inference = await InferencePool.start(async () => starts.shift()!, {
       workers: 1,
       threadsPerWorker: 1,
+      precision: 'fp32',
       batchTokens: 6,
       maxQueuedTexts: 100,
     });
@@ -123,7 +124,14 @@ describe('inference pool', () => {
     assert.deepEqual(progress, [2, 3]);
     assert.deepEqual(
       { ...inference.stats() },
-      { workers: 1, threadsPerWorker: 1, queuedTexts: 0, texts: 3, tokens: 12, batches: 2 },
+      {
+        workers: 1,
+        threadsPerWorker: 1,
+        queuedTexts: 0,
+        texts: 3,
+        tokens: 12,
+        batches: 2,
+      },
     );
   });
 
@@ -231,7 +239,7 @@ describe('inference pool', () => {
         if (starts++ > 0) throw new UserError('corrupt', 'model.safetensors: truncated');
         return worker;
       },
-      { workers: 1, threadsPerWorker: 1, batchTokens: 6, maxQueuedTexts: 100 },
+      { workers: 1, threadsPerWorker: 1, precision: 'fp32', batchTokens: 6, maxQueuedTexts: 100 },
     );
     const fails = assert.rejects(inference.encode(['1 1']), isUserError('corrupt', /truncated/));
     await worker.crash();
@@ -249,7 +257,7 @@ describe('inference pool', () => {
           workers.push(worker);
           return worker;
         },
-        { workers: 2, threadsPerWorker: 1, batchTokens: 6, maxQueuedTexts: 100 },
+        { workers: 2, threadsPerWorker: 1, precision: 'fp32', batchTokens: 6, maxQueuedTexts: 100 },
       ),
       isUserError('not-found', /no such model/),
     );

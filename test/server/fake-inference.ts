@@ -26,6 +26,7 @@ export function fakeInference(
     dimensions,
     maxTokens: 128,
     fingerprint: createHash('sha256').update(`${seed}/${dimensions}`).digest('hex'),
+    precision: 'fp32',
     async encode(texts, encodeOptions) {
       encodeOptions?.signal?.throwIfAborted();
       onEncode?.(texts);

@@ -86,7 +86,7 @@ describe('the log', () => {
     const { opened, open } = gate();
     const server = await startServer(testConfig, log, async () => {
       await opened;
-      return { inference: fakeInference(), collection, precision: 'fp32' };
+      return { inference: fakeInference(), collection };
     });
     try {
       assert.equal((await post(`${server.url}/documents`, [{ id: 'a', text: 'b' }])).status, 503);

@@ -36,6 +36,7 @@ export function fakeInference(): FakeInference {
     dimensions: DIMENSIONS,
     maxTokens: FAKE_MAX_TOKENS,
     fingerprint: 'f'.repeat(64),
+    precision: 'fp32',
     calls: [],
     async encode(texts, { priority, signal, normalize = true } = {}) {
       fake.calls.push({ texts, priority, signal });
@@ -160,7 +161,7 @@ export async function startTestServer(
   const collection = fakeCollection();
   const open = async (): Promise<Services> => {
     await opened;
-    return { inference, collection, precision: 'fp32' };
+    return { inference, collection };
   };
   const server = await startServer({ ...testConfig, ...config }, pino({ level: 'silent' }), open);
   if (!opened) await server.ready;

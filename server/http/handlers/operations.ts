@@ -8,12 +8,13 @@ export function operationHandlers(around: {
   metrics: Metrics;
 }): Handlers<'info' | 'health' | 'ready' | 'metrics' | 'openapi' | 'docs' | 'home'> {
   return {
-    info({ services: { inference, collection, precision }, limits }) {
+    info({ services: { inference, collection }, limits }) {
       const { documents, index } = collection.info();
       const { workers, threadsPerWorker } = inference.stats();
       return {
         model_id: inference.name,
-        model_dtype: precision,
+        model_dtype: inference.precision,
+        ...(inference.cosineToFp32 !== undefined && { cosine_to_fp32: inference.cosineToFp32 }),
         fingerprint: inference.fingerprint,
         dimensions: inference.dimensions,
         max_input_length: inference.maxTokens,

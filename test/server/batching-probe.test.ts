@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+
+import { UserError } from '../../base/errors.js';
+import type { Precision } from '../../encoder/graph-file.js';
+import type { ModelWorker } from '../../server/batching/pool.js';
+import { choosePrecision, chooseSharing, meanCosine } from '../../server/batching/probe.js';
+import { startInference } from '../../server/batching/start-inference.js';
+import { makeTinyModel } from '../support/tiny-model.js';
+
+/** No test waits, nor does one depend on how fast the machine is. */
+let clock = 0;
+const now = (): number => clock;
+
+function workerOf(milliseconds: number, closed: ModelWorker[] = [], vector = [1, 0]): ModelWorker {
+  const worker: ModelWorker = {
+    model: { name: 'fake', dimensions: 2, maxTokens: 8, fingerprint: 'f', normalizes: true },
+    ended: new Promise<UserError>(() => undefined),
+    async run(texts) {
+      clock += milliseconds;
+      return { vectors: Float32Array.from(texts.flatMap(() => vector)), tokens: texts.length };
+    },
+    tokenize: async () => [],
+    countTokens: async () => [],
+    async close() {
+      closed.push(worker);
+    },
+  };
+  return worker;
+}
+
+describe('sharing out the cores', () => {
+  it('is one worker where a batch is faster by about as much as it has cores', async () => {
+    const closed: ModelWorker[] = [];
+    const found = await chooseSharing(async (threads) => workerOf(threads === 2 ? 2.2 : 4, closed), 2, now);
+    assert.deepEqual(found, { workers: 1, threads: 2 });
+    assert.equal(closed.length, 2);
+  });
+
+  it('is several where it is not, and never more than four', async () => {
+    assert.deepEqual(await chooseSharing(async () => workerOf(2), 2, now), { workers: 2, threads: 1 });
+    assert.deepEqual(await chooseSharing(async () => workerOf(1), 10, now), { workers: 4, threads: 2 });
+  });
+
+  it('is not asked for one core', async () => {
+    const never = async (): Promise<ModelWorker> => assert.fail('started');
+    assert.deepEqual(await chooseSharing(never, 1, now), { workers: 1, threads: 1 });
+  });
+});
+
+describe('the precision auto', () => {
+  it('is int8 where that is much faster', async () => {
+    const by = (fp32: number, int8: number) => async (precision: Precision) =>
+      workerOf(precision === 'fp32' ? fp32 : int8);
+    assert.equal(await choosePrecision(by(4, 1), now), 'int8');
+    assert.equal(await choosePrecision(by(2, 1.5), now), 'fp32');
+  });
+});
+
+describe('the cosine of two workers', () => {
+  it('is their mean, whatever the lengths of the vectors', async () => {
+    const closed: ModelWorker[] = [];
+    const at = (vector: number[]) => async (): Promise<ModelWorker> => workerOf(0, closed, vector);
+    assert.ok(Math.abs((await meanCosine([at([3, 4]), at([2, 0])])) - 0.6) < 1e-6);
+    assert.equal(closed.length, 2);
+  });
+
+  it('closes what was started when another one can not be', async () => {
+    const closed: ModelWorker[] = [];
+    const fails = (): Promise<ModelWorker> => Promise.reject(new UserError('corrupt', 'no'));
+    await assert.rejects(meanCosine([async () => workerOf(0, closed), fails]), { kind: 'corrupt' });
+    assert.equal(closed.length, 1);
+  });
+});
+
+describe('inference that is started', () => {
+  let model: string;
+  before(async () => {
+    model = path.join(await mkdtemp(path.join(tmpdir(), 'probe-')), 'tiny');
+    await makeTinyModel(model);
+  });
+  after(() => rm(path.dirname(model), { recursive: true }));
+
+  it('says its precision, and how near int8 is to fp32', async () => {
+    const [exact, rounded] = [
+      await startInference({ model, workers: 1, threads: 1 }),
+      await startInference({ model, precision: 'int8', workers: 1, threads: 1 }),
+    ];
+    try {
+      assert.deepEqual([exact.precision, exact.cosineToFp32], ['fp32', undefined]);
+      assert.equal(rounded.precision, 'int8');
+      assert.ok(rounded.cosineToFp32! > 0.99 && rounded.cosineToFp32! < 1);
+      assert.notEqual(exact.fingerprint, rounded.fingerprint);
+      const texts = Array.from({ length: 40 }, (_, i) => 'usb stick '.repeat(1 + (i % 9)));
+      const together = await rounded.encode(texts);
+      const d = rounded.dimensions;
+      for (const i of [0, 8, 21])
+        assert.deepEqual(await rounded.encode([texts[i]]), together.slice(i * d, (i + 1) * d));
+    } finally {
+      await Promise.all([exact.close(), rounded.close()]);
+    }
+  });
+
+  it('finds precision and workers by itself', async () => {
+    const inference = await startInference({ model, precision: 'auto' });
+    try {
+      assert.ok(['fp32', 'int8'].includes(inference.precision));
+      const { workers, threadsPerWorker } = inference.stats();
+      assert.ok(workers >= 1 && threadsPerWorker >= 1);
+      assert.equal((await inference.encode(['usb'])).length, inference.dimensions);
+    } finally {
+      await inference.close();
+    }
+  });
+});

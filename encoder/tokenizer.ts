@@ -243,6 +243,17 @@ export function filesOfVocabulary(
   return { ...files, tokenizerConfig: { ...files.tokenizerConfig, ...tokenizerConfig } };
 }
 
+/** [CLS] and [SEP], with room to spare. */
+const MOST_SPECIAL = 8;
+
+/**
+ * No text has more tokens than this, special ones included, and none has to be taken apart to know it: a token is a
+ * character or more of the text's decomposed form, and a character is a byte or more.
+ */
+export function mostTokens(text: string): number {
+  return Buffer.byteLength(text.normalize('NFD')) + MOST_SPECIAL;
+}
+
 /** vocab.txt of a WordPiece tokenizer; nothing for another kind. */
 export function vocabTextOf({ tokenizerJson }: TokenizerFiles): string | undefined {
   const { model } = JSON.parse(tokenizerJson) as {

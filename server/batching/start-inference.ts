@@ -8,6 +8,12 @@ import type { Inference, Token } from './inference.js';
 import { InferencePool, type ModelWorker, type WorkerModel } from './pool.js';
 import { choosePrecision, chooseSharing, meanCosine, type Sharing } from './probe.js';
 
+/**
+ * Where there are several workers: a request of some dozen titles is enough for all of them, and a core is as fast with few
+ * tokens as with many.
+ */
+const SHARED_BATCH_TOKENS = 128;
+
 /** `auto`: what a probe finds at start. */
 export type PrecisionChoice = Precision | 'auto';
 
@@ -46,9 +52,8 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
  * @throws UserError as `openEncoder` does, or `invalid` for a number of workers or threads below 1
  */
 export async function startInference(options: StartInferenceOptions): Promise<Inference> {
-  const { model, batchTokens = BATCH_TOKENS, maxQueuedTexts = 50_000 } = options;
+  const { model, maxQueuedTexts = 50_000 } = options;
   const pool = {
-    batchTokens: wholeNumber(batchTokens, 'batchTokens'),
     maxQueuedTexts: wholeNumber(maxQueuedTexts, 'maxQueuedTexts'),
   };
   const script = new URL('./worker.js', import.meta.url);
@@ -60,6 +65,10 @@ export async function startInference(options: StartInferenceOptions): Promise<In
   const { workers, threads } = await sharingOf(options, (each) => start(precision, each), cores);
   return InferencePool.start(() => start(precision, threads), {
     ...pool,
+    batchTokens: wholeNumber(
+      options.batchTokens ?? (workers > 1 ? SHARED_BATCH_TOKENS : BATCH_TOKENS),
+      'batchTokens',
+    ),
     workers,
     threadsPerWorker: threads,
     precision,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
-import { Tokenizer, wordPieceFiles } from '../../encoder/tokenizer.js';
+import { mostTokens, Tokenizer, wordPieceFiles } from '../../encoder/tokenizer.js';
 import { TINY_VOCABULARY } from '../support/tiny-model.js';
 
 const files = wordPieceFiles(TINY_VOCABULARY, { lowerCase: true, maxTokens: 16 });
@@ -97,6 +97,24 @@ describe('a WordPiece tokenizer', () => {
     const text = 'Booting USBs: quit the déSKTOP';
     const pieces = tokensOf(text).slice(1, -1).join(' ').replaceAll(' ##', '');
     assert.equal(tokenizer.words(text).join(' '), pieces);
+  });
+
+  it('never makes more tokens of a text than its length allows', () => {
+    const random = new Random(5);
+    // Every letter is a token in this vocabulary, and so is what it does not know: the most that can be.
+    const letters = wordPieceFiles([...TINY_VOCABULARY, 'ᄀ', '##ᅡ', '##ᆨ'], {
+      lowerCase: true,
+      maxTokens: 16,
+    });
+    const tokenizers = [tokenizer, new Tokenizer(letters, 16)];
+    const ranges = [0x20, 0xc0, 0x390, 0x1e00, 0x3042, 0x4e00, 0xac00, 0x1f600, 0x1d160];
+    for (let round = 0; round < 300; round++) {
+      const text = Array.from({ length: random.below(12) }, () =>
+        String.fromCodePoint(ranges[random.below(ranges.length)] + random.below(60)),
+      ).join('');
+      for (const each of tokenizers) assert.ok(each.count(text) <= mostTokens(text), JSON.stringify(text));
+    }
+    assert.ok(mostTokens('usb stick') < 20);
   });
 
   it('does not depend on what it saw before', () => {

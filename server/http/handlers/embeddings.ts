@@ -1,3 +1,4 @@
+import { mostTokens } from '../../../encoder/tokenizer.js';
 import type { Inference } from '../../batching/inference.js';
 import { HttpError } from '../errors.js';
 import { checkModel, checkText, checkTexts, type Handlers } from '../handler.js';
@@ -36,13 +37,18 @@ function* rows(
 
 /** @throws HttpError `too-large` for the first text that would be cut off */
 async function refuseLongTexts(texts: readonly string[], inference: Inference, field: string): Promise<void> {
-  const counts = await inference.countTokens(texts);
-  const i = counts.findIndex((tokens) => tokens > inference.maxTokens);
-  if (i < 0) return;
+  // Most texts are so short that nobody has to count.
+  const suspects = texts.flatMap((text, i) => (mostTokens(text) > inference.maxTokens ? [i] : []));
+  if (suspects.length === 0) return;
+  const counts = new Map<number, number>();
+  const counted = await inference.countTokens(suspects.map((i) => texts[i]));
+  suspects.forEach((i, at) => counts.set(i, counted[at]));
+  const i = suspects.find((suspect) => counts.get(suspect)! > inference.maxTokens);
+  if (i === undefined) return;
   const param = texts.length === 1 ? field : `${field}[${i}]`;
   throw new HttpError(
     'too-large',
-    `${param}: expected at most ${inference.maxTokens} tokens, came ${counts[i]}; send "truncate": true to have the rest cut off`,
+    `${param}: expected at most ${inference.maxTokens} tokens, came ${counts.get(i)}; send "truncate": true to have the rest cut off`,
     { param },
   );
 }

@@ -146,7 +146,7 @@ Examples:
     print(options, { model: model.name, texts: texts.length, rows }, () => parityTable(rows));
   });
 
-benchmark('encode', 'Texts a second of several encoders on one core, in fp32 and quantized.')
+benchmark('encode', 'Texts a second of several encoders on one core, in every precision.')
   .option('--models <dir|name...>', 'the first is what the others are compared with', [
     'all-MiniLM-L6-v2',
     DEFAULT_MODEL,

@@ -41,6 +41,7 @@ export async function benchParity({ model, texts, python }: ParityOptions): Prom
     const folder = await completeFolder(model, scratch);
     const ours = await withEncoder('fp32')(texts, folder);
     const runtimes: [string, Vectors][] = [
+      ['our encoder, int8', withEncoder('int8')],
       ['our encoder, quantized', withEncoder('quantized')],
       ["our trainer's forward pass, fp32", withTrainer],
       ['transformers.js, fp32', withTransformersJs(model)],

@@ -181,7 +181,7 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     pairShare: 1,
     hardNegatives: 4,
     symmetric: true,
-    maxSteps: 300,
+    maxSteps: 150,
     neighbours: 5,
     similarityWeight: 0,
     keepWeight: 10,

@@ -108,7 +108,7 @@ describe('texts of a file', () => {
 });
 
 describe('encoders in turns', () => {
-  it('are each timed in every round, in both precisions, beside the first', async () => {
+  it('are each timed in every round, in every precision, beside the first', async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'bench-'));
     const models = ['one', 'two'].map((name) => path.join(folder, name));
     for (const [i, model] of models.entries()) await makeTinyModel(model, { layers: 1 + i });
@@ -118,6 +118,8 @@ describe('encoders in turns', () => {
       [
         ['one', 'fp32'],
         ['two', 'fp32'],
+        ['one', 'int8'],
+        ['two', 'int8'],
         ['one', 'quantized'],
         ['two', 'quantized'],
       ],

@@ -3,6 +3,7 @@ import path from 'node:path';
 
 import { projectRoot } from '../base/paths.js';
 import { canFetch, DEFAULT_MODEL, resolveModel } from '../encoder/resolve.js';
+import { cachedInference } from '../server/batching/cached-inference.js';
 import { startInference } from '../server/batching/start-inference.js';
 import { defaults, type ServerConfig } from '../server/config.js';
 import { documentOf } from '../server/http/document-line.js';
@@ -34,7 +35,8 @@ export async function openServices(
   const { dir, source } = await findModelWithProgress(model, say);
   if (source) say(`fetched ${model} from ${source} into ${dir}`);
   say(`loading ${model}`);
-  const inference = await startInference({ model, precision, workers, threads });
+  const started = await startInference({ model, precision, workers, threads });
+  const inference = cachedInference(started, config.cacheMib * 2 ** 20);
   const embedding = progressBar('embedding the collection again', 'documents');
   try {
     const collection = await openCollection({

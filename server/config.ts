@@ -30,6 +30,8 @@ export interface ServerConfig {
   /** Inference threads; undefined: as a probe finds. */
   workers?: number;
   threads?: number;
+  /** For vectors of texts that may come again; 0 remembers none. */
+  cacheMib: number;
   limits: Limits;
   /** How long requests in flight may take once the server is told to stop. */
   drainSeconds: number;
@@ -40,6 +42,7 @@ export const defaults = Object.freeze({
   dataDir: './data',
   host: '127.0.0.1',
   port: 3000,
+  cacheMib: 64,
   maxTexts: 1024,
   maxCharacters: 131_072,
   maxBodyMib: 16,

@@ -66,6 +66,18 @@ export function createMetrics(services: () => Services | undefined): Metrics {
   counter('tokens', 'Tokens embedded.', (s) => s.inference.stats().tokens);
   counter('batches', 'Batches run.', (s) => s.inference.stats().batches);
 
+  counter(
+    'vector_cache_hits',
+    'Texts whose vectors were remembered.',
+    (s) => s.inference.stats().cache?.hits ?? 0,
+  );
+  counter(
+    'vector_cache_misses',
+    'Texts whose vectors were not.',
+    (s) => s.inference.stats().cache?.misses ?? 0,
+  );
+  gauge('vector_cache_bytes', 'Memory of remembered vectors.', (s) => s.inference.stats().cache?.bytes ?? 0);
+
   return {
     observe: (method, route, status, seconds) => duration.observe({ method, route, status }, seconds),
     text: () => registers[0].metrics(),

@@ -22,6 +22,7 @@ interface Options {
   example?: boolean;
   reembed?: boolean;
   precision?: PrecisionChoice;
+  cacheMib: number;
   workers?: number;
   threads?: number;
   apiKey: string[];
@@ -85,6 +86,11 @@ export function serveCommand(): Command {
     )
     .addOption(option('--api-key-file <file>', 'a file with a key on each line', 'API_KEY_FILE'))
     .option('--insecure', 'listen on --host without keys, for everybody who can reach it')
+    .addOption(
+      option('--cache-mib <n>', 'memory for vectors of texts that may come again; 0 for none', 'CACHE_MIB')
+        .argParser(integerFrom(0, 65_536))
+        .default(defaults.cacheMib),
+    )
     .addOption(count('--max-texts <n>', 'texts of one request', 'MAX_TEXTS').default(defaults.maxTexts))
     .addOption(
       count('--max-characters <n>', 'characters of one text', 'MAX_CHARACTERS').default(
@@ -175,6 +181,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     precision,
     workers,
     threads,
+    cacheMib: options.cacheMib,
     drainSeconds,
     logLevel,
     apiKeys: [...options.apiKey, ...fileKeys],

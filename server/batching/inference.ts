@@ -40,4 +40,6 @@ export interface InferenceStats {
   texts: number;
   tokens: number;
   batches: number;
+  /** Where vectors are remembered: texts that were found, and that were not, since start; what is held. */
+  cache?: { hits: number; misses: number; vectors: number; bytes: number };
 }

@@ -66,6 +66,69 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/rerank": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Order texts by a query
+         * @description text-embeddings-inference's form. There a cross-encoder reads both texts at once; here the score is the cosine of their vectors (-1 to 1), so that the
+         *     order is that of a search among these texts. `raw_scores` changes nothing.
+         */
+        post: operations["rerank"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rerank": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Order documents by a query, Cohere's form
+         * @description For Cohere's clients and those that speak like them. The score is the cosine of the two texts' vectors, as at `/rerank`: this server has no
+         *     cross-encoder. `model` is the name that `/info` gives, and may be left out; another one answers 404. Texts that are too long are cut off.
+         */
+        post: operations["rerankV1"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v2/rerank": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Order documents by a query, Cohere's form
+         * @description For Cohere's clients and those that speak like them. The score is the cosine of the two texts' vectors, as at `/rerank`: this server has no
+         *     cross-encoder. `model` is the name that `/info` gives, and may be left out; another one answers 404. Texts that are too long are cut off.
+         */
+        post: operations["rerankV2"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/tokenize": {
         parameters: {
             query?: never;
@@ -385,6 +448,53 @@ export interface components {
             parameters?: {
                 truncate?: components["schemas"]["Truncate"];
                 truncation_direction?: components["schemas"]["TruncationDirection"];
+            };
+        };
+        RerankRequest: {
+            query: components["schemas"]["Text"];
+            texts: components["schemas"]["Text"][];
+            /** @default false */
+            raw_scores: boolean;
+            /**
+             * @description Whether each text comes back beside its score.
+             * @default false
+             */
+            return_text: boolean;
+            truncate?: components["schemas"]["Truncate"];
+            truncation_direction?: components["schemas"]["TruncationDirection"];
+        };
+        Ranks: {
+            /** @description The text's place in the request. */
+            index: number;
+            score: number;
+            text?: string;
+        }[];
+        CohereRerankRequest: {
+            model?: string;
+            query: components["schemas"]["Text"];
+            /** @description Texts, or objects that have one. */
+            documents: (components["schemas"]["Text"] | {
+                text: components["schemas"]["Text"];
+            })[];
+            /** @description How many come back; all when left out. */
+            top_n?: number;
+            /** @default false */
+            return_documents: boolean;
+        };
+        CohereRerankResponse: {
+            id: string;
+            results: {
+                /** @description The document's place in the request. */
+                index: number;
+                relevance_score: number;
+                document?: {
+                    text: string;
+                };
+            }[];
+            meta: {
+                api_version?: {
+                    version?: string;
+                };
             };
         };
         TokenizeRequest: {
@@ -1106,6 +1216,180 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
+            408: components["responses"]["Timeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Overloaded"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    rerank: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "query": "How do I mount a USB stick?",
+                 *       "texts": [
+                 *         "How do I change the wallpaper?",
+                 *         "usb drive does not show up"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["RerankRequest"];
+            };
+        };
+        responses: {
+            /** @description All texts by their places in the request, the nearest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "index": 1,
+                     *         "score": 0.58
+                     *       },
+                     *       {
+                     *         "index": 0,
+                     *         "score": 0.07
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["Ranks"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            408: components["responses"]["Timeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Overloaded"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    rerankV1: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "query": "How do I mount a USB stick?",
+                 *       "documents": [
+                 *         "How do I change the wallpaper?",
+                 *         "usb drive does not show up"
+                 *       ],
+                 *       "top_n": 1
+                 *     }
+                 */
+                "application/json": components["schemas"]["CohereRerankRequest"];
+            };
+        };
+        responses: {
+            /** @description The nearest documents, the nearest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "4f6c1c9e-6f0b-4f4e-9d5c-0d3a5b9b8a11",
+                     *       "results": [
+                     *         {
+                     *           "index": 1,
+                     *           "relevance_score": 0.58
+                     *         }
+                     *       ],
+                     *       "meta": {
+                     *         "api_version": {
+                     *           "version": "1"
+                     *         }
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CohereRerankResponse"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["Timeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Overloaded"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    rerankV2: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "query": "How do I mount a USB stick?",
+                 *       "documents": [
+                 *         "How do I change the wallpaper?",
+                 *         "usb drive does not show up"
+                 *       ],
+                 *       "top_n": 1
+                 *     }
+                 */
+                "application/json": components["schemas"]["CohereRerankRequest"];
+            };
+        };
+        responses: {
+            /** @description The nearest documents, the nearest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "4f6c1c9e-6f0b-4f4e-9d5c-0d3a5b9b8a11",
+                     *       "results": [
+                     *         {
+                     *           "index": 1,
+                     *           "relevance_score": 0.58
+                     *         }
+                     *       ],
+                     *       "meta": {
+                     *         "api_version": {
+                     *           "version": "2"
+                     *         }
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CohereRerankResponse"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
             408: components["responses"]["Timeout"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];

@@ -340,6 +340,57 @@ describe('POST /similarity', () => {
   });
 });
 
+describe('POST /rerank', () => {
+  const texts = ['b', 'a', 'c', 'a'];
+
+  it('orders the texts by their cosine to the query, equal ones as they came', async () => {
+    const { status, body } = await post(`${test.url}/rerank`, { query: 'a', texts });
+    assert.equal(status, 200);
+    const similar = await post(`${test.url}/similarity`, {
+      inputs: { source_sentence: 'a', sentences: texts },
+    });
+    const found = body as { index: number; score: number }[];
+    assert.deepEqual(found.map(({ index }) => index).slice(0, 2), [1, 3]);
+    for (const [i, { index, score }] of found.entries()) {
+      assert.equal(score, similar.body[index]);
+      assert.ok(i === 0 || score <= found[i - 1].score);
+    }
+    assert.deepEqual(Object.keys(found[0]), ['index', 'score']);
+  });
+
+  it('gives the texts back when asked', async () => {
+    const { body } = await post(`${test.url}/rerank`, { query: 'a', texts, return_text: true });
+    for (const { index, text } of body as { index: number; text: string }[]) assert.equal(text, texts[index]);
+  });
+
+  it('refuses long texts with truncate: false, and what lacks a part', async () => {
+    const long = await post(`${test.url}/rerank`, { query: 'a', texts: ['b', tooLong], truncate: false });
+    assert.equal(long.status, 413);
+    assert.match(long.body.error, /^texts\[1\]: expected at most 16 tokens/);
+    assert.equal((await post(`${test.url}/rerank`, { query: 'a', texts: [] })).status, 400);
+    assert.equal((await post(`${test.url}/rerank`, { query: 'a' })).status, 422);
+    assert.equal((await post(`${test.url}/rerank`, { query: ' ', texts })).status, 400);
+  });
+
+  for (const version of ['v1', 'v2'])
+    it(`speaks Cohere's form at /${version}/rerank`, async () => {
+      const route = `${test.url}/${version}/rerank`;
+      const documents = ['b', { text: 'a', id: 7 }, 'c'];
+      const { status, body } = await post(route, { model: FAKE_MODEL, query: 'a', documents, top_n: 2 });
+      assert.equal(status, 200);
+      assert.equal(body.results.length, 2);
+      assert.equal(body.results[0].index, 1);
+      assert.ok(Math.abs(body.results[0].relevance_score - 1) < 1e-6);
+      assert.equal(body.results[0].document, undefined);
+      const whole = await post(route, { query: 'a', documents, return_documents: true });
+      assert.deepEqual(whole.body.results[0].document, { text: 'a' });
+      assert.equal(whole.body.results.length, 3);
+      assert.equal((await post(route, { model: 'other', query: 'a', documents })).status, 404);
+      assert.equal((await post(route, { query: 'a', documents: [{}] })).status, 422);
+      assert.equal((await post(route, { query: 'a', documents, top_n: 0 })).status, 422);
+    });
+});
+
 describe('POST /tokenize', () => {
   it('gives the tokens of each text, without the special ones if asked', async () => {
     const all = await post(`${test.url}/tokenize`, { inputs: 'one two' });

@@ -135,6 +135,7 @@ export const testConfig: ServerConfig = {
   apiKeys: [],
   insecure: false,
   reembed: false,
+  cacheMib: 64,
   limits: {
     texts: defaults.maxTexts,
     characters: defaults.maxCharacters,

@@ -1,7 +1,10 @@
+import { randomUUID } from 'node:crypto';
+
 import { mostTokens } from '../../../encoder/tokenizer.js';
 import type { Inference } from '../../batching/inference.js';
 import { HttpError } from '../errors.js';
-import { checkModel, checkText, checkTexts, type Handlers } from '../handler.js';
+import { checkModel, checkText, checkTexts, type Call, type Handlers } from '../handler.js';
+import type { components } from '../openapi.js';
 import { normalizeRow, rowOf, rowToBase64, rowToJson } from '../vectors.js';
 
 /** A request of more texts than this does not hurry: it must not delay the short ones. */
@@ -53,7 +56,50 @@ async function refuseLongTexts(texts: readonly string[], inference: Inference, f
   );
 }
 
-export const embeddingHandlers: Handlers<'embed' | 'createEmbeddings' | 'similarity' | 'tokenize'> = {
+/** Of a text's vector to those of others. */
+async function cosines(
+  text: string,
+  others: readonly string[],
+  inference: Inference,
+  signal: AbortSignal,
+): Promise<number[]> {
+  const texts = [text, ...others];
+  const vectors = await inference.encode(texts, { signal, normalize: true, priority: priorityOf(texts) });
+  const first = rowOf(vectors, inference.dimensions, 0);
+  return others.map((_, i) => {
+    const other = rowOf(vectors, inference.dimensions, i + 1);
+    return first.reduce((sum, x, j) => sum + x * other[j], 0);
+  });
+}
+
+/** Highest first; equal ones as they came. */
+function ranked(scores: readonly number[]): { index: number; score: number }[] {
+  return scores.map((score, index) => ({ index, score })).sort((a, b) => b.score - a.score);
+}
+
+async function rerankAsCohere(
+  { body, services: { inference }, limits, signal }: Call<'rerankV1' | 'rerankV2'>,
+  version: string,
+): Promise<components['schemas']['CohereRerankResponse']> {
+  checkModel(body.model, inference.name);
+  checkText(body.query, 'query', limits);
+  const texts = body.documents.map((document) => (typeof document === 'string' ? document : document.text));
+  checkTexts(texts, 'documents', limits);
+  const ranks = ranked(await cosines(body.query, texts, inference, signal)).slice(0, body.top_n);
+  return {
+    id: randomUUID(),
+    results: ranks.map(({ index, score }) => ({
+      index,
+      relevance_score: score,
+      ...(body.return_documents && { document: { text: texts[index] } }),
+    })),
+    meta: { api_version: { version } },
+  };
+}
+
+export const embeddingHandlers: Handlers<
+  'embed' | 'createEmbeddings' | 'similarity' | 'rerank' | 'rerankV1' | 'rerankV2' | 'tokenize'
+> = {
   async embed({ body, services: { inference }, limits, signal, response }) {
     const texts = [body.inputs].flat();
     checkTexts(texts, 'inputs', limits);
@@ -88,18 +134,27 @@ export const embeddingHandlers: Handlers<'embed' | 'createEmbeddings' | 'similar
   async similarity({ body: { inputs, parameters }, services: { inference }, limits, signal }) {
     checkText(inputs.source_sentence, 'inputs.source_sentence', limits);
     checkTexts(inputs.sentences, 'inputs.sentences', limits);
-    const texts = [inputs.source_sentence, ...inputs.sentences];
     if (parameters?.truncate === false) {
       await refuseLongTexts([inputs.source_sentence], inference, 'inputs.source_sentence');
       await refuseLongTexts(inputs.sentences, inference, 'inputs.sentences');
     }
-    const vectors = await inference.encode(texts, { signal, normalize: true, priority: priorityOf(texts) });
-    const source = rowOf(vectors, inference.dimensions, 0);
-    return inputs.sentences.map((_, i) => {
-      const sentence = rowOf(vectors, inference.dimensions, i + 1);
-      return source.reduce((sum, x, j) => sum + x * sentence[j], 0);
-    });
+    return cosines(inputs.source_sentence, inputs.sentences, inference, signal);
   },
+
+  async rerank({ body, services: { inference }, limits, signal }) {
+    const { query, texts } = body;
+    checkText(query, 'query', limits);
+    checkTexts(texts, 'texts', limits);
+    if (!body.truncate) {
+      await refuseLongTexts([query], inference, 'query');
+      await refuseLongTexts(texts, inference, 'texts');
+    }
+    const ranks = ranked(await cosines(query, texts, inference, signal));
+    return ranks.map((rank) => ({ ...rank, ...(body.return_text && { text: texts[rank.index] }) }));
+  },
+
+  rerankV1: (call) => rerankAsCohere(call, '1'),
+  rerankV2: (call) => rerankAsCohere(call, '2'),
 
   async tokenize({ body, services: { inference }, limits }) {
     const texts = [body.inputs].flat();

@@ -94,5 +94,8 @@ export function sendError(request: express.Request, response: express.Response, 
   response.status(error.status).set(error.details.headers ?? {});
   const seconds = retryAfter[error.kind];
   if (seconds !== undefined) response.set('Retry-After', String(seconds));
-  response.json(request.path.startsWith('/v1/') ? openAiErrorBody(error) : errorBody(error));
+  const { path } = request;
+  // /v1/rerank is of another family.
+  const openAi = path.startsWith('/v1/') && path !== '/v1/rerank';
+  response.json(openAi ? openAiErrorBody(error) : errorBody(error));
 }

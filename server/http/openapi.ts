@@ -1099,6 +1099,8 @@ export interface operations {
                      *     ]
                      */
                     "application/json": components["schemas"]["Vectors"];
+                    /** @example (384 numbers of 4 bytes) */
+                    "application/octet-stream": string;
                 };
             };
             400: components["responses"]["BadRequest"];

@@ -45,11 +45,17 @@ export function rowToJson(row: Float32Array): string {
   return scratch.toString('latin1', 0, at);
 }
 
-/** Little-endian float32, as OpenAI's base64 form. */
+/** Little-endian float32, row by row. */
+export function rowsToBytes(rows: readonly Float32Array[]): Buffer {
+  const bytes = Buffer.alloc(rows.reduce((sum, row) => sum + row.byteLength, 0));
+  let at = 0;
+  for (const row of rows) for (const x of row) at = bytes.writeFloatLE(x, at);
+  return bytes;
+}
+
+/** The same of one row, as OpenAI's base64 form. */
 export function rowToBase64(row: Float32Array): string {
-  const bytes = Buffer.alloc(row.length * 4);
-  for (let j = 0; j < row.length; j++) bytes.writeFloatLE(row[j], j * 4);
-  return bytes.toString('base64');
+  return rowsToBytes([row]).toString('base64');
 }
 
 /** Row i of n x d. */

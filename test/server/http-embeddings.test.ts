@@ -36,6 +36,22 @@ describe('POST /embed', () => {
     assert.deepEqual(Float32Array.from(body[0]), await test.inference.encode(['a']));
   });
 
+  it('gives bytes to those who accept nothing else, and JSON to those who take anything', async () => {
+    const ask = (accept: string): Promise<Response> =>
+      fetch(`${test.url}/embed`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', accept },
+        body: JSON.stringify({ inputs: ['a', 'b'], dimensions: 4 }),
+      });
+    const bytes = await ask('application/octet-stream');
+    assert.equal(bytes.headers.get('content-type'), 'application/octet-stream');
+    const numbers = new Float32Array(await bytes.arrayBuffer());
+    for (const accept of ['*/*', 'application/json, application/octet-stream;q=0.5', 'text/html']) {
+      const rows = (await (await ask(accept)).json()) as number[][];
+      assert.deepEqual(Float32Array.from(rows.flat()), numbers);
+    }
+  });
+
   it('leaves the length as it is with normalize: false', async () => {
     const { body } = await post(`${test.url}/embed`, { inputs: 'a', normalize: false });
     assert.ok(Math.abs(length(body[0]) - 2) < 1e-6);

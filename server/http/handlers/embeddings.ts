@@ -5,7 +5,10 @@ import type { Inference } from '../../batching/inference.js';
 import { HttpError } from '../errors.js';
 import { checkModel, checkText, checkTexts, type Call, type Handlers } from '../handler.js';
 import type { components } from '../openapi.js';
-import { normalizeRow, rowOf, rowToBase64, rowToJson } from '../vectors.js';
+import { normalizeRow, rowOf, rowsToBytes, rowToBase64, rowToJson } from '../vectors.js';
+
+const JSON_TYPE = 'application/json';
+const BYTES_TYPE = 'application/octet-stream';
 
 /** A request of more texts than this does not hurry: it must not delay the short ones. */
 const INTERACTIVE_TEXTS = 32;
@@ -100,13 +103,17 @@ async function rerankAsCohere(
 export const embeddingHandlers: Handlers<
   'embed' | 'createEmbeddings' | 'similarity' | 'rerank' | 'rerankV1' | 'rerankV2' | 'tokenize'
 > = {
-  async embed({ body, services: { inference }, limits, signal, response }) {
+  async embed({ body, services: { inference }, limits, signal, request, response }) {
     const texts = [body.inputs].flat();
     checkTexts(texts, 'inputs', limits);
     const dimensions = checkDimensions(body.dimensions, inference);
     if (!body.truncate) await refuseLongTexts(texts, inference, 'inputs');
     const { normalize } = body;
     const vectors = await inference.encode(texts, { signal, normalize, priority: priorityOf(texts) });
+    if (request.accepts([JSON_TYPE, BYTES_TYPE]) === BYTES_TYPE) {
+      response.type(BYTES_TYPE).send(rowsToBytes([...rows(vectors, inference, dimensions, normalize)]));
+      return undefined;
+    }
     const lists = Array.from(rows(vectors, inference, dimensions, normalize), rowToJson);
     response.type('json').send(`[${lists.join()}]`);
     return undefined;

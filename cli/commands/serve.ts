@@ -74,7 +74,11 @@ export function serveCommand(): Command {
       count('--threads <n>', 'cores that each of them uses (default: all, shared out)', 'THREADS', 256),
     )
     .addOption(
-      option('--api-key <key>', 'a key that requests must carry; may be given several times', 'API_KEYS')
+      option(
+        '--api-key <key>',
+        'a key that requests must carry, read:KEY for one that may not change the collection; may be given several times',
+        'API_KEYS',
+      )
         .default([], 'none')
         .argParser((text, earlier: string[] = []) => [
           ...earlier,

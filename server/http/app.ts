@@ -91,14 +91,14 @@ export function createApp(around: Surroundings): express.Express {
 async function serve(
   operation: Operation,
   handler: AnyHandler,
-  checkKey: (authorization: string | undefined) => void,
+  checkKey: ReturnType<typeof keyCheck>,
   { config: { limits }, services, draining }: Surroundings,
   held: HeldBytes,
   request: express.Request,
   response: express.Response,
 ): Promise<void> {
   response.locals.route = operation.path;
-  if (!operation.open) checkKey(request.headers.authorization);
+  if (!operation.open) checkKey(request.headers.authorization, operation.scope);
   const ready = operation.needsServices ? services() : undefined;
 
   const path = { ...request.params };

@@ -2,18 +2,29 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 
 import { HttpError } from './errors.js';
 
+/** What a key is for; each may do what those before it may. */
+export const SCOPES = ['read', 'write'] as const;
+export type Scope = (typeof SCOPES)[number];
+
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+
+/** `read:KEY` may read, `write:KEY` and KEY alone may do all. */
+function parseKey(text: string): { scope: Scope; digest: Buffer } {
+  const [, scope = 'write', key = text] = /^(read|write):(.+)$/.exec(text) ?? [];
+  return { scope: scope as Scope, digest: digest(key) };
+}
 
 /**
  * A check of the Authorization header against the server's keys, of which only digests are kept. It
  * takes the same time whichever key it is and however much of it is right. Without keys everybody may.
  *
- * @throws (from the check) HttpError `unauthorized`
+ * @param keys as they are given at start: KEY, read:KEY or write:KEY
+ * @throws (from the check) HttpError `unauthorized`, or `forbidden` for a key whose scope is too small
  */
-export function keyCheck(keys: readonly string[]): (authorization: string | undefined) => void {
-  const digests = keys.map(digest);
-  return (authorization) => {
-    if (digests.length === 0) return;
+export function keyCheck(keys: readonly string[]): (authorization: string | undefined, scope: Scope) => void {
+  const known = keys.map(parseKey);
+  return (authorization, wanted) => {
+    if (known.length === 0) return;
     const headers = { 'WWW-Authenticate': 'Bearer' };
     const key = /^bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
     if (key === undefined)
@@ -23,11 +34,17 @@ export function keyCheck(keys: readonly string[]): (authorization: string | unde
         { headers },
       );
     const sent = digest(key);
-    let known = false;
-    for (const digest of digests) known = timingSafeEqual(digest, sent) || known;
-    if (!known)
+    let scope = -1;
+    for (const one of known)
+      if (timingSafeEqual(one.digest, sent)) scope = Math.max(scope, SCOPES.indexOf(one.scope));
+    if (scope < 0)
       throw new HttpError('unauthorized', "expected one of the server's API keys, came an unknown one", {
         headers,
       });
+    if (scope < SCOPES.indexOf(wanted))
+      throw new HttpError(
+        'forbidden',
+        `expected an API key that may ${wanted}, came one that may ${SCOPES[scope]}`,
+      );
   };
 }

@@ -6,6 +6,7 @@ import { parse } from 'yaml';
 
 import { projectRoot } from '../../base/paths.js';
 import type { components, operations } from './openapi.js';
+import type { Scope } from './keys.js';
 import { validationError, type Schema } from './validate.js';
 
 /** Checks a value and fills in defaults. @throws HttpError `invalid` or `empty`, naming the field */
@@ -19,6 +20,8 @@ export interface Operation {
   path: string;
   /** Answered without an API key. */
   open: boolean;
+  /** What a key must be for. */
+  scope: Scope;
   /** May answer 503: it needs the model and the collection. */
   needsServices: boolean;
   checkQuery: Check;
@@ -37,7 +40,7 @@ interface ParameterObject {
 
 interface OperationObject {
   operationId: keyof operations;
-  security?: unknown[];
+  security?: { apiKey: [Scope] }[];
   responses: Record<string, unknown>;
   parameters?: ParameterObject[];
   requestBody?: { content: Record<string, { schema: Schema }> };
@@ -90,6 +93,7 @@ const written = parse(specText) as unknown;
 const spec = resolveRefs(written, written) as {
   paths: Record<string, { parameters?: ParameterObject[] } & Record<string, OperationObject>>;
   components: { schemas: Record<string, Schema> };
+  security: { apiKey: [Scope] }[];
 };
 
 const methods = ['get', 'put', 'post', 'delete'] as const;
@@ -107,6 +111,7 @@ export const allOperations: readonly Operation[] = Object.entries(spec.paths).fl
         method,
         path,
         open: operation.security?.length === 0,
+        scope: (operation.security ?? spec.security)[0]?.apiKey[0] ?? 'read',
         needsServices: '503' in operation.responses,
         checkQuery: compile(urlAjv, parametersSchema(parameters, 'query'), 'the query'),
         checkPath: compile(urlAjv, parametersSchema(parameters, 'path'), 'the path'),

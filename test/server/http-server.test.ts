@@ -160,6 +160,42 @@ describe('API keys', () => {
     });
   });
 
+  it('may be for reading alone: what changes the collection is then refused with 403, before a body is read', async () => {
+    await withServer({ apiKeys: ['read:reader', 'write:writer', 'all'] }, async ({ url }) => {
+      const document = { id: 'one', text: 'a text' };
+      const statuses = async (key: string): Promise<number[]> => {
+        const ask = async (method: string, path: string, body?: unknown): Promise<number> => {
+          const headers = { ...bearer(key), 'content-type': 'application/json' };
+          return (
+            await call(`${url}${path}`, {
+              method,
+              headers,
+              ...(body !== undefined && { body: JSON.stringify(body) }),
+            })
+          ).status;
+        };
+        return [
+          await ask('POST', '/documents', { documents: [document] }),
+          await ask('PUT', '/documents/one', { text: 'another' }),
+          await ask('GET', '/documents/one'),
+          await ask('POST', '/search', { query: 'text' }),
+          await ask('DELETE', '/documents/one'),
+        ];
+      };
+      const refused = await statuses('reader');
+      assert.deepEqual([refused[0], refused[1], refused[4]], [403, 403, 403]);
+      assert.deepEqual([refused[2], refused[3]], [404, 200]);
+      for (const key of ['writer', 'all']) assert.ok((await statuses(key)).every((status) => status < 300));
+      for (const key of ['read:reader', 'write:writer'])
+        assert.equal((await call(`${url}/info`, { headers: bearer(key) })).status, 401);
+      const { body } = await call(`${url}/documents/one`, { method: 'DELETE', headers: bearer('reader') });
+      assert.deepEqual(body, {
+        error: 'expected an API key that may write, came one that may read',
+        error_type: 'forbidden',
+      });
+    });
+  });
+
   it('are asked for with 401, before a body is read', async () => {
     await withServer({ apiKeys }, async ({ url }) => {
       const none = await call(`${url}/info`);

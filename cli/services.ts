@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 
+import { UserError } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
 import { canFetch, DEFAULT_MODEL, resolveModel } from '../encoder/resolve.js';
 import { cachedInference } from '../server/batching/cached-inference.js';
@@ -25,7 +26,6 @@ export async function openServices(
   example: boolean,
   say: (line: string) => void,
 ): Promise<Services> {
-  const { precision, workers, threads, dataDir, reembed } = config;
   const model = config.model ?? DEFAULT_MODEL;
   const isHere = await resolveModel(model, say).then(
     () => true,
@@ -35,6 +35,32 @@ export async function openServices(
   const { dir, source } = await findModelWithProgress(model, say);
   if (source) say(`fetched ${model} from ${source} into ${dir}`);
   say(`loading ${model}`);
+  const open = (choice: ServerConfig['precision']): Promise<Services> =>
+    openWith({ ...config, model, precision: choice }, example, say);
+  try {
+    return await open(config.precision);
+  } catch (error) {
+    const mismatch = error instanceof UserError && error.kind === 'fingerprint-mismatch';
+    if (config.precision !== 'auto' || !mismatch) throw error;
+    // What is faster can change from start to start; what the vectors there were made with does not.
+    for (const precision of ['fp32', 'int8'] as const)
+      try {
+        const services = await open(precision);
+        say(`the collection was embedded in ${precision}, and so is what is asked of it`);
+        return services;
+      } catch (again) {
+        if (!(again instanceof UserError && again.kind === 'fingerprint-mismatch')) throw again;
+      }
+    throw error;
+  }
+}
+
+async function openWith(
+  config: ServerConfig & { model: string },
+  example: boolean,
+  say: (line: string) => void,
+): Promise<Services> {
+  const { model, precision, workers, threads, dataDir, reembed } = config;
   const started = await startInference({ model, precision, workers, threads });
   const inference = cachedInference(started, config.cacheMib * 2 ** 20);
   const embedding = progressBar('embedding the collection again', 'documents');

@@ -226,7 +226,7 @@ function chooseGeneration(store: Store, model: ModelIdentity, reembed: boolean):
   if (live && live !== ours && !reembed)
     throw new UserError(
       'fingerprint-mismatch',
-      `the collection's vectors were made by ${live.model} (${live.fingerprint.slice(0, 12)}), the model is ${model.name} (${model.fingerprint.slice(0, 12)}), and vectors of two encoders can't be compared. Start with --reembed to embed the collection with ${model.name}, or with --model ${live.model}`,
+      `the collection's vectors were made by ${live.model} (${live.fingerprint.slice(0, 12)}), the model is ${model.name} (${model.fingerprint.slice(0, 12)}), and vectors of two encoders can't be compared. Start with --reembed to embed the collection with ${model.name}, or with --model ${live.model} and the --precision of then`,
     );
   return ours ?? store.createGeneration(model);
 }

@@ -93,6 +93,20 @@ async function start(dataDir: string, ...more: string[]): Promise<Running> {
 }
 
 describe('sentence-jepa serve', () => {
+  it('goes on in the precision of its collection with --precision auto, whatever is faster now', async () => {
+    for (const precision of ['fp32', 'int8']) {
+      const dataDir = path.join(folder, `auto-${precision}`);
+      const first = await start(dataDir, '--precision', precision);
+      await post(`${first.url}/documents`, [{ id: 'wifi', text: 'wifi is slow' }]);
+      assert.equal(await first.stop(), 0);
+      const second = await start(dataDir, '--precision', 'auto');
+      const { body } = await call(`${second.url}/info`);
+      assert.deepEqual([body.model_dtype, body.documents], [precision, 1]);
+      assert.equal(body.cosine_to_fp32 === undefined, precision === 'fp32');
+      assert.equal(await second.stop(), 0);
+    }
+  });
+
   it('serves a model folder, keeps documents over a restart and finds them', async () => {
     const dataDir = path.join(folder, 'kept');
     const first = await start(dataDir);

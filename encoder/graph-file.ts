@@ -32,31 +32,45 @@ export interface GraphFile {
  */
 export async function findGraph(folder: ModelFolder, precision: Precision): Promise<GraphFile> {
   if (precision !== 'quantized' && folder.weightsFile) {
-    const digest = await weightsFileDigest(folder.weightsFile, folder.config);
-    const file = await built(digest, `packed-${precision}`, async () =>
+    const weights = await weightsFileDigest(folder.weightsFile, folder.config);
+    const file = await built(weights, `packed-${precision}`, async () =>
       packedGraph(folder.config, await loadWeights(folder), precision),
     );
-    return { file, packed: precision, weights: digest };
+    return { file, packed: precision, weights };
   }
+  if (precision === 'int8') throw lacks(folder, 'model.safetensors');
   return folderGraph(folder, precision);
 }
 
 /** The graph as others run it: the folder's own, or built. @throws UserError as findGraph */
-export async function folderGraph(folder: ModelFolder, precision: Precision): Promise<GraphFile> {
-  const own = precision === 'int8' ? undefined : folder.graphs[precision];
+export async function folderGraph(folder: ModelFolder, precision: GraphPrecision): Promise<GraphFile> {
+  const own = folder.graphs[precision];
   if (own) return { file: own, weights: await sha256File(own) };
-  if (!folder.weightsFile || precision === 'int8') {
-    const there = folder.graphs.fp32 ? 'fp32' : 'quantized';
-    throw new UserError(
-      'unsupported-model',
-      `${folder.dir}: expected model.safetensors${precision === 'int8' ? '' : ` or onnx/${precision === 'fp32' ? 'model' : 'model_quantized'}.onnx`}, found only the ${there} graph; run it with --precision ${there}`,
+  if (!folder.weightsFile)
+    throw lacks(
+      folder,
+      `onnx/${precision === 'fp32' ? 'model' : 'model_quantized'}.onnx or model.safetensors`,
     );
-  }
   const digest = await weightsFileDigest(folder.weightsFile, folder.config);
   const file = await built(digest, precision, async () =>
     bertGraph(folder.config, await loadWeights(folder), precision),
   );
   return { file, weights: await sha256File(file) };
+}
+
+/** What the fingerprint says of the weights, without a graph where none is needed for it. @throws UserError as findGraph */
+export async function weightsIn(folder: ModelFolder, precision: Precision): Promise<string> {
+  if (precision !== 'quantized' && folder.weightsFile)
+    return weightsFileDigest(folder.weightsFile, folder.config);
+  return (await findGraph(folder, precision)).weights;
+}
+
+function lacks({ dir, graphs }: ModelFolder, expected: string): UserError {
+  const there = graphs.fp32 ? 'fp32' : 'quantized';
+  return new UserError(
+    'unsupported-model',
+    `${dir}: expected ${expected}, found only the ${there} graph; run it with --precision ${there}`,
+  );
 }
 
 async function built(digest: string, name: string, build: () => Promise<Uint8Array[]>): Promise<string> {

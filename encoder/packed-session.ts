@@ -40,16 +40,12 @@ export async function openPackedSession(
     encodeTokens: (sequences, normalize) =>
       inference(async () => {
         const groups = precision === 'int8' ? byWidth(sequences) : [sequences.map((_, i) => i)];
-        let pooled: Float32Array;
-        if (groups.length === 1) pooled = await run(sequences);
-        else {
-          pooled = new Float32Array(sequences.length * hiddenSize);
-          for (const group of groups) {
-            const rows = await run(group.map((i) => sequences[i]));
-            group.forEach((i, at) =>
-              pooled.set(rows.subarray(at * hiddenSize, (at + 1) * hiddenSize), i * hiddenSize),
-            );
-          }
+        const pooled = new Float32Array(sequences.length * hiddenSize);
+        for (const group of groups) {
+          const rows = await run(group.map((i) => sequences[i]));
+          group.forEach((i, at) =>
+            pooled.set(rows.subarray(at * hiddenSize, (at + 1) * hiddenSize), i * hiddenSize),
+          );
         }
         return finish(pooled, options, normalize);
       }),

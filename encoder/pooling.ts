@@ -43,3 +43,17 @@ export function normalizeRows(vectors: Float32Array, d: number): void {
     for (let i = at; i < at + d; i++) vectors[i] *= scale;
   }
 }
+
+/** The cosine of each row of `a` to the same row of `b`, n x d both. A NaN makes its row's NaN. */
+export function cosines(a: Float32Array, b: Float32Array, n: number): number[] {
+  const d = a.length / n;
+  return Array.from({ length: n }, (_, row) => {
+    let [dot, aa, bb] = [0, 0, 0];
+    for (let j = row * d; j < (row + 1) * d; j++) {
+      dot += a[j] * b[j];
+      aa += a[j] * a[j];
+      bb += b[j] * b[j];
+    }
+    return dot / Math.sqrt(aa * bb);
+  });
+}

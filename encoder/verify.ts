@@ -5,6 +5,7 @@ import { folderGraph } from './graph-file.js';
 import { GRAPH_FILES, SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
 import { denseFiles, loadTokenizer, loadWeights, type ModelFolder } from './model-folder.js';
 import { bertGraph } from './onnx/bert-graph.js';
+import { cosines } from './pooling.js';
 import { openEncoderSession } from './session.js';
 
 export interface Verification {
@@ -77,7 +78,7 @@ export async function verifyModel(folder: ModelFolder): Promise<Verification> {
   if (folder.graphs.fp32) {
     const vectors = await vectorsOf(folder.graphs.fp32);
     if (exact) {
-      report.fp32Cosine = Math.min(...cosines(vectors, exact));
+      report.fp32Cosine = Math.min(...rowCosines(vectors, exact));
       if (!(report.fp32Cosine > SAME))
         problems.push(
           `${folder.graphs.fp32}: expected the vectors of model.safetensors (cosine above ${SAME}), found a cosine of ${report.fp32Cosine.toFixed(6)}`,
@@ -87,7 +88,7 @@ export async function verifyModel(folder: ModelFolder): Promise<Verification> {
   }
   if (exact && (folder.graphs.quantized || folder.weightsFile)) {
     const { file } = await folderGraph(folder, 'quantized');
-    const found = cosines(await vectorsOf(file), exact);
+    const found = rowCosines(await vectorsOf(file), exact);
     const mean = found.reduce((sum, cosine) => sum + cosine, 0) / found.length;
     report.quantizedCosine = { mean, least: Math.min(...found) };
     if (found.some(Number.isNaN)) problems.push(`${file}: expected finite vectors, found NaN`);
@@ -95,9 +96,7 @@ export async function verifyModel(folder: ModelFolder): Promise<Verification> {
   return report;
 }
 
-/** The cosine of each pair of rows, whatever their length. */
-function cosines(a: Float32Array[], b: Float32Array[]): number[] {
-  const dot = (x: Float32Array, y: Float32Array): number =>
-    x.reduce((sum, value, i) => sum + value * y[i], 0);
-  return a.map((row, i) => dot(row, b[i]) / Math.sqrt(dot(row, row) * dot(b[i], b[i])));
+/** The cosine of each pair of rows. */
+function rowCosines(a: Float32Array[], b: Float32Array[]): number[] {
+  return a.flatMap((row, i) => cosines(row, b[i], 1));
 }

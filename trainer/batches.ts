@@ -59,6 +59,8 @@ export class Batches {
   readonly stepsPerEpoch: number;
   private readonly decks: Deck[];
   private hardNegatives?: HardNegatives;
+  /** Those of the step asked for last: who packs a batch and who wants its vectors ask for the same. */
+  private negatives: { step: number; texts: string[] } = { step: 0, texts: [] };
   private readonly views: View[];
 
   constructor(
@@ -108,7 +110,12 @@ export class Batches {
   negativesAt(step: number): string[] {
     const { hardNegatives: each, seed } = this.recipe;
     if (!this.hardNegatives || each === 0) return [];
-    return this.hardNegatives(this.examplesAt(step), each, new Random(seed, HARD, step));
+    if (this.negatives.step !== step)
+      this.negatives = {
+        step,
+        texts: this.hardNegatives(this.examplesAt(step), each, new Random(seed, HARD, step)),
+      };
+    return this.negatives.texts;
   }
 
   private examplesAt(step: number): Example[] {

@@ -7,7 +7,7 @@ import { writeCompactFolder } from '../../encoder/compact.js';
 import type { DenseLayer } from '../../encoder/dense.js';
 import { fingerprintOf } from '../../encoder/fingerprint.js';
 import { getModel } from '../../encoder/get-model.js';
-import { findGraph } from '../../encoder/graph-file.js';
+import { weightsIn } from '../../encoder/graph-file.js';
 import {
   dimensionsOf,
   loadTokenizer,
@@ -142,11 +142,7 @@ async function describe(folder: ModelFolder): Promise<Record<string, unknown>> {
   const fingerprints: Record<string, string> = {};
   for (const precision of ['fp32', 'int8', 'quantized'] as const)
     if (folder.weightsFile || (precision !== 'int8' && graphs[precision]))
-      fingerprints[precision] = fingerprintOf(
-        folder,
-        (await findGraph(folder, precision)).weights,
-        precision,
-      );
+      fingerprints[precision] = fingerprintOf(folder, await weightsIn(folder, precision), precision);
   const denseShapes = dense.flatMap(({ weight, bias }) => [weight.shape, ...(bias ? [[bias.length]] : [])]);
   const shapes = [...bertTensors(config).values(), ...denseShapes];
   return {

@@ -1,4 +1,5 @@
 import type { Precision } from '../../encoder/graph-file.js';
+import { cosines } from '../../encoder/pooling.js';
 import type { ModelWorker } from './pool.js';
 
 /** Of a forum's usual length: what is encoded to see how fast, and how exact, an encoder is here. */
@@ -69,14 +70,7 @@ export async function meanCosine(starts: (() => Promise<ModelWorker>)[]): Promis
   const [a, b] = await withWorkers(starts, (workers) =>
     Promise.all(workers.map(async (worker) => (await worker.run(TEXTS)).vectors)),
   );
-  const d = a.length / TEXTS.length;
-  const dot = (x: Float32Array, y: Float32Array): number =>
-    x.reduce((sum, value, i) => sum + value * y[i], 0);
-  const cosines = TEXTS.map((_, i) => {
-    const [x, y] = [a, b].map((vectors) => vectors.subarray(i * d, (i + 1) * d));
-    return dot(x, y) / Math.sqrt(dot(x, x) * dot(y, y));
-  });
-  return cosines.reduce((sum, cosine) => sum + cosine, 0) / cosines.length;
+  return cosines(a, b, TEXTS.length).reduce((sum, cosine) => sum + cosine, 0) / TEXTS.length;
 }
 
 /** Milliseconds that the texts take in each worker, which take turns. */

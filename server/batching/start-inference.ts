@@ -52,10 +52,8 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
  * @throws UserError as `openEncoder` does, or `invalid` for a number of workers or threads below 1
  */
 export async function startInference(options: StartInferenceOptions): Promise<Inference> {
-  const { model, maxQueuedTexts = 50_000 } = options;
-  const pool = {
-    maxQueuedTexts: wholeNumber(maxQueuedTexts, 'maxQueuedTexts'),
-  };
+  const { model } = options;
+  const maxQueuedTexts = wholeNumber(options.maxQueuedTexts ?? 50_000, 'maxQueuedTexts');
   const script = new URL('./worker.js', import.meta.url);
   const start = (precision: Precision, threads: number): Promise<ModelWorker> =>
     startModelWorker(script, { model, precision, threads });
@@ -64,7 +62,7 @@ export async function startInference(options: StartInferenceOptions): Promise<In
   const precision = choice === 'auto' ? await choosePrecision((each) => start(each, 1)) : choice;
   const { workers, threads } = await sharingOf(options, (each) => start(precision, each), cores);
   return InferencePool.start(() => start(precision, threads), {
-    ...pool,
+    maxQueuedTexts,
     batchTokens: wholeNumber(
       options.batchTokens ?? (workers > 1 ? SHARED_BATCH_TOKENS : BATCH_TOKENS),
       'batchTokens',

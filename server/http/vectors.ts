@@ -1,3 +1,5 @@
+import { bytesOf } from '../../encoder/safetensors.js';
+
 /** Bytes that the longest form of a number may take, with a comma. */
 const NUMBER_BYTES = 26;
 const [ZERO, POINT, MINUS, COMMA, OPEN, CLOSE] = Buffer.from('0.-,[]');
@@ -45,12 +47,9 @@ export function rowToJson(row: Float32Array): string {
   return scratch.toString('latin1', 0, at);
 }
 
-/** Little-endian float32, row by row. */
+/** Little-endian float32, as every platform that Node supports keeps it in memory, row by row. */
 export function rowsToBytes(rows: readonly Float32Array[]): Buffer {
-  const bytes = Buffer.alloc(rows.reduce((sum, row) => sum + row.byteLength, 0));
-  let at = 0;
-  for (const row of rows) for (const x of row) at = bytes.writeFloatLE(x, at);
-  return bytes;
+  return Buffer.concat(rows.map(bytesOf));
 }
 
 /** The same of one row, as OpenAI's base64 form. */

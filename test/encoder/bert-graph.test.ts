@@ -8,6 +8,7 @@ import type { Pooling } from '../../encoder/model-folder.js';
 import type { Tensor } from '../../encoder/safetensors.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
 import { cosine, erf, meanOf, referenceBert } from './reference-bert.js';
+import { largestDifference, vectorsFrom } from './session-vectors.js';
 
 const SEQUENCES = [
   [2, 3],
@@ -31,20 +32,8 @@ async function vectorsOf(
     normalize: false,
     threads: 1,
   });
-  try {
-    const rows: Float32Array[] = [];
-    for (const batch of batches) {
-      const vectors = await session.encodeTokens(batch);
-      for (let i = 0; i < batch.length; i++) rows.push(vectors.slice(i * d, (i + 1) * d));
-    }
-    return rows;
-  } finally {
-    await session.close();
-  }
+  return vectorsFrom(session, batches, d);
 }
-
-const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
-  Array.from(a).reduce((largest, value, i) => Math.max(largest, Math.abs(value - b[i])), 0);
 
 describe('the reference', () => {
   it('has the error function right (Abramowitz and Stegun, table 7.1)', () => {

@@ -9,6 +9,7 @@ import { openPackedSession } from '../../encoder/packed-session.js';
 import type { Tensor } from '../../encoder/safetensors.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
 import { cosine, meanOf, referenceBert } from './reference-bert.js';
+import { largestDifference, vectorsFrom } from './session-vectors.js';
 
 const random = new Random(9);
 const sequence = (length: number): Int32Array =>
@@ -31,23 +32,10 @@ async function vectorsOf(
     ...config,
     ...{ precision, pooling, dense: [], normalize: false, threads: 1 },
   });
-  try {
-    const d = config.hiddenSize;
-    const rows: Float32Array[] = [];
-    for (const batch of batches) {
-      const vectors = await session.encodeTokens(batch);
-      for (let i = 0; i < batch.length; i++) rows.push(vectors.slice(i * d, (i + 1) * d));
-    }
-    return rows;
-  } finally {
-    await session.close();
-  }
+  return vectorsFrom(session, batches, config.hiddenSize);
 }
 
 const alone = SEQUENCES.map((ids) => [ids]);
-const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
-  Array.from(a).reduce((largest, value, i) => Math.max(largest, Math.abs(value - b[i])), 0);
-
 describe('the packed graph in fp32', () => {
   for (const shape of [
     { layers: 2, hiddenSize: 32, heads: 4 },

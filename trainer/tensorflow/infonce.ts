@@ -53,18 +53,14 @@ export function infoNce(
     let loss = tf.mean(losses).dataSync()[0];
     let dSimilarities = tf.div(slope, n);
     if (symmetric) {
-      const between = m > 0 ? tf.slice(similarities, [0, 0], [n, n]) : similarities;
+      const between = tf.slice(similarities, [0, 0], [n, n]);
       const back = ops.softmaxCrossEntropy(tf.transpose(between), own);
-      const backSlope = tf.transpose(back.slope);
+      const backSlope = tf.pad2d(tf.transpose(back.slope) as Tensor2D, [
+        [0, 0],
+        [0, m],
+      ]);
       loss = (loss + tf.mean(back.losses).dataSync()[0]) / 2;
-      const padded =
-        m > 0
-          ? tf.pad2d(backSlope as Tensor2D, [
-              [0, 0],
-              [0, m],
-            ])
-          : backSlope;
-      dSimilarities = tf.div(tf.add(slope, padded), 2 * n);
+      dSimilarities = tf.div(tf.add(slope, backSlope), 2 * n);
     }
     const dCosines = tf.div(dSimilarities, temperature);
     const dc = unitRowsBackward(ops, ops.exactMatMul(dCosines, u.y, true), c.y, c.inverse);

@@ -44,17 +44,15 @@ function* rows(
 /** @throws HttpError `too-large` for the first text that would be cut off */
 async function refuseLongTexts(texts: readonly string[], inference: Inference, field: string): Promise<void> {
   // Most texts are so short that nobody has to count.
-  const suspects = texts.flatMap((text, i) => (mostTokens(text) > inference.maxTokens ? [i] : []));
-  if (suspects.length === 0) return;
-  const counts = new Map<number, number>();
-  const counted = await inference.countTokens(suspects.map((i) => texts[i]));
-  suspects.forEach((i, at) => counts.set(i, counted[at]));
-  const i = suspects.find((suspect) => counts.get(suspect)! > inference.maxTokens);
-  if (i === undefined) return;
-  const param = texts.length === 1 ? field : `${field}[${i}]`;
+  const places = Array.from(texts.keys()).filter((i) => mostTokens(texts[i]) > inference.maxTokens);
+  if (places.length === 0) return;
+  const counts = await inference.countTokens(places.map((i) => texts[i]));
+  const first = counts.findIndex((tokens) => tokens > inference.maxTokens);
+  if (first < 0) return;
+  const param = texts.length === 1 ? field : `${field}[${places[first]}]`;
   throw new HttpError(
     'too-large',
-    `${param}: expected at most ${inference.maxTokens} tokens, came ${counts.get(i)}; send "truncate": true to have the rest cut off`,
+    `${param}: expected at most ${inference.maxTokens} tokens, came ${counts[first]}; send "truncate": true to have the rest cut off`,
     { param },
   );
 }

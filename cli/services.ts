@@ -9,6 +9,7 @@ import { startInference } from '../server/batching/start-inference.js';
 import { defaults, type ServerConfig } from '../server/config.js';
 import { documentOf } from '../server/http/document-line.js';
 import type { Collection } from '../server/search/collection.js';
+import type { Observer } from '../server/observer.js';
 import { openCollection } from '../server/search/open-collection.js';
 import type { Services } from '../server/services.js';
 import { findModelWithProgress } from './find-model.js';
@@ -20,11 +21,13 @@ import { progressBar } from './progress.js';
  *
  * @param example load the example questions when the collection is empty
  * @param say one line for the person who started the server
+ * @param observer is told of what is embedded and searched
  */
 export async function openServices(
   config: ServerConfig,
   example: boolean,
   say: (line: string) => void,
+  observer: Observer,
 ): Promise<Services> {
   const model = config.model ?? DEFAULT_MODEL;
   const isHere = await resolveModel(model, say).then(
@@ -36,7 +39,7 @@ export async function openServices(
   if (source) say(`fetched ${model} from ${source} into ${dir}`);
   say(`loading ${model}`);
   const open = (choice: ServerConfig['precision']): Promise<Services> =>
-    openWith({ ...config, model, precision: choice }, example, say);
+    openWith({ ...config, model, precision: choice }, example, say, observer);
   try {
     return await open(config.precision);
   } catch (error) {
@@ -59,9 +62,10 @@ async function openWith(
   config: ServerConfig & { model: string },
   example: boolean,
   say: (line: string) => void,
+  observer: Observer,
 ): Promise<Services> {
   const { model, precision, workers, threads, dataDir, reembed } = config;
-  const started = await startInference({ model, precision, workers, threads });
+  const started = await startInference({ model, precision, workers, threads, observer });
   const inference = cachedInference(started, config.cacheMib * 2 ** 20);
   const embedding = progressBar('embedding the collection again', 'documents');
   try {
@@ -71,6 +75,7 @@ async function openWith(
       reembed,
       onProgress: embedding.update,
       log: say,
+      observer,
     });
     try {
       const { documents } = collection.info();

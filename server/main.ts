@@ -7,6 +7,7 @@ import { messageOf, UserError } from '../base/errors.js';
 import { checkExposure, type ServerConfig } from './config.js';
 import { createApp } from './http/app.js';
 import { createMetrics } from './metrics.js';
+import type { Observer } from './observer.js';
 import type { Services } from './services.js';
 
 export interface RunningServer {
@@ -22,14 +23,14 @@ export interface RunningServer {
  * Listens at once, so that /health answers while the model loads; every other request is answered
  * with 503 until it has.
  *
- * @param openServices loads the model and opens the collection
+ * @param openServices loads the model and opens the collection, which tell the observer of their work
  * @throws UserError `usage` when the server would be open to other machines by accident, `unavailable`
  *   when it can't listen
  */
 export async function startServer(
   config: ServerConfig,
   log: Logger,
-  openServices: () => Promise<Services>,
+  openServices: (observer: Observer) => Promise<Services>,
 ): Promise<RunningServer> {
   checkExposure(config);
   let services: Services | undefined;
@@ -59,7 +60,7 @@ export async function startServer(
   server.keepAliveTimeout = 65_000;
   await listen(server, config);
 
-  const ready = openServices().then((opened) => (services = opened));
+  const ready = openServices(metrics.observer).then((opened) => (services = opened));
   ready.catch(() => undefined);
 
   let closing: Promise<void> | undefined;

@@ -1,8 +1,12 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
+import type { Observer } from './observer.js';
 import type { Services } from './services.js';
+import { DURATION_BUCKETS, workMetrics } from './work-metrics.js';
 
 export interface Metrics {
+  /** Counts the work that it is told of. */
+  observer: Observer;
   observe(method: string, route: string, status: number, seconds: number): void;
   /** Prometheus' text format. */
   text(): Promise<string>;
@@ -17,13 +21,13 @@ export function createMetrics(services: () => Services | undefined): Metrics {
     name: 'http_request_duration_seconds',
     help: 'Time from the arrival of a request to the end of its answer.',
     labelNames: ['method', 'route', 'status'] as const,
-    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    buckets: DURATION_BUCKETS,
     registers,
   });
 
   const gauge = (name: string, help: string, value: (s: Services) => number): void => {
     new Gauge({
-      name: `sentence_jepa_${name}`,
+      name,
       help,
       registers,
       collect() {
@@ -32,12 +36,14 @@ export function createMetrics(services: () => Services | undefined): Metrics {
       },
     });
   };
-  gauge('queued_texts', 'Texts that wait for inference.', (s) => s.inference.stats().queuedTexts);
-  gauge('inference_workers', 'Inference threads.', (s) => s.inference.stats().workers);
-  gauge('documents', 'Documents in the collection.', (s) => s.collection.info().documents);
-  gauge('index_vectors', 'Vectors in the index.', (s) => s.collection.info().index.vectors);
-  gauge('index_building', '1 while the index is built.', (s) => Number(s.collection.info().index.building));
-  gauge('ready', '1 when requests are served.', () => 1);
+  gauge('te_queue_size', 'Texts that wait for inference.', (s) => s.inference.stats().queuedTexts);
+  gauge('sentence_jepa_inference_workers', 'Inference threads.', (s) => s.inference.stats().workers);
+  gauge('sentence_jepa_documents', 'Documents in the collection.', (s) => s.collection.info().documents);
+  gauge('sentence_jepa_index_vectors', 'Vectors in the index.', (s) => s.collection.info().index.vectors);
+  gauge('sentence_jepa_index_building', '1 while the index is built.', (s) =>
+    Number(s.collection.info().index.building),
+  );
+  gauge('sentence_jepa_ready', '1 when requests are served.', () => 1);
   new Gauge({
     name: 'sentence_jepa_index_kind',
     help: '1 for the kind of index that answers searches.',
@@ -52,7 +58,7 @@ export function createMetrics(services: () => Services | undefined): Metrics {
 
   const counter = (name: string, help: string, value: (s: Services) => number): void => {
     new Counter({
-      name: `sentence_jepa_${name}_total`,
+      name,
       help,
       registers,
       collect() {
@@ -62,23 +68,24 @@ export function createMetrics(services: () => Services | undefined): Metrics {
       },
     });
   };
-  counter('texts', 'Texts embedded.', (s) => s.inference.stats().texts);
-  counter('tokens', 'Tokens embedded.', (s) => s.inference.stats().tokens);
-  counter('batches', 'Batches run.', (s) => s.inference.stats().batches);
-
   counter(
-    'vector_cache_hits',
+    'sentence_jepa_vector_cache_hits_total',
     'Texts whose vectors were remembered.',
     (s) => s.inference.stats().cache?.hits ?? 0,
   );
   counter(
-    'vector_cache_misses',
+    'sentence_jepa_vector_cache_misses_total',
     'Texts whose vectors were not.',
     (s) => s.inference.stats().cache?.misses ?? 0,
   );
-  gauge('vector_cache_bytes', 'Memory of remembered vectors.', (s) => s.inference.stats().cache?.bytes ?? 0);
+  gauge(
+    'sentence_jepa_vector_cache_bytes',
+    'Memory of remembered vectors.',
+    (s) => s.inference.stats().cache?.bytes ?? 0,
+  );
 
   return {
+    observer: workMetrics(registers),
     observe: (method, route, status, seconds) => duration.observe({ method, route, status }, seconds),
     text: () => registers[0].metrics(),
     contentType: registers[0].contentType,

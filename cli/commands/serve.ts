@@ -136,7 +136,9 @@ async function serve(options: Options): Promise<void> {
   const log = pino({ level: options.logLevel }, pino.destination(2));
   const say = (line: string): void => (process.stderr.isTTY ? console.error(line) : log.info(line));
 
-  const server = await startServer(config, log, () => openServices(config, options.example ?? false, say));
+  const server = await startServer(config, log, (observer) =>
+    openServices(config, options.example ?? false, say, observer),
+  );
   const stopped = new Promise<void>((resolve, reject) => {
     let stopping = false;
     let isReady = false;

@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { UserError } from '../../base/errors.js';
 import type { Precision } from '../../encoder/graph-file.js';
+import type { EncodeTiming, Observer } from '../observer.js';
 import type { CountOptions, Inference, InferenceOptions, InferenceStats, Token } from './inference.js';
 import { BatchQueue, type Priority, type QueuedText } from './queue.js';
 
@@ -15,13 +16,22 @@ export interface WorkerModel {
   normalizes: boolean;
 }
 
+/** What comes back for a batch. */
+export interface WorkerBatch {
+  /** As the model pools them, n x d. */
+  vectors: Float32Array;
+  /** How many were read. */
+  tokens: number;
+  /** Milliseconds that the tokenizer took. */
+  tokenizeMs: number;
+}
+
 /** One thread with the model loaded. */
 export interface ModelWorker {
   readonly model: WorkerModel;
   /** Resolves when the thread is gone, whatever the cause. */
   readonly ended: Promise<UserError>;
-  /** @returns pooled vectors as the model gives them, n x d, and how many tokens were read */
-  run(texts: readonly string[]): Promise<{ vectors: Float32Array; tokens: number }>;
+  run(texts: readonly string[]): Promise<WorkerBatch>;
   tokenize(texts: readonly string[]): Promise<Token[][]>;
   countTokens(texts: readonly string[], options?: CountOptions): Promise<number[]>;
   close(): Promise<void>;
@@ -37,6 +47,7 @@ export interface PoolOptions {
   batchTokens: number;
   /** More texts than this waiting, and a request is refused: they would only pile up in memory. */
   maxQueuedTexts: number;
+  observer?: Pick<Observer, 'encoded' | 'batch'>;
 }
 
 /** Characters of English a WordPiece token covers, about; only the size of a batch depends on it. */
@@ -53,6 +64,8 @@ interface Request {
   /** Answered, failed or given up: what still comes back for it is dropped. */
   settled: boolean;
   settle(error?: unknown): void;
+  /** Sums over its texts until the end, then means. */
+  readonly timing: EncodeTiming;
   onProgress: InferenceOptions['onProgress'];
 }
 
@@ -123,7 +136,30 @@ export class InferencePool implements Inference {
   }
 
   async encode(texts: readonly string[], options: InferenceOptions = {}): Promise<Float32Array> {
-    const { priority = 'interactive', normalize = this.model.normalizes, signal, onProgress } = options;
+    const { priority = 'interactive' } = options;
+    const start = performance.now();
+    const timing: EncodeTiming = {
+      ...{ texts: texts.length, priority, start, end: start },
+      ...{ queue: 0, tokenize: 0, inference: 0 },
+    };
+    try {
+      return await this.enqueue(texts, options, timing);
+    } catch (error) {
+      timing.error = error;
+      throw error;
+    } finally {
+      timing.end = performance.now();
+      for (const part of ['queue', 'tokenize', 'inference'] as const) timing[part] /= texts.length || 1;
+      this.options.observer?.encoded(timing);
+    }
+  }
+
+  private async enqueue(
+    texts: readonly string[],
+    { normalize = this.model.normalizes, signal, onProgress }: InferenceOptions,
+    timing: EncodeTiming,
+  ): Promise<Float32Array> {
+    const { priority } = timing;
     signal?.throwIfAborted();
     this.checkOpen();
     // A request larger than the limit still gets in when nothing waits: its size is the caller's to limit.
@@ -155,6 +191,7 @@ export class InferencePool implements Inference {
             else reject(error);
             if (this.requests.size === 0) this.drained?.();
           },
+          timing,
           onProgress,
         };
         abort = (): void => request.settle(signal?.reason);
@@ -214,13 +251,11 @@ export class InferencePool implements Inference {
 
   private async runBatch(worker: ModelWorker, batch: Batch): Promise<void> {
     try {
-      const { vectors, tokens } = await worker.run(
-        batch.texts.map(({ request, index }) => request.texts[index]),
-      );
-      this.totals.batches++;
-      this.totals.texts += batch.texts.length;
-      this.totals.tokens += tokens;
-      this.hand(batch.texts, vectors);
+      const dispatched = performance.now();
+      for (const { request } of batch.texts) request.timing.dispatched ??= dispatched;
+      const made = await worker.run(batch.texts.map(({ request, index }) => request.texts[index]));
+      this.count(batch, made, dispatched);
+      this.hand(batch.texts, made.vectors);
     } catch (error) {
       // A thread that died rejects its calls and says so on `ended` in the same turn: that goes first.
       await nextTurn();
@@ -228,6 +263,19 @@ export class InferencePool implements Inference {
     }
     if (this.workers.has(worker)) this.idle.push(worker);
     this.dispatch();
+  }
+
+  private count({ texts }: Batch, { tokens, tokenizeMs }: WorkerBatch, dispatched: number): void {
+    this.totals.batches++;
+    this.totals.texts += texts.length;
+    this.totals.tokens += tokens;
+    this.options.observer?.batch({ texts: texts.length, tokens });
+    const inferenceMs = performance.now() - dispatched - tokenizeMs;
+    for (const { request } of texts) {
+      request.timing.queue += dispatched - request.timing.start;
+      request.timing.tokenize += tokenizeMs / texts.length;
+      request.timing.inference += inferenceMs;
+    }
   }
 
   /** Gives each row to its request. */

@@ -5,7 +5,13 @@ import { BATCH_TOKENS } from '../../encoder/batches.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import { Thread, type CallContext } from '../threads.js';
 import type { Inference, Token } from './inference.js';
-import { InferencePool, type ModelWorker, type WorkerModel } from './pool.js';
+import {
+  InferencePool,
+  type ModelWorker,
+  type PoolOptions,
+  type WorkerBatch,
+  type WorkerModel,
+} from './pool.js';
 import { choosePrecision, chooseSharing, meanCosine, type Sharing } from './probe.js';
 
 /**
@@ -29,7 +35,7 @@ export interface ModelSpec {
 /** The calls that server/batching/worker.ts answers. */
 export type InferenceHandlers = {
   open(spec: ModelSpec): Promise<WorkerModel>;
-  run(texts: readonly string[], context: CallContext): Promise<{ vectors: Float32Array; tokens: number }>;
+  run(texts: readonly string[], context: CallContext): Promise<WorkerBatch>;
   tokenize(texts: readonly string[]): Token[][];
   countTokens(input: { texts: readonly string[]; truncated?: boolean }): number[];
 };
@@ -44,6 +50,7 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
   /** See PoolOptions. */
   batchTokens?: number;
   maxQueuedTexts?: number;
+  observer?: PoolOptions['observer'];
 }
 
 /**
@@ -63,6 +70,7 @@ export async function startInference(options: StartInferenceOptions): Promise<In
   const { workers, threads } = await sharingOf(options, (each) => start(precision, each), cores);
   return InferencePool.start(() => start(precision, threads), {
     maxQueuedTexts,
+    observer: options.observer,
     batchTokens: wholeNumber(
       options.batchTokens ?? (workers > 1 ? SHARED_BATCH_TOKENS : BATCH_TOKENS),
       'batchTokens',

@@ -22,7 +22,9 @@ const handlers: InferenceHandlers = {
 
   async run(texts: readonly string[], { transfer }: CallContext) {
     const { tokenizer, session, dimensions } = opened();
+    const start = performance.now();
     const sequences = texts.map((text) => tokenizer.encode(text));
+    const tokenizeMs = performance.now() - start;
     const lengths = sequences.map(({ length }) => length);
     const vectors = new Float32Array(texts.length * dimensions);
     for (const batch of batchByLength(lengths, BATCH_TOKENS)) {
@@ -36,7 +38,7 @@ const handlers: InferenceHandlers = {
       );
     }
     transfer.push(vectors.buffer);
-    return { vectors, tokens: lengths.reduce((sum, length) => sum + length, 0) };
+    return { vectors, tokens: lengths.reduce((sum, length) => sum + length, 0), tokenizeMs };
   },
 
   tokenize(texts: readonly string[]): Token[][] {

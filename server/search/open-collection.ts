@@ -2,6 +2,7 @@ import path from 'node:path';
 
 import { UserError } from '../../base/errors.js';
 import type { Inference } from '../batching/inference.js';
+import type { Observer } from '../observer.js';
 import { Thread } from '../threads.js';
 import type {
   Collection,
@@ -26,6 +27,8 @@ export interface CollectionOptions {
   onProgress?: (done: number, total: number) => void;
   /** One line about something worth knowing: an index that has to be built. */
   log?: (message: string) => void;
+  /** Is told of every search. */
+  observer?: Pick<Observer, 'searched'>;
   /** Up to this many vectors are searched exactly. */
   exactUpTo?: number;
 }
@@ -43,9 +46,9 @@ const REEMBED_DOCUMENTS = 256;
  *   `unavailable` when another server has it open; `invalid` for a later version's; `corrupt`
  */
 export async function openCollection(options: CollectionOptions): Promise<Collection> {
-  const { inference, reembed = false, exactUpTo, log } = options;
+  const { inference, reembed = false, exactUpTo, log, observer } = options;
   const dataDir = path.resolve(options.dataDir);
-  const collection = new ThreadedCollection(inference, log);
+  const collection = new ThreadedCollection(inference, observer, log);
   const thread = collection.thread;
   try {
     const { name, fingerprint, dimensions } = inference;
@@ -82,6 +85,7 @@ class ThreadedCollection implements Collection {
 
   constructor(
     private readonly inference: Inference,
+    private readonly observer?: Pick<Observer, 'searched'>,
     log?: (message: string) => void,
   ) {
     this.thread = new Thread(new URL('./worker.js', import.meta.url), 'search', {
@@ -126,7 +130,10 @@ class ThreadedCollection implements Collection {
     checkText(query, 'query');
     checkK(k, 'k');
     const vector = mode === 'lexical' ? undefined : await this.inference.encode([query], { signal });
-    return this.thread.call('search', { query, vector, k, mode, filter, exclude }, { signal });
+    const start = performance.now();
+    const hits = await this.thread.call('search', { query, vector, k, mode, filter, exclude }, { signal });
+    this.observer?.searched({ mode, start, end: performance.now() });
+    return hits;
   }
 
   async duplicatesOf(

@@ -3,7 +3,13 @@ import { describe, it } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { UserError } from '../../base/errors.js';
-import { InferencePool, type ModelWorker, type PoolOptions } from '../../server/batching/pool.js';
+import {
+  InferencePool,
+  type ModelWorker,
+  type PoolOptions,
+  type WorkerBatch,
+} from '../../server/batching/pool.js';
+import type { EncodeTiming } from '../../server/observer.js';
 
 /** A worker that answers when the test says so. The vector of "3 4" is (3, 4). */
 class ManualWorker implements ModelWorker {
@@ -12,15 +18,13 @@ class ManualWorker implements ModelWorker {
   closed = false;
   readonly ended: Promise<UserError>;
   private endNow!: (reason: UserError) => void;
-  private current:
-    | { resolve: (r: { vectors: Float32Array; tokens: number }) => void; reject: (e: unknown) => void }
-    | undefined;
+  private current: { resolve: (batch: WorkerBatch) => void; reject: (error: unknown) => void } | undefined;
 
   constructor() {
     this.ended = new Promise((resolve) => (this.endNow = resolve));
   }
 
-  run(texts: readonly string[]): Promise<{ vectors: Float32Array; tokens: number }> {
+  run(texts: readonly string[]): Promise<WorkerBatch> {
     assert.equal(this.current, undefined, 'a worker has one batch at a time');
     this.batches.push([...texts]);
     return new Promise((resolve, reject) => (this.current = { resolve, reject }));
@@ -37,6 +41,7 @@ class ManualWorker implements ModelWorker {
     resolve({
       vectors: Float32Array.from(texts.flatMap((text) => text.split(' ').map(Number))),
       tokens: texts.length * 4,
+      tokenizeMs: texts.length,
     });
     await nextTurn();
   }
@@ -133,6 +138,37 @@ describe('inference pool', () => {
         batches: 2,
       },
     );
+  });
+
+  it('tells how long a request waited and was worked on, and why one failed', async () => {
+    const encoded: EncodeTiming[] = [];
+    const batches: object[] = [];
+    const observer = {
+      encoded: (timing: EncodeTiming) => encoded.push(timing),
+      batch: (size: object) => batches.push(size),
+    };
+    const { pool: inference, workers } = await pool({ observer });
+    const result = inference.encode(['3 4', '0 2', '5 12'], { priority: 'bulk' });
+    const aborted = new AbortController();
+    const fails = assert.rejects(inference.encode(['1 1'], { signal: aborted.signal }), /gone/);
+    aborted.abort(new Error('gone'));
+    await fails;
+    await workers[0].finish();
+    await workers[0].finish();
+    await result;
+    assert.deepEqual(batches, [
+      { texts: 2, tokens: 8 },
+      { texts: 1, tokens: 4 },
+    ]);
+    const [failed, done] = encoded;
+    assert.deepEqual([failed.texts, failed.priority, failed.dispatched], [1, 'interactive', undefined]);
+    assert.match(String(failed.error), /gone/);
+    assert.deepEqual([done.texts, done.priority, done.error], [3, 'bulk', undefined]);
+    // The worker says 2 ms for two texts and 1 ms for one: 1 ms each.
+    assert.equal(done.tokenize, 1);
+    assert.ok(done.start <= done.dispatched! && done.dispatched! <= done.end);
+    assert.ok(done.queue > 0 && done.queue < done.end - done.start);
+    assert.ok(Number.isFinite(done.inference));
   });
 
   it('scales to length 1 as the model says, unless asked not to', async () => {

@@ -21,7 +21,7 @@ function workerOf(milliseconds: number, closed: ModelWorker[] = [], vector = [1,
     ended: new Promise<UserError>(() => undefined),
     async run(texts) {
       clock += milliseconds;
-      return { vectors: Float32Array.from(texts.flatMap(() => vector)), tokens: texts.length };
+      return { vectors: Float32Array.from(texts.flatMap(() => vector)), tokens: texts.length, tokenizeMs: 0 };
     },
     tokenize: async () => [],
     countTokens: async () => [],

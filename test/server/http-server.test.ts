@@ -139,8 +139,8 @@ describe('operations', () => {
       assert.match(text, /^sentence_jepa_documents 1$/m);
       assert.match(text, /^sentence_jepa_index_kind\{kind="exact"\} 1$/m);
       assert.match(text, /^nodejs_eventloop_lag_seconds /m);
-      for (const name of ['queued_texts', 'texts_total', 'tokens_total'])
-        assert.match(text, new RegExp(`^sentence_jepa_${name} 0$`, 'm'));
+      for (const name of ['te_queue_size', 'te_batch_next_size_sum', 'te_batch_next_tokens_sum'])
+        assert.match(text, new RegExp(`^${name} 0$`, 'm'));
     });
   });
 });

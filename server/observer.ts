@@ -1,0 +1,33 @@
+import type { Priority } from './batching/queue.js';
+import type { SearchMode } from './search/collection.js';
+
+/** One call of `encode` that reached the encoder. Times are milliseconds, moments as performance.now() counts them. */
+export interface EncodeTiming {
+  texts: number;
+  priority: Priority;
+  start: number;
+  end: number;
+  /** When the first of its texts went to a worker; undefined when none did. */
+  dispatched?: number;
+  /** Means over its texts: waiting, in the tokenizer, in the model. */
+  queue: number;
+  tokenize: number;
+  inference: number;
+  /** Why it failed. */
+  error?: unknown;
+}
+
+/** One search, its query's embedding left out. */
+export interface SearchTiming {
+  mode: SearchMode;
+  start: number;
+  end: number;
+}
+
+/** Is told of work that was done, in the asynchronous context of the request that it was done for. */
+export interface Observer {
+  encoded(timing: EncodeTiming): void;
+  /** A batch was computed; it belongs to no single request. */
+  batch(size: { texts: number; tokens: number }): void;
+  searched(timing: SearchTiming): void;
+}

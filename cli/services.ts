@@ -64,8 +64,8 @@ async function openWith(
   say: (line: string) => void,
   observer: Observer,
 ): Promise<Services> {
-  const { model, precision, workers, threads, dataDir, reembed } = config;
-  const started = await startInference({ model, precision, workers, threads, observer });
+  const { model, precision, workers, threads, batchSeconds, dataDir, reembed } = config;
+  const started = await startInference({ model, precision, workers, threads, batchSeconds, observer });
   const inference = cachedInference(started, config.cacheMib * 2 ** 20);
   const embedding = progressBar('embedding the collection again', 'documents');
   try {

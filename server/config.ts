@@ -30,6 +30,8 @@ export interface ServerConfig {
   /** Inference threads; undefined: as a probe finds. */
   workers?: number;
   threads?: number;
+  /** Seconds after which a batch is given up and its thread replaced. */
+  batchSeconds: number;
   /** For vectors of texts that may come again; 0 remembers none. */
   cacheMib: number;
   limits: Limits;
@@ -42,6 +44,7 @@ export const defaults = Object.freeze({
   dataDir: './data',
   host: '127.0.0.1',
   port: 3000,
+  batchSeconds: 60,
   cacheMib: 64,
   maxTexts: 1024,
   maxCharacters: 131_072,

@@ -60,7 +60,14 @@ export async function startServer(
   server.keepAliveTimeout = 65_000;
   await listen(server, config);
 
-  const ready = openServices(metrics.observer).then((opened) => (services = opened));
+  const observer: Observer = {
+    ...metrics.observer,
+    workerLost(reason) {
+      log.error({ reason: reason.message }, 'an inference thread is replaced');
+      metrics.observer.workerLost(reason);
+    },
+  };
+  const ready = openServices(observer).then((opened) => (services = opened));
   ready.catch(() => undefined);
 
   let closing: Promise<void> | undefined;

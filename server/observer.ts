@@ -1,3 +1,4 @@
+import type { UserError } from '../base/errors.js';
 import type { Priority } from './batching/queue.js';
 import type { SearchMode } from './search/collection.js';
 
@@ -29,5 +30,7 @@ export interface Observer {
   encoded(timing: EncodeTiming): void;
   /** A batch was computed; it belongs to no single request. */
   batch(size: { texts: number; tokens: number }): void;
+  /** An inference thread died or hung, and another one takes its place. */
+  workerLost(reason: UserError): void;
   searched(timing: SearchTiming): void;
 }

@@ -71,11 +71,15 @@ export class Thread<H extends Handlers> {
     this.ended = new Promise((resolve) => {
       this.worker.once('exit', (code) => {
         const reason = cause === undefined ? `exit code ${code}` : messageOf(cause);
-        this.stopped = new UserError('backend', `the ${this.what} thread stopped: ${reason}`, { cause });
-        for (const waiting of this.waiting.values()) waiting.reject(this.stopped);
-        resolve(this.stopped);
+        resolve(this.stop(reason, cause));
       });
     });
+  }
+
+  private stop(reason: string, cause?: unknown): UserError {
+    this.stopped ??= new UserError('backend', `the ${this.what} thread stopped: ${reason}`, { cause });
+    for (const waiting of this.waiting.values()) waiting.reject(this.stopped);
+    return this.stopped;
   }
 
   /**
@@ -108,7 +112,9 @@ export class Thread<H extends Handlers> {
     }
   }
 
+  /** Rejects the open calls at once; resolves when the thread is gone, which one that hangs in native code never is. */
   async terminate(): Promise<void> {
+    this.stop('it was told to');
     await this.worker.terminate();
     await this.ended;
   }

@@ -44,6 +44,11 @@ export function workMetrics(registers: Registry[]): Observer {
     buckets: exponentialBuckets(1, 2, 13),
     registers,
   });
+  const lost = new Counter({
+    name: 'sentence_jepa_workers_lost_total',
+    help: 'Inference threads that died or hung, and were replaced.',
+    registers,
+  });
   const search = new Histogram({
     name: 'sentence_jepa_search_duration_seconds',
     help: "A search in the collection, its query's embedding left out.",
@@ -70,6 +75,7 @@ export function workMetrics(registers: Registry[]): Observer {
       size.observe(batch.texts);
       tokens.observe(batch.tokens);
     },
+    workerLost: () => lost.inc(),
     searched: ({ mode, start, end }) => search.observe({ mode }, (end - start) / 1000),
   };
 }

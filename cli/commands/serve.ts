@@ -22,6 +22,7 @@ interface Options {
   example?: boolean;
   reembed?: boolean;
   precision?: PrecisionChoice;
+  batchSeconds: number;
   cacheMib: number;
   workers?: number;
   threads?: number;
@@ -72,6 +73,14 @@ export function serveCommand(): Command {
     .addOption(count('--workers <n>', 'inference threads, each with the model in memory', 'WORKERS', 64))
     .addOption(
       count('--threads <n>', 'cores that each of them uses (default: all, shared out)', 'THREADS', 256),
+    )
+    .addOption(
+      count(
+        '--batch-seconds <n>',
+        'an inference thread that takes longer for a batch hangs, and is replaced',
+        'BATCH_SECONDS',
+        86_400,
+      ).default(defaults.batchSeconds),
     )
     .addOption(
       option(
@@ -187,6 +196,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     precision,
     workers,
     threads,
+    batchSeconds: options.batchSeconds,
     cacheMib: options.cacheMib,
     drainSeconds,
     logLevel,

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-import { UserError } from '../../base/errors.js';
+import { messageOf, UserError } from '../../base/errors.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import type { EncodeTiming, Observer } from '../observer.js';
 import type { CountOptions, Inference, InferenceOptions, InferenceStats, Token } from './inference.js';
@@ -47,11 +47,17 @@ export interface PoolOptions {
   batchTokens: number;
   /** More texts than this waiting, and a request is refused: they would only pile up in memory. */
   maxQueuedTexts: number;
-  observer?: Pick<Observer, 'encoded' | 'batch'>;
+  /** A batch that takes longer is given up, and its worker replaced: it hangs. */
+  batchSeconds: number;
+  observer?: Omit<Observer, 'searched'>;
 }
 
 /** Characters of English a WordPiece token covers, about; only the size of a batch depends on it. */
 const CHARACTERS_PER_TOKEN = 4;
+
+/** Before a worker that could not be started is tried again; doubled each time. */
+const FIRST_RESTART_MS = 1_000;
+const LAST_RESTART_MS = 60_000;
 
 interface Request {
   readonly priority: Priority;
@@ -83,7 +89,7 @@ export class InferencePool implements Inference {
   private readonly requests = new Set<Request>();
   private readonly totals = { texts: 0, tokens: 0, batches: 0 };
   private readonly model: WorkerModel;
-  /** Why there is no worker left and no more will come. */
+  /** Why there is no worker left. */
   private broken: UserError | undefined;
   private closing = false;
   private drained: (() => void) | undefined;
@@ -253,7 +259,10 @@ export class InferencePool implements Inference {
     try {
       const dispatched = performance.now();
       for (const { request } of batch.texts) request.timing.dispatched ??= dispatched;
-      const made = await worker.run(batch.texts.map(({ request, index }) => request.texts[index]));
+      const made = await this.runInTime(
+        worker,
+        batch.texts.map(({ request, index }) => request.texts[index]),
+      );
       this.count(batch, made, dispatched);
       this.hand(batch.texts, made.vectors);
     } catch (error) {
@@ -263,6 +272,27 @@ export class InferencePool implements Inference {
     }
     if (this.workers.has(worker)) this.idle.push(worker);
     this.dispatch();
+  }
+
+  /** @throws UserError `backend` when the worker hangs; it is replaced then */
+  private async runInTime(worker: ModelWorker, texts: readonly string[]): Promise<WorkerBatch> {
+    const { batchSeconds } = this.options;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        const message = `the encoder did not answer within ${batchSeconds} s (--batch-seconds) and was started again`;
+        const error = new UserError('backend', message);
+        reject(error);
+        // Not waited for: a thread that hangs in native code ends when that returns, if ever.
+        void worker.close();
+        void this.replace(worker, error);
+      }, batchSeconds * 1000);
+    });
+    try {
+      return await Promise.race([worker.run(texts), late]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   private count({ texts }: Batch, { tokens, tokenizeMs }: WorkerBatch, dispatched: number): void {
@@ -317,26 +347,40 @@ export class InferencePool implements Inference {
   private employ(worker: ModelWorker): void {
     this.workers.add(worker);
     this.idle.push(worker);
-    void worker.ended.then(() => this.replace(worker));
+    void worker.ended.then((reason) => this.replace(worker, reason));
     this.dispatch();
   }
 
-  private async replace(worker: ModelWorker): Promise<void> {
-    this.workers.delete(worker);
+  private async replace(worker: ModelWorker, reason: UserError): Promise<void> {
+    // One that was given up ends as well, when it can.
+    if (!this.workers.delete(worker)) return;
     const at = this.idle.indexOf(worker);
     if (at >= 0) this.idle.splice(at, 1);
-    if (this.closing && this.requests.size === 0) return;
-    try {
-      const successor = await this.startWorker();
-      // Closed meanwhile: nobody would end this one.
-      if (this.closing && this.requests.size === 0) await successor.close();
-      else this.employ(successor);
-    } catch (error) {
-      if (this.workers.size > 0) return;
-      this.broken =
-        error instanceof UserError ? error : new UserError('backend', String(error), { cause: error });
-      for (const request of [...this.requests]) request.settle(this.broken);
+    if (!this.isDone) this.options.observer?.workerLost(reason);
+    for (let wait = FIRST_RESTART_MS; !this.isDone; wait = Math.min(2 * wait, LAST_RESTART_MS)) {
+      try {
+        const successor = await this.startWorker();
+        this.broken = undefined;
+        // Closed meanwhile: nobody would end this one.
+        if (this.isDone) await successor.close();
+        else this.employ(successor);
+        return;
+      } catch (error) {
+        if (this.workers.size === 0) this.fail(error);
+      }
+      await new Promise((resolve) => setTimeout(resolve, wait).unref());
     }
+  }
+
+  /** No worker is left: what waits is not answered, nor is what comes until one can be started. */
+  private fail(error: unknown): void {
+    this.broken =
+      error instanceof UserError ? error : new UserError('backend', messageOf(error), { cause: error });
+    for (const request of [...this.requests]) request.settle(this.broken);
+  }
+
+  private get isDone(): boolean {
+    return this.closing && this.requests.size === 0;
   }
 
   private anyWorker(): ModelWorker {

@@ -50,6 +50,7 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
   /** See PoolOptions. */
   batchTokens?: number;
   maxQueuedTexts?: number;
+  batchSeconds?: number;
   observer?: PoolOptions['observer'];
 }
 
@@ -70,6 +71,7 @@ export async function startInference(options: StartInferenceOptions): Promise<In
   const { workers, threads } = await sharingOf(options, (each) => start(precision, each), cores);
   return InferencePool.start(() => start(precision, threads), {
     maxQueuedTexts,
+    batchSeconds: wholeNumber(options.batchSeconds ?? 60, 'batchSeconds'),
     observer: options.observer,
     batchTokens: wholeNumber(
       options.batchTokens ?? (workers > 1 ? SHARED_BATCH_TOKENS : BATCH_TOKENS),

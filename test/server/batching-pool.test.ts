@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { afterEach, beforeEach, describe, it, mock } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { UserError } from '../../base/errors.js';
@@ -76,6 +76,15 @@ class ManualWorker implements ModelWorker {
   }
 }
 
+const defaults: PoolOptions = {
+  workers: 1,
+  threadsPerWorker: 1,
+  precision: 'fp32',
+  batchTokens: 6,
+  maxQueuedTexts: 100,
+  batchSeconds: 60,
+};
+
 async function pool(
   options: Partial<PoolOptions> = {},
 ): Promise<{ pool: InferencePool; workers: ManualWorker[] }> {
@@ -86,9 +95,16 @@ async function pool(
       workers.push(worker);
       return worker;
     },
-    { workers: 1, threadsPerWorker: 1, precision: 'fp32', batchTokens: 6, maxQueuedTexts: 100, ...options },
+    { ...defaults, ...options },
   );
   return { pool: started, workers };
+}
+
+const silent = { encoded() {}, batch() {}, workerLost() {} };
+
+/** Lets what was scheduled with setImmediate run. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 5; i++) await nextTurn();
 }
 
 function isUserError(kind: string, words: RegExp) {
@@ -102,13 +118,7 @@ describe('inference pool', () => {
     const second = new ManualWorker();
     let started: (worker: ManualWorker) => void = () => undefined;
     const starts = [Promise.resolve(first), new Promise<ManualWorker>((resolve) => (started = resolve))];
-    const inference = await InferencePool.start(async () => starts.shift()!, {
-      workers: 1,
-      threadsPerWorker: 1,
-      precision: 'fp32',
-      batchTokens: 6,
-      maxQueuedTexts: 100,
-    });
+    const inference = await InferencePool.start(async () => starts.shift()!, defaults);
     await first.crash();
     await inference.close();
     started(second);
@@ -144,6 +154,7 @@ describe('inference pool', () => {
     const encoded: EncodeTiming[] = [];
     const batches: object[] = [];
     const observer = {
+      ...silent,
       encoded: (timing: EncodeTiming) => encoded.push(timing),
       batch: (size: object) => batches.push(size),
     };
@@ -267,16 +278,131 @@ describe('inference pool', () => {
     assert.deepEqual([...(await next)], [3, 0]);
   });
 
+  describe('with a worker that hangs', () => {
+    beforeEach(() => mock.timers.enable({ apis: ['setTimeout'] }));
+    afterEach(() => mock.timers.reset());
+
+    it('gives it up after the limit, and has its texts computed by another one', async () => {
+      const lost: string[] = [];
+      const { pool: inference, workers } = await pool({
+        batchSeconds: 5,
+        observer: { ...silent, workerLost: ({ message }) => lost.push(message) },
+      });
+      const result = inference.encode(['3 0', '4 0'], { normalize: false });
+      mock.timers.tick(4_999);
+      assert.equal(workers.length, 1);
+      mock.timers.tick(1);
+      await turns();
+      assert.equal(workers[0].closed, true);
+      assert.deepEqual(workers[1].batches, [['3 0', '4 0']]);
+      await workers[1].finish();
+      assert.deepEqual([...(await result)], [3, 0, 4, 0]);
+      // When its native code returns after all, nothing more comes of it.
+      await workers[0].crash();
+      assert.equal(workers.length, 2);
+      assert.equal(inference.stats().workers, 1);
+      assert.equal(lost.length, 1);
+    });
+
+    it('fails the request whose text makes it hang twice, and goes on', async () => {
+      const { pool: inference, workers } = await pool({ batchSeconds: 5 });
+      const fails = assert.rejects(
+        inference.encode(['3 0']),
+        isUserError('backend', /not answer within 5 s \(--batch-seconds\)/),
+      );
+      for (let i = 0; i < 2; i++) {
+        mock.timers.tick(5_000);
+        await turns();
+      }
+      await fails;
+      const next = inference.encode(['4 0'], { normalize: false });
+      await workers[2].finish();
+      assert.deepEqual([...(await next)], [4, 0]);
+    });
+
+    it('leaves alone one that answers in time', async () => {
+      const { pool: inference, workers } = await pool({ batchSeconds: 5 });
+      const result = inference.encode(['3 0']);
+      await workers[0].finish();
+      await result;
+      mock.timers.tick(60_000);
+      await turns();
+      assert.equal(workers.length, 1);
+    });
+  });
+
+  describe('with a successor that does not start', () => {
+    beforeEach(() => mock.timers.enable({ apis: ['setTimeout'] }));
+    afterEach(() => mock.timers.reset());
+
+    /** A pool whose workers can be started only while `starts` is true. */
+    async function flaky(count: number) {
+      const state = { starts: true, tries: 0 };
+      const workers: ManualWorker[] = [];
+      const inference = await InferencePool.start(
+        async () => {
+          state.tries++;
+          if (!state.starts) throw new UserError('unavailable', 'no memory');
+          workers.push(new ManualWorker());
+          return workers.at(-1)!;
+        },
+        { ...defaults, workers: count },
+      );
+      return { state, workers, inference };
+    }
+
+    it('tries again, less and less often, until there are as many as before', async () => {
+      const { state, workers, inference } = await flaky(2);
+      state.starts = false;
+      await workers[0].crash();
+      assert.deepEqual([state.tries, inference.stats().workers], [3, 1]);
+      for (const [wait, tries] of [
+        [999, 3],
+        [1, 4],
+        [1_999, 4],
+        [1, 5],
+      ]) {
+        mock.timers.tick(wait);
+        await turns();
+        assert.equal(state.tries, tries);
+      }
+      state.starts = true;
+      mock.timers.tick(4_000);
+      await turns();
+      assert.equal(inference.stats().workers, 2);
+    });
+
+    it('answers again when the last one could be replaced after all', async () => {
+      const { state, workers, inference } = await flaky(1);
+      state.starts = false;
+      await workers[0].crash();
+      await assert.rejects(inference.encode(['3 0']), isUserError('unavailable', /no memory/));
+      state.starts = true;
+      mock.timers.tick(1_000);
+      await turns();
+      const result = inference.encode(['3 0'], { normalize: false });
+      await workers[1].finish();
+      assert.deepEqual([...(await result)], [3, 0]);
+    });
+
+    it('gives up when it is closed', async () => {
+      const { state, workers, inference } = await flaky(2);
+      state.starts = false;
+      await workers[0].crash();
+      await inference.close();
+      mock.timers.tick(1_000);
+      await turns();
+      assert.equal(state.tries, 3);
+    });
+  });
+
   it('reports why when no worker can be started any more', async () => {
     let starts = 0;
     const worker = new ManualWorker();
-    const inference = await InferencePool.start(
-      async () => {
-        if (starts++ > 0) throw new UserError('corrupt', 'model.safetensors: truncated');
-        return worker;
-      },
-      { workers: 1, threadsPerWorker: 1, precision: 'fp32', batchTokens: 6, maxQueuedTexts: 100 },
-    );
+    const inference = await InferencePool.start(async () => {
+      if (starts++ > 0) throw new UserError('corrupt', 'model.safetensors: truncated');
+      return worker;
+    }, defaults);
     const fails = assert.rejects(inference.encode(['1 1']), isUserError('corrupt', /truncated/));
     await worker.crash();
     await fails;
@@ -293,7 +419,7 @@ describe('inference pool', () => {
           workers.push(worker);
           return worker;
         },
-        { workers: 2, threadsPerWorker: 1, precision: 'fp32', batchTokens: 6, maxQueuedTexts: 100 },
+        { ...defaults, workers: 2 },
       ),
       isUserError('not-found', /no such model/),
     );

@@ -46,6 +46,17 @@ describe('thread', () => {
     await cancelled;
   });
 
+  it('fails what is under way at once when it is told to end, however long it takes to do so', async () => {
+    const busy = new Thread<EchoHandlers>(script, 'echo');
+    const waiting = busy.call('untilCancelled', undefined);
+    let ended = false;
+    void busy.ended.then(() => (ended = true));
+    const terminated = busy.terminate();
+    await assert.rejects(waiting, { kind: 'backend', message: 'the echo thread stopped: it was told to' });
+    assert.equal(ended, false);
+    await terminated;
+  });
+
   it('fails what is under way, and what comes after, when it dies', async () => {
     const mortal = new Thread<EchoHandlers>(script, 'echo');
     const waiting = assert.rejects(

@@ -135,6 +135,7 @@ export const testConfig: ServerConfig = {
   apiKeys: [],
   insecure: false,
   reembed: false,
+  batchSeconds: 60,
   cacheMib: 64,
   limits: {
     texts: defaults.maxTexts,

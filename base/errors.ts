@@ -27,12 +27,15 @@ export type ErrorKind =
 /** An error whose message is meant for the user. Never shown with a stack trace. */
 export class UserError extends Error {
   override readonly name = 'UserError';
+  /** Seconds after which trying again may help, where that is known. */
+  readonly retryAfter?: number;
   constructor(
     readonly kind: ErrorKind,
     message: string,
-    options?: { cause?: unknown },
+    options?: { cause?: unknown; retryAfter?: number },
   ) {
     super(message, options);
+    this.retryAfter = options?.retryAfter;
   }
 }
 

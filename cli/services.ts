@@ -64,8 +64,10 @@ async function openWith(
   say: (line: string) => void,
   observer: Observer,
 ): Promise<Services> {
-  const { model, precision, workers, threads, batchSeconds, dataDir, reembed } = config;
-  const started = await startInference({ model, precision, workers, threads, batchSeconds, observer });
+  const { model, precision, workers, threads, batchSeconds, maxQueueTokens, dataDir, reembed } = config;
+  const started = await startInference({
+    ...{ model, precision, workers, threads, batchSeconds, maxQueueTokens, observer },
+  });
   const inference = cachedInference(started, config.cacheMib * 2 ** 20);
   const embedding = progressBar('embedding the collection again', 'documents');
   try {

@@ -37,6 +37,11 @@ export function createMetrics(services: () => Services | undefined): Metrics {
     });
   };
   gauge('te_queue_size', 'Texts that wait for inference.', (s) => s.inference.stats().queuedTexts);
+  gauge(
+    'sentence_jepa_tokens_per_second',
+    'Estimated, of the last batches: what Retry-After is reckoned from.',
+    (s) => s.inference.stats().tokensPerSecond,
+  );
   gauge('sentence_jepa_inference_workers', 'Inference threads.', (s) => s.inference.stats().workers);
   gauge('sentence_jepa_documents', 'Documents in the collection.', (s) => s.collection.info().documents);
   gauge('sentence_jepa_index_vectors', 'Vectors in the index.', (s) => s.collection.info().index.vectors);
@@ -44,6 +49,16 @@ export function createMetrics(services: () => Services | undefined): Metrics {
     Number(s.collection.info().index.building),
   );
   gauge('sentence_jepa_ready', '1 when requests are served.', () => 1);
+  new Gauge({
+    name: 'sentence_jepa_queue_tokens',
+    help: 'Estimated tokens that wait for inference.',
+    labelNames: ['priority'] as const,
+    registers,
+    collect() {
+      for (const [priority, tokens] of Object.entries(services()?.inference.stats().queuedTokens ?? {}))
+        this.set({ priority }, tokens);
+    },
+  });
   new Gauge({
     name: 'sentence_jepa_index_kind',
     help: '1 for the kind of index that answers searches.',

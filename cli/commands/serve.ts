@@ -23,6 +23,7 @@ interface Options {
   reembed?: boolean;
   precision?: PrecisionChoice;
   batchSeconds: number;
+  maxQueueTokens: number;
   cacheMib: number;
   workers?: number;
   threads?: number;
@@ -81,6 +82,13 @@ export function serveCommand(): Command {
         'BATCH_SECONDS',
         86_400,
       ).default(defaults.batchSeconds),
+    )
+    .addOption(
+      count(
+        '--max-queue-tokens <n>',
+        'tokens that may wait, of requests of up to 32 texts; of larger ones four times as many. What is beyond is answered with 429',
+        'MAX_QUEUE_TOKENS',
+      ).default(defaults.maxQueueTokens),
     )
     .addOption(
       option(
@@ -197,6 +205,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     workers,
     threads,
     batchSeconds: options.batchSeconds,
+    maxQueueTokens: options.maxQueueTokens,
     cacheMib: options.cacheMib,
     drainSeconds,
     logLevel,

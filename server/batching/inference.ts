@@ -1,5 +1,6 @@
 import type { EncodeOptions, Encoder } from '../../encoder/encoder.js';
 import type { Precision } from '../../encoder/graph-file.js';
+import type { Priority } from './queue.js';
 
 /** Inference in worker threads; the event loop only queues texts and receives vectors. */
 export interface Inference extends Encoder {
@@ -36,6 +37,10 @@ export interface InferenceStats {
   threadsPerWorker: number;
   /** Texts waiting, not yet handed to a worker. */
   queuedTexts: number;
+  /** Estimated tokens of these, by priority. */
+  queuedTokens: Record<Priority, number>;
+  /** Estimated, of the last batches, by all workers together; 0 before the first. */
+  tokensPerSecond: number;
   /** Totals since start. */
   texts: number;
   tokens: number;

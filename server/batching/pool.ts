@@ -4,6 +4,7 @@ import { messageOf, UserError } from '../../base/errors.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import type { EncodeTiming, Observer } from '../observer.js';
 import type { CountOptions, Inference, InferenceOptions, InferenceStats, Token } from './inference.js';
+import { Admission } from './admission.js';
 import { BatchQueue, type Priority, type QueuedText } from './queue.js';
 
 /** What a worker says of the model it has loaded. */
@@ -45,8 +46,8 @@ export interface PoolOptions {
   cosineToFp32?: number;
   /** Estimated tokens in a batch: how long an interactive text may wait behind a bulk one. */
   batchTokens: number;
-  /** More texts than this waiting, and a request is refused: they would only pile up in memory. */
-  maxQueuedTexts: number;
+  /** Estimated tokens that may wait, for interactive requests; see Admission. */
+  maxQueueTokens: number;
   /** A batch that takes longer is given up, and its worker replaced: it hangs. */
   batchSeconds: number;
   observer?: Omit<Observer, 'searched'>;
@@ -83,6 +84,7 @@ type Batch = { texts: QueuedText<Request>[]; isRetry: boolean };
  */
 export class InferencePool implements Inference {
   private readonly queue: BatchQueue<Request>;
+  private readonly admission: Admission;
   private readonly retries: Batch[] = [];
   private readonly workers = new Set<ModelWorker>();
   private readonly idle: ModelWorker[] = [];
@@ -102,6 +104,7 @@ export class InferencePool implements Inference {
   ) {
     this.model = workers[0].model;
     this.queue = new BatchQueue(options.batchTokens);
+    this.admission = new Admission(options.maxQueueTokens);
     for (const worker of workers) this.employ(worker);
   }
 
@@ -168,12 +171,9 @@ export class InferencePool implements Inference {
     const { priority } = timing;
     signal?.throwIfAborted();
     this.checkOpen();
-    // A request larger than the limit still gets in when nothing waits: its size is the caller's to limit.
-    if (this.queue.size > 0 && this.queue.size + texts.length > this.options.maxQueuedTexts)
-      throw new UserError(
-        'overloaded',
-        `${this.queue.size} texts are waiting and ${texts.length} more would pass the limit of ${this.options.maxQueuedTexts}; send them again in a second`,
-      );
+    const costs = Uint32Array.from(texts, (text) => this.estimateTokens(text));
+    const tokens = costs.reduce((sum, cost) => sum + cost, 0);
+    this.admission.check(priority, tokens, this.queue.waiting, this.options.workers);
     const vectors = new Float32Array(texts.length * this.dimensions);
     if (texts.length === 0) return vectors;
 
@@ -182,7 +182,7 @@ export class InferencePool implements Inference {
       await new Promise<void>((resolve, reject) => {
         const request: Request = {
           priority,
-          costs: Uint32Array.from(texts, (text) => this.estimateTokens(text)),
+          costs,
           texts,
           normalize,
           vectors,
@@ -225,6 +225,8 @@ export class InferencePool implements Inference {
       workers: this.workers.size,
       threadsPerWorker: this.options.threadsPerWorker,
       queuedTexts: this.queue.size,
+      queuedTokens: { ...this.queue.waiting },
+      tokensPerSecond: this.admission.rate(this.workers.size),
       ...this.totals,
     };
   }
@@ -300,7 +302,10 @@ export class InferencePool implements Inference {
     this.totals.texts += texts.length;
     this.totals.tokens += tokens;
     this.options.observer?.batch({ texts: texts.length, tokens });
-    const inferenceMs = performance.now() - dispatched - tokenizeMs;
+    const now = performance.now();
+    const cost = texts.reduce((sum, { request, index }) => sum + request.costs[index], 0);
+    this.admission.measured(cost, (now - dispatched) / 1000);
+    const inferenceMs = now - dispatched - tokenizeMs;
     for (const { request } of texts) {
       request.timing.queue += dispatched - request.timing.start;
       request.timing.tokenize += tokenizeMs / texts.length;

@@ -33,6 +33,7 @@ export class BatchQueue<R extends QueuedRequest> {
   private readonly lines: Record<Priority, Waiting<R>[]> = { interactive: [], bulk: [] };
   private interactiveInARow = 0;
   private count = 0;
+  private readonly tokens: Record<Priority, number> = { interactive: 0, bulk: 0 };
 
   /** @param budget estimated tokens in a batch; a text beyond it is a batch of its own */
   constructor(private readonly budget: number) {}
@@ -42,6 +43,11 @@ export class BatchQueue<R extends QueuedRequest> {
     return this.count;
   }
 
+  /** Estimated tokens waiting. */
+  get waiting(): Readonly<Record<Priority, number>> {
+    return this.tokens;
+  }
+
   add(request: R): void {
     const { costs, priority } = request;
     const order = Array.from({ length: costs.length }, (_, i) => i).sort(
@@ -49,6 +55,7 @@ export class BatchQueue<R extends QueuedRequest> {
     );
     if (order.length > 0) this.lines[priority].push({ request, order });
     this.count += order.length;
+    for (const index of order) this.tokens[priority] += costs[index];
   }
 
   /** Forgets what of a request is still waiting. */
@@ -57,6 +64,7 @@ export class BatchQueue<R extends QueuedRequest> {
     const at = line.findIndex((waiting) => waiting.request === request);
     if (at < 0) return;
     this.count -= line[at].order.length;
+    for (const index of line[at].order) this.tokens[request.priority] -= request.costs[index];
     line.splice(at, 1);
   }
 
@@ -81,6 +89,7 @@ export class BatchQueue<R extends QueuedRequest> {
       const cost = request.costs[index];
       if (batch.length > 0 && cost > left) break;
       left -= cost;
+      this.tokens[request.priority] -= cost;
       batch.push({ request, index });
       order.pop();
       // The next text is another request's, in this batch and across batches.

@@ -49,7 +49,7 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
   threads?: number;
   /** See PoolOptions. */
   batchTokens?: number;
-  maxQueuedTexts?: number;
+  maxQueueTokens?: number;
   batchSeconds?: number;
   observer?: PoolOptions['observer'];
 }
@@ -61,7 +61,7 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
  */
 export async function startInference(options: StartInferenceOptions): Promise<Inference> {
   const { model } = options;
-  const maxQueuedTexts = wholeNumber(options.maxQueuedTexts ?? 50_000, 'maxQueuedTexts');
+  const maxQueueTokens = wholeNumber(options.maxQueueTokens ?? 100_000, 'maxQueueTokens');
   const script = new URL('./worker.js', import.meta.url);
   const start = (precision: Precision, threads: number): Promise<ModelWorker> =>
     startModelWorker(script, { model, precision, threads });
@@ -70,7 +70,7 @@ export async function startInference(options: StartInferenceOptions): Promise<In
   const precision = choice === 'auto' ? await choosePrecision((each) => start(each, 1)) : choice;
   const { workers, threads } = await sharingOf(options, (each) => start(precision, each), cores);
   return InferencePool.start(() => start(precision, threads), {
-    maxQueuedTexts,
+    maxQueueTokens,
     batchSeconds: wholeNumber(options.batchSeconds ?? 60, 'batchSeconds'),
     observer: options.observer,
     batchTokens: wholeNumber(

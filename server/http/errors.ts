@@ -27,7 +27,7 @@ export const statusOf: Readonly<Record<HttpErrorKind, number>> = Object.freeze({
   unavailable: 503,
 });
 
-/** Seconds after which a client may try again. */
+/** Seconds after which a client may try again, where the error does not know better. */
 const retryAfter: Partial<Record<HttpErrorKind, number>> = { overloaded: 1, 'not-ready': 2, unavailable: 30 };
 
 export interface ErrorDetails {
@@ -58,7 +58,11 @@ export class HttpError extends Error {
 /** Anything that was thrown, as a client may see it. What was not foreseen is for the log alone. */
 export function asHttpError(error: unknown, requestId: unknown): HttpError {
   if (error instanceof HttpError) return error;
-  if (error instanceof UserError) return new HttpError(error.kind, error.message, {}, { cause: error });
+  if (error instanceof UserError) {
+    const { kind, message, retryAfter } = error;
+    const details = retryAfter === undefined ? {} : { headers: { 'Retry-After': String(retryAfter) } };
+    return new HttpError(kind, message, details, { cause: error });
+  }
   if (error instanceof URIError)
     return new HttpError('malformed', 'the URL: expected percent-encoded UTF-8; write % as %25');
   return new HttpError(
@@ -91,9 +95,9 @@ export function openAiErrorBody(error: HttpError): Record<string, unknown> {
 }
 
 export function sendError(request: express.Request, response: express.Response, error: HttpError): void {
-  response.status(error.status).set(error.details.headers ?? {});
   const seconds = retryAfter[error.kind];
   if (seconds !== undefined) response.set('Retry-After', String(seconds));
+  response.status(error.status).set(error.details.headers ?? {});
   const { path } = request;
   // /v1/rerank is of another family.
   const openAi = path.startsWith('/v1/') && path !== '/v1/rerank';

@@ -832,7 +832,10 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description Too much waits already. */
+        /**
+         * @description Too much waits already, for requests of this size: those of up to 32 texts and larger ones have each an allowance of
+         *     their own. `Retry-After` says when there will be room, by the speed of what was done last.
+         */
         Overloaded: {
             headers: {
                 "Retry-After": components["headers"]["Retry-After"];
@@ -841,7 +844,7 @@ export interface components {
             content: {
                 /**
                  * @example {
-                 *       "error": "49990 texts are waiting and 64 more would pass the limit of 50000; send them again in a second",
+                 *       "error": "about 99000 tokens are waiting and 2000 more would pass the limit of 100000 for interactive requests (--max-queue-tokens); send it again in 1 s",
                  *       "error_type": "overloaded"
                  *     }
                  */
@@ -1013,7 +1016,10 @@ export interface components {
                 "application/json": components["schemas"]["OpenAiError"];
             };
         };
-        /** @description Too much waits already. */
+        /**
+         * @description Too much waits already, for requests of this size: those of up to 32 texts and larger ones have each an allowance of
+         *     their own. `Retry-After` says when there will be room, by the speed of what was done last.
+         */
         OpenAiOverloaded: {
             headers: {
                 "Retry-After": components["headers"]["Retry-After"];
@@ -1023,7 +1029,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": {
-                 *         "message": "49990 texts are waiting and 64 more would pass the limit of 50000; send them again in a second",
+                 *         "message": "about 99000 tokens are waiting and 2000 more would pass the limit of 100000 for interactive requests (--max-queue-tokens); send it again in 1 s",
                  *         "type": "rate_limit_error",
                  *         "param": null,
                  *         "code": "overloaded"

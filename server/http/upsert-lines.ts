@@ -1,4 +1,7 @@
-import type { Document } from '../search/collection.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { UserError } from '../../base/errors.js';
+import type { Collection, Document } from '../search/collection.js';
 import { readLines } from './body.js';
 import { documentOf } from './document-line.js';
 import { asHttpError, HttpError } from './errors.js';
@@ -32,14 +35,14 @@ export async function upsertLines(
   const { request, limits, signal, draining } = call;
   const { collection } = call.services;
   const stored: Stored = { stored: 0, inserted: 0, replaced: 0 };
-  const inFlight: { ids: Set<string>; committed: ReturnType<typeof collection.upsert> }[] = [];
+  const inFlight: { ids: Set<string>; committed: ReturnType<Collection['upsert']> }[] = [];
   let chunk: Document[] = [];
   let ids = new Set<string>();
   let characters = 0;
 
   const send = (): void => {
     if (chunk.length === 0) return;
-    const committed = collection.upsert(chunk, signal);
+    const committed = storeInTurn(collection, chunk, signal);
     // Awaited in order; a later chunk may fail while an earlier one is waited for.
     committed.catch(() => undefined);
     inFlight.push({ ids, committed });
@@ -95,4 +98,19 @@ export async function upsertLines(
     );
   }
   return stored;
+}
+
+/** Where too much waits already, a stream waits for its turn: nobody has to send it again. */
+async function storeInTurn(
+  collection: Collection,
+  documents: readonly Document[],
+  signal: AbortSignal,
+): ReturnType<Collection['upsert']> {
+  for (;;)
+    try {
+      return await collection.upsert(documents, signal);
+    } catch (error) {
+      if (!(error instanceof UserError && error.kind === 'overloaded')) throw error;
+      await sleep(1000 * (error.retryAfter ?? 1), undefined, { signal });
+    }
 }

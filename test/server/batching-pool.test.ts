@@ -81,7 +81,7 @@ const defaults: PoolOptions = {
   threadsPerWorker: 1,
   precision: 'fp32',
   batchTokens: 6,
-  maxQueuedTexts: 100,
+  maxQueueTokens: 100,
   batchSeconds: 60,
 };
 
@@ -137,17 +137,17 @@ describe('inference pool', () => {
     await workers[0].finish();
     assert.deepEqual([...(await result)], [3, 4, 0, 2, 5, 12]);
     assert.deepEqual(progress, [2, 3]);
-    assert.deepEqual(
-      { ...inference.stats() },
-      {
-        workers: 1,
-        threadsPerWorker: 1,
-        queuedTexts: 0,
-        texts: 3,
-        tokens: 12,
-        batches: 2,
-      },
-    );
+    const { tokensPerSecond, ...stats } = inference.stats();
+    assert.ok(tokensPerSecond > 0);
+    assert.deepEqual(stats, {
+      workers: 1,
+      threadsPerWorker: 1,
+      queuedTexts: 0,
+      queuedTokens: { interactive: 0, bulk: 0 },
+      texts: 3,
+      tokens: 12,
+      batches: 2,
+    });
   });
 
   it('tells how long a request waited and was worked on, and why one failed', async () => {
@@ -426,13 +426,25 @@ describe('inference pool', () => {
     assert.equal(workers[0].closed, true);
   });
 
-  it('refuses a request that would pass the limit of waiting texts', async () => {
-    const { pool: inference, workers } = await pool({ maxQueuedTexts: 3 });
-    const first = inference.encode(['1 1', '1 2', '1 3', '1 4']);
-    await assert.rejects(inference.encode(['1 5', '1 6']), isUserError('overloaded', /2 texts are waiting/));
-    const fits = inference.encode(['1 5']);
-    for (let i = 0; i < 3; i++) await workers[0].finish();
-    await Promise.all([first, fits]);
+  it('refuses a request that would pass the limit of waiting tokens, for its priority', async () => {
+    // A text here is 3 estimated tokens, and a batch takes two.
+    const { pool: inference, workers } = await pool({ maxQueueTokens: 9 });
+    const texts = (n: number): string[] => Array.from({ length: n }, (_, i) => `1 ${i}`);
+    const bulk = inference.encode(texts(14), { priority: 'bulk' });
+    await assert.rejects(
+      inference.encode(texts(1), { priority: 'bulk' }),
+      isUserError('overloaded', /about 36 tokens are waiting and 3 more would pass the limit of 36 for bulk/),
+    );
+    const first = inference.encode(texts(2));
+    await assert.rejects(
+      inference.encode(texts(2)),
+      isUserError('overloaded', /about 6 tokens .* limit of 9 for interactive .* in 1 s/),
+    );
+    const second = inference.encode(texts(1));
+    assert.deepEqual(inference.stats().queuedTokens, { interactive: 9, bulk: 36 });
+    for (let i = 0; i < 9; i++) await workers[0].finish();
+    await Promise.all([bulk, first, second]);
+    assert.deepEqual(inference.stats().queuedTokens, { interactive: 0, bulk: 0 });
   });
 
   it('refuses a vector that is not finite', async () => {

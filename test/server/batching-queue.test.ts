@@ -70,11 +70,16 @@ describe('batch queue', () => {
     const [a, b] = [request('a', [1, 1, 1]), request('b', [1])];
     queue.add(a);
     queue.add(b);
-    assert.equal(queue.size, 4);
+    queue.add(request('c', [2, 5], 'bulk'));
+    assert.equal(queue.size, 6);
+    assert.deepEqual(queue.waiting, { interactive: 4, bulk: 7 });
     assert.equal(shown(queue), 'a0 b0');
+    assert.deepEqual(queue.waiting, { interactive: 2, bulk: 7 });
     queue.remove(a);
     queue.remove(b);
-    assert.equal(queue.size, 0);
+    assert.equal(queue.size, 2);
+    assert.deepEqual([shown(queue), shown(queue)], ['c0', 'c1']);
+    assert.deepEqual(queue.waiting, { interactive: 0, bulk: 0 });
     assert.equal(shown(queue), '');
   });
 });

@@ -45,6 +45,8 @@ export function fakeInference(
         workers: 1,
         threadsPerWorker: 1,
         queuedTexts: 0,
+        queuedTokens: { interactive: 0, bulk: 0 },
+        tokensPerSecond: 0,
         texts: 0,
         tokens: 0,
         batches: 0,

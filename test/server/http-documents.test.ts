@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { gzipSync } from 'node:zlib';
 
+import { UserError } from '../../base/errors.js';
 import {
   call,
   FAKE_MODEL,
@@ -162,6 +163,18 @@ describe('POST /documents with NDJSON', () => {
       const other = await post(`${test.url}/documents`, body, { ...headers, 'Content-Encoding': 'lzma' });
       assertRefused(other, 415, /expected Content-Encoding gzip.*, came lzma/);
     }
+  });
+
+  it('waits for its turn where too much waits already', async () => {
+    const upsert = test.collection.upsert;
+    let refusals = 2;
+    test.collection.upsert = async (...args) => {
+      if (refusals-- > 0) throw new UserError('overloaded', 'the queue is full', { retryAfter: 0.001 });
+      return upsert(...args);
+    };
+    const answer = await post(`${test.url}/documents`, lines(...documents('a', 'b')), ndjson);
+    test.collection.upsert = upsert;
+    assert.deepEqual([answer.status, answer.body.stored, ids()], [200, 2, ['a', 'b']]);
   });
 
   it('takes more documents than a JSON request may hold, in groups', async () => {

@@ -208,6 +208,8 @@ describe('POST /embed', () => {
     assert.equal(answer.status, 429);
     assert.equal(answer.headers.get('retry-after'), '1');
     assert.deepEqual(answer.body, { error: 'the queue is full', error_type: 'overloaded' });
+    test.inference.failure = new UserError('overloaded', 'the queue is full', { retryAfter: 7 });
+    assert.equal((await post(`${test.url}/embed`, { inputs: 'a' })).headers.get('retry-after'), '7');
   });
 
   it('keeps what was not foreseen to itself, and gives the id under which the log has it', async () => {

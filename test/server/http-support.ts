@@ -53,7 +53,16 @@ export function fakeInference(): FakeInference {
     async countTokens(texts, { truncated = false } = {}) {
       return texts.map((text) => Math.min(words(text).length, truncated ? FAKE_MAX_TOKENS : Infinity));
     },
-    stats: () => ({ workers: 1, threadsPerWorker: 1, queuedTexts: 0, texts: 0, tokens: 0, batches: 0 }),
+    stats: () => ({
+      workers: 1,
+      threadsPerWorker: 1,
+      queuedTexts: 0,
+      queuedTokens: { interactive: 0, bulk: 0 },
+      tokensPerSecond: 0,
+      texts: 0,
+      tokens: 0,
+      batches: 0,
+    }),
     async close() {},
   };
   return fake;
@@ -136,6 +145,7 @@ export const testConfig: ServerConfig = {
   insecure: false,
   reembed: false,
   batchSeconds: 60,
+  maxQueueTokens: 100_000,
   cacheMib: 64,
   limits: {
     texts: defaults.maxTexts,

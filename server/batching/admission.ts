@@ -1,0 +1,61 @@
+import { UserError } from '../../base/errors.js';
+import type { Priority } from './queue.js';
+
+/** Bulk work may wait longer than what somebody looks at, and one request of it is large. */
+const BULK_SHARE = 4;
+/** How much of what was measured still counts after another batch: that of about the last twenty. */
+const DECAY = 0.95;
+
+/**
+ * Decides what may wait. Each priority has an allowance of estimated tokens of its own, so that bulk work never keeps
+ * short requests out; what is refused is told when there will be room, from the speed of the last batches.
+ */
+export class Admission {
+  private readonly allowance: Readonly<Record<Priority, number>>;
+  private tokens = 0;
+  private seconds = 0;
+
+  /** @param tokens that interactive requests may have waiting; bulk ones four times as many */
+  constructor(tokens: number) {
+    this.allowance = { interactive: tokens, bulk: BULK_SHARE * tokens };
+  }
+
+  /** A worker took so long for a batch of so many estimated tokens. */
+  measured(tokens: number, seconds: number): void {
+    this.tokens = DECAY * this.tokens + tokens;
+    this.seconds = DECAY * this.seconds + seconds;
+  }
+
+  /** Estimated tokens a second of so many workers; 0 before anything was measured. */
+  rate(workers: number): number {
+    return this.seconds > 0 ? (workers * this.tokens) / this.seconds : 0;
+  }
+
+  /**
+   * A request larger than the allowance gets in when nothing of its priority waits: its size is the caller's to limit.
+   *
+   * @param tokens of the request
+   * @param waiting tokens that wait already
+   * @throws UserError `overloaded` when it would wait behind too many
+   */
+  check(
+    priority: Priority,
+    tokens: number,
+    waiting: Readonly<Record<Priority, number>>,
+    workers: number,
+  ): void {
+    const allowed = this.allowance[priority];
+    const ahead = waiting[priority];
+    if (ahead === 0 || ahead + tokens <= allowed) return;
+    const tooMany = Math.min(ahead, ahead + tokens - allowed);
+    // Interactive requests go first.
+    const before = tooMany + (priority === 'bulk' ? waiting.interactive : 0);
+    const rate = this.rate(workers);
+    const retryAfter = rate > 0 ? Math.max(1, Math.ceil(before / rate)) : 1;
+    throw new UserError(
+      'overloaded',
+      `about ${ahead} tokens are waiting and ${tokens} more would pass the limit of ${allowed} for ${priority} requests (--max-queue-tokens); send it again in ${retryAfter} s`,
+      { retryAfter },
+    );
+  }
+}

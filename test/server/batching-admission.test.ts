@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+
+import { UserError } from '../../base/errors.js';
+import { Admission } from '../../server/batching/admission.js';
+
+function refusal(work: () => void): UserError {
+  try {
+    work();
+  } catch (error) {
+    assert.ok(error instanceof UserError);
+    assert.equal(error.kind, 'overloaded');
+    return error;
+  }
+  return assert.fail('it was let in');
+}
+
+describe('admission', () => {
+  it('lets in what fits beside what waits, and anything when nothing of its priority waits', () => {
+    const admission = new Admission(100);
+    admission.check('interactive', 40, { interactive: 60, bulk: 400 }, 1);
+    admission.check('interactive', 1_000, { interactive: 0, bulk: 400 }, 1);
+    admission.check('bulk', 40, { interactive: 100, bulk: 360 }, 1);
+    refusal(() => admission.check('interactive', 41, { interactive: 60, bulk: 0 }, 1));
+    refusal(() => admission.check('bulk', 41, { interactive: 0, bulk: 360 }, 1));
+  });
+
+  it('says when there will be room, from the speed of the last batches', () => {
+    const admission = new Admission(100);
+    const waiting = { interactive: 100, bulk: 400 };
+    assert.equal(refusal(() => admission.check('interactive', 50, waiting, 1)).retryAfter, 1);
+    admission.measured(20, 2);
+    assert.equal(admission.rate(1), 10);
+    // 50 tokens at 10 a second; two workers do twice as much.
+    assert.equal(refusal(() => admission.check('interactive', 50, waiting, 1)).retryAfter, 5);
+    assert.equal(refusal(() => admission.check('interactive', 50, waiting, 2)).retryAfter, 3);
+    // Bulk work waits for the interactive requests as well.
+    assert.equal(refusal(() => admission.check('bulk', 50, waiting, 1)).retryAfter, 15);
+    // What is larger than the limit waits until nothing waits.
+    assert.equal(refusal(() => admission.check('interactive', 500, waiting, 1)).retryAfter, 10);
+  });
+
+  it('follows a speed that changes', () => {
+    const admission = new Admission(100);
+    for (let i = 0; i < 200; i++) admission.measured(10, 1);
+    for (let i = 0; i < 200; i++) admission.measured(10, 0.1);
+    assert.ok(Math.abs(admission.rate(1) - 100) < 1);
+  });
+});

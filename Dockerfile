@@ -41,8 +41,8 @@ COPY --from=build /app/dist dist
 USER 1000
 VOLUME ["/data", "/cache"]
 EXPOSE 3000
-# /health answers while the model still loads.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
+# /health is 200 while the model loads, and takes up to 5 s to see that inference hangs.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.SENTENCE_JEPA_PORT}/health`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 ENTRYPOINT ["node", "dist/cli/main.js"]
 CMD ["serve"]

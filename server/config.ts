@@ -32,6 +32,8 @@ export interface ServerConfig {
   threads?: number;
   /** Seconds after which a batch is given up and its thread replaced. */
   batchSeconds: number;
+  /** How long /health waits for a batch before inference counts as dead. */
+  healthSeconds: number;
   /** Estimated tokens that may wait, for short requests; for bulk ones four times as many. */
   maxQueueTokens: number;
   /** For vectors of texts that may come again; 0 remembers none. */
@@ -47,6 +49,7 @@ export const defaults = Object.freeze({
   host: '127.0.0.1',
   port: 3000,
   batchSeconds: 60,
+  healthSeconds: 5,
   maxQueueTokens: 100_000,
   cacheMib: 64,
   maxTexts: 1024,

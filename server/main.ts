@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 
 import { messageOf, UserError } from '../base/errors.js';
 import { checkExposure, type ServerConfig } from './config.js';
+import { HealthCheck } from './health.js';
 import { createApp } from './http/app.js';
 import { createMetrics } from './metrics.js';
 import type { Observer } from './observer.js';
@@ -36,10 +37,15 @@ export async function startServer(
   let services: Services | undefined;
   const draining = new AbortController();
   const metrics = createMetrics(() => services);
+  const healthCheck = new HealthCheck(config.healthSeconds);
   const app = createApp({
     config,
     log,
     metrics,
+    async health() {
+      // Loading is for /ready to tell, and a server that stops is not to be killed for it.
+      if (services && !draining.signal.aborted) await healthCheck.check(services.inference);
+    },
     draining: draining.signal,
     services() {
       if (draining.signal.aborted)

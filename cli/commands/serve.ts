@@ -23,6 +23,7 @@ interface Options {
   reembed?: boolean;
   precision?: PrecisionChoice;
   batchSeconds: number;
+  healthSeconds: number;
   maxQueueTokens: number;
   cacheMib: number;
   workers?: number;
@@ -82,6 +83,14 @@ export function serveCommand(): Command {
         'BATCH_SECONDS',
         86_400,
       ).default(defaults.batchSeconds),
+    )
+    .addOption(
+      count(
+        '--health-seconds <n>',
+        'how long /health waits for a batch before it answers 503',
+        'HEALTH_SECONDS',
+        86_400,
+      ).default(defaults.healthSeconds),
     )
     .addOption(
       count(
@@ -205,6 +214,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     workers,
     threads,
     batchSeconds: options.batchSeconds,
+    healthSeconds: options.healthSeconds,
     maxQueueTokens: options.maxQueueTokens,
     cacheMib: options.cacheMib,
     drainSeconds,

@@ -25,7 +25,7 @@ export function cachedInference(inference: Inference, bytes: number): Inference 
   let misses = 0;
 
   const encode = async (texts: readonly string[], options: InferenceOptions = {}): Promise<Float32Array> => {
-    if (options.priority === 'bulk') return inference.encode(texts, options);
+    if (options.priority === 'bulk' || options.probe) return inference.encode(texts, options);
     options.signal?.throwIfAborted();
     const keyOf = (text: string): string => `${options.normalize ?? ''} ${text}`;
     const found = texts.map((text) => vectors.get(keyOf(text)));

@@ -20,6 +20,8 @@ export interface InferenceOptions extends EncodeOptions {
   priority?: 'interactive' | 'bulk';
   /** false: vectors as pooled, not scaled to length 1. Default: as the model folder says. */
   normalize?: boolean;
+  /** Computed whatever is remembered, and let in however much waits: to see whether anything is. */
+  probe?: boolean;
 }
 
 export interface CountOptions {

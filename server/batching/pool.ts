@@ -165,7 +165,7 @@ export class InferencePool implements Inference {
 
   private async enqueue(
     texts: readonly string[],
-    { normalize = this.model.normalizes, signal, onProgress }: InferenceOptions,
+    { normalize = this.model.normalizes, probe = false, signal, onProgress }: InferenceOptions,
     timing: EncodeTiming,
   ): Promise<Float32Array> {
     const { priority } = timing;
@@ -173,7 +173,7 @@ export class InferencePool implements Inference {
     this.checkOpen();
     const costs = Uint32Array.from(texts, (text) => this.estimateTokens(text));
     const tokens = costs.reduce((sum, cost) => sum + cost, 0);
-    this.admission.check(priority, tokens, this.queue.waiting, this.options.workers);
+    if (!probe) this.admission.check(priority, tokens, this.queue.waiting, this.options.workers);
     const vectors = new Float32Array(texts.length * this.dimensions);
     if (texts.length === 0) return vectors;
 

@@ -27,6 +27,8 @@ export interface Surroundings {
   config: Pick<ServerConfig, 'apiKeys' | 'limits'>;
   log: Logger;
   metrics: Metrics;
+  /** @throws UserError `unavailable` when inference does not answer */
+  health(): Promise<void>;
   /** @throws UserError `not-ready` while starting or draining */
   services(): Services;
   draining: AbortSignal;

@@ -13,7 +13,7 @@ export interface Call<Op extends keyof operations> {
   body: JsonOf<NonNullable<operations[Op]['requestBody']>>;
   query: NonNullable<operations[Op]['parameters']['query']>;
   path: NonNullable<operations[Op]['parameters']['path']>;
-  /** There when the operation may answer 503, which it does when they are not. */
+  /** There when the operation needs them: it answers 503 when they are not. */
   services: Services;
   limits: Limits;
   /** Aborted when the client is gone. */

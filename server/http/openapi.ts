@@ -279,7 +279,12 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The process is alive */
+        /**
+         * The process is alive, and inference works
+         * @description For a liveness probe: 503 means that the process should be started again. While the model loads, or the server stops, it is
+         *     200 (`/ready` tells that). Afterwards a batch must have been computed since the last probe, or a short text gets its vector
+         *     within the server's `--health-seconds`, which the probe's own timeout should exceed.
+         */
         get: operations["health"];
         put?: never;
         post?: never;
@@ -2024,6 +2029,22 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+            /** @description Inference does not answer, or no thread for it can be started. */
+            503: {
+                headers: {
+                    "Retry-After": components["headers"]["Retry-After"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "inference does not answer: nothing was computed within 5 s",
+                     *       "error_type": "unavailable"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
                 };
             };
         };

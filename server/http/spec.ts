@@ -22,7 +22,7 @@ export interface Operation {
   open: boolean;
   /** What a key must be for. */
   scope: Scope;
-  /** May answer 503: it needs the model and the collection. */
+  /** Answers 503 until the model is loaded and the collection is open. */
   needsServices: boolean;
   checkQuery: Check;
   checkPath: Check;
@@ -42,6 +42,8 @@ interface OperationObject {
   operationId: keyof operations;
   security?: { apiKey: [Scope] }[];
   responses: Record<string, unknown>;
+  /** Answered while the model loads. */
+  'x-while-loading'?: boolean;
   parameters?: ParameterObject[];
   requestBody?: { content: Record<string, { schema: Schema }> };
 }
@@ -112,7 +114,7 @@ export const allOperations: readonly Operation[] = Object.entries(spec.paths).fl
         path,
         open: operation.security?.length === 0,
         scope: (operation.security ?? spec.security)[0]?.apiKey[0] ?? 'read',
-        needsServices: '503' in operation.responses,
+        needsServices: '503' in operation.responses && !operation['x-while-loading'],
         checkQuery: compile(urlAjv, parametersSchema(parameters, 'query'), 'the query'),
         checkPath: compile(urlAjv, parametersSchema(parameters, 'path'), 'the path'),
         checkBody: content && compile(bodyAjv, content['application/json'].schema, 'the body'),

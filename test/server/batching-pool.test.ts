@@ -441,9 +441,11 @@ describe('inference pool', () => {
       isUserError('overloaded', /about 6 tokens .* limit of 9 for interactive .* in 1 s/),
     );
     const second = inference.encode(texts(1));
-    assert.deepEqual(inference.stats().queuedTokens, { interactive: 9, bulk: 36 });
+    // To see whether anything is computed, a text gets in all the same.
+    const probe = inference.encode(texts(1), { probe: true });
+    assert.deepEqual(inference.stats().queuedTokens, { interactive: 12, bulk: 36 });
     for (let i = 0; i < 9; i++) await workers[0].finish();
-    await Promise.all([bulk, first, second]);
+    await Promise.all([bulk, first, second, probe]);
     assert.deepEqual(inference.stats().queuedTokens, { interactive: 0, bulk: 0 });
   });
 

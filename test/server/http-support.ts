@@ -145,6 +145,7 @@ export const testConfig: ServerConfig = {
   insecure: false,
   reembed: false,
   batchSeconds: 60,
+  healthSeconds: 5,
   maxQueueTokens: 100_000,
   cacheMib: 64,
   limits: {

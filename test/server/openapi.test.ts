@@ -60,6 +60,7 @@ describe('openapi.yaml', () => {
       config: testConfig,
       log: pino({ level: 'silent' }),
       metrics: {} as never,
+      health: () => assert.fail(),
       services: () => assert.fail(),
       draining: new AbortController().signal,
     });

@@ -1,3 +1,4 @@
+import { messageOf } from '../../../base/errors.js';
 import { version } from '../../../base/paths.js';
 import type { Metrics } from '../../metrics.js';
 import { docsHtml } from '../docs.js';
@@ -6,6 +7,7 @@ import { specText } from '../spec.js';
 
 export function operationHandlers(around: {
   metrics: Metrics;
+  health(): Promise<void>;
 }): Handlers<'info' | 'health' | 'ready' | 'metrics' | 'openapi' | 'docs' | 'home'> {
   return {
     info({ services: { inference, collection }, limits }) {
@@ -32,7 +34,16 @@ export function operationHandlers(around: {
       };
     },
 
-    health: () => ({ status: 'ok' }),
+    async health({ request }) {
+      try {
+        await around.health();
+      } catch (error) {
+        // Probes are left out of the log; one that fails is what an operator looks for.
+        request.log.error({ reason: messageOf(error) }, 'not healthy');
+        throw error;
+      }
+      return { status: 'ok' };
+    },
 
     // Where it is not, the request has not come this far.
     ready: () => ({ status: 'ready' }),

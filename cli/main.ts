@@ -16,6 +16,9 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   evaluate: async () => (await import('./commands/evaluate.js')).evaluateCommand(),
   embed: async () => (await import('./commands/embed.js')).embedCommand(),
   search: async () => (await import('./commands/search.js')).searchCommand(),
+  backup: async () => (await import('./commands/backup.js')).backupCommand(),
+  restore: async () => (await import('./commands/restore.js')).restoreCommand(),
+  verify: async () => (await import('./commands/verify.js')).verifyCommand(),
   model: async () => (await import('./commands/model.js')).modelCommand(),
   setup: async () => (await import('./commands/setup.js')).setupCommand(),
 };

@@ -1,4 +1,6 @@
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+
+import { defaults } from '../server/config.js';
 
 /** Reads a whole number of a range. */
 export function integerFrom(least: number, most: number): (text: string) => number {
@@ -8,4 +10,11 @@ export function integerFrom(least: number, most: number): (text: string) => numb
       throw new InvalidArgumentError(`Expected a whole number from ${least} to ${most}.`);
     return value;
   };
+}
+
+/** As `serve` has it. */
+export function dataDirOption(): Option {
+  return new Option('--data-dir <dir>', 'where the collection is kept')
+    .env('SENTENCE_JEPA_DATA_DIR')
+    .default(defaults.dataDir);
 }

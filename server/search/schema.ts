@@ -42,6 +42,9 @@ const migrations = [
    CREATE UNIQUE INDEX one_live_generation ON generations(state) WHERE state = 'live';`,
 ];
 
+/** The version that a file has when it was opened for writing. */
+export const SCHEMA_VERSION = migrations.length;
+
 /**
  * Opens the database for its one writer, made or migrated as needed.
  *
@@ -67,16 +70,22 @@ export function openForWriting(file: string): Database.Database {
 }
 
 function migrate(db: Database.Database, file: string): void {
+  const version = checkSchemaVersion(db, file);
+  db.transaction(() => {
+    for (const sql of migrations.slice(version)) db.exec(sql);
+    db.pragma(`user_version = ${migrations.length}`);
+  }).immediate();
+}
+
+/** @throws UserError `invalid` for a later version's */
+export function checkSchemaVersion(db: Database.Database, file: string): number {
   const version = db.pragma('user_version', { simple: true }) as number;
   if (version > migrations.length)
     throw new UserError(
       'invalid',
       `${file}: written by a later version of sentence-jepa (schema ${version}, this one knows up to ${migrations.length}). Update sentence-jepa, or name another --data-dir`,
     );
-  db.transaction(() => {
-    for (const sql of migrations.slice(version)) db.exec(sql);
-    db.pragma(`user_version = ${migrations.length}`);
-  }).immediate();
+  return version;
 }
 
 /** Runs something on the database; SQLite's errors become ones that say what to do. */
@@ -84,21 +93,26 @@ export function translated<T>(file: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    const code = (error as { code?: string }).code ?? '';
-    if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_WRITE' || code === 'SQLITE_IOERR_SHMSIZE')
-      throw new UserError(
-        'unavailable',
-        `${file}: the disk is full; nothing of this write was stored. Free some space and send it again`,
-        { cause: error },
-      );
-    if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT'))
-      throw new UserError(
-        'corrupt',
-        `${file}: not a SQLite database, or damaged. Restore it from a backup, or name another --data-dir`,
-        { cause: error },
-      );
-    if (code === 'SQLITE_CANTOPEN' || code.startsWith('SQLITE_READONLY') || code === 'SQLITE_PERM')
-      throw new UserError('unavailable', `${file}: no permission to write it`, { cause: error });
-    throw error;
+    throw sqliteError(file, error);
   }
+}
+
+/** SQLite's error as one that says what to do; any other as it is. */
+export function sqliteError(file: string, error: unknown): unknown {
+  const code = (error as { code?: string }).code ?? '';
+  if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_WRITE' || code === 'SQLITE_IOERR_SHMSIZE')
+    return new UserError(
+      'unavailable',
+      `${file}: the disk is full; nothing of this write was stored. Free some space and send it again`,
+      { cause: error },
+    );
+  if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT'))
+    return new UserError(
+      'corrupt',
+      `${file}: not a SQLite database, or damaged. Restore it from a backup, or name another --data-dir`,
+      { cause: error },
+    );
+  if (code === 'SQLITE_CANTOPEN' || code.startsWith('SQLITE_READONLY') || code === 'SQLITE_PERM')
+    return new UserError('unavailable', `${file}: no permission to write it`, { cause: error });
+  return error;
 }

@@ -36,6 +36,8 @@ export interface ServerConfig {
   healthSeconds: number;
   /** Estimated tokens that may wait, for short requests; for bulk ones four times as many. */
   maxQueueTokens: number;
+  /** Resident memory above which new work is refused; undefined: none. */
+  maxMemoryMib?: number;
   /** For vectors of texts that may come again; 0 remembers none. */
   cacheMib: number;
   limits: Limits;

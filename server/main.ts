@@ -7,6 +7,7 @@ import { messageOf, UserError } from '../base/errors.js';
 import { checkExposure, type ServerConfig } from './config.js';
 import { HealthCheck } from './health.js';
 import { createApp } from './http/app.js';
+import { MemoryGuard } from './memory-guard.js';
 import { createMetrics } from './metrics.js';
 import type { Observer } from './observer.js';
 import type { Services } from './services.js';
@@ -36,7 +37,11 @@ export async function startServer(
   checkExposure(config);
   let services: Services | undefined;
   const draining = new AbortController();
-  const metrics = createMetrics(() => services);
+  const { maxMemoryMib } = config;
+  const memory = new MemoryGuard(maxMemoryMib && maxMemoryMib * 2 ** 20, {
+    forget: () => services?.inference.forget?.(),
+  });
+  const metrics = createMetrics(() => services, memory);
   const healthCheck = new HealthCheck(config.healthSeconds);
   const app = createApp({
     config,
@@ -47,6 +52,7 @@ export async function startServer(
       if (services && !draining.signal.aborted) await healthCheck.check(services.inference);
     },
     draining: draining.signal,
+    admit: () => memory.check(),
     services() {
       if (draining.signal.aborted)
         throw new UserError('not-ready', 'the server is shutting down; send the request to another one');
@@ -65,6 +71,7 @@ export async function startServer(
   // Longer than load balancers keep theirs, so that it is they who close.
   server.keepAliveTimeout = 65_000;
   await listen(server, config);
+  memory.start();
 
   const observer: Observer = {
     ...metrics.observer,
@@ -83,6 +90,7 @@ export async function startServer(
     close() {
       closing ??= (async () => {
         draining.abort();
+        memory.stop();
         await drain(server, config.drainSeconds * 1000);
         const opened = await ready.catch(() => undefined);
         await opened?.collection.close();

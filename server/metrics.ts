@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
+import type { MemoryGuard } from './memory-guard.js';
 import type { Observer } from './observer.js';
 import type { Services } from './services.js';
 import { DURATION_BUCKETS, workMetrics } from './work-metrics.js';
@@ -14,7 +15,10 @@ export interface Metrics {
 }
 
 /** @param services undefined until the model is loaded */
-export function createMetrics(services: () => Services | undefined): Metrics {
+export function createMetrics(
+  services: () => Services | undefined,
+  memory: Pick<MemoryGuard, 'refuses'>,
+): Metrics {
   const registers = [new Registry()];
   collectDefaultMetrics({ register: registers[0] });
   const duration = new Histogram({
@@ -49,6 +53,9 @@ export function createMetrics(services: () => Services | undefined): Metrics {
     Number(s.collection.info().index.building),
   );
   gauge('sentence_jepa_ready', '1 when requests are served.', () => 1);
+  gauge('sentence_jepa_memory_exceeded', '1 while work is refused because of --max-memory-mib.', () =>
+    Number(memory.refuses),
+  );
   new Gauge({
     name: 'sentence_jepa_queue_tokens',
     help: 'Estimated tokens that wait for inference.',

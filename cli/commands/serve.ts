@@ -25,6 +25,7 @@ interface Options {
   batchSeconds: number;
   healthSeconds: number;
   maxQueueTokens: number;
+  maxMemoryMib?: number;
   cacheMib: number;
   workers?: number;
   threads?: number;
@@ -98,6 +99,13 @@ export function serveCommand(): Command {
         'tokens that may wait, of requests of up to 32 texts; of larger ones four times as many. What is beyond is answered with 429',
         'MAX_QUEUE_TOKENS',
       ).default(defaults.maxQueueTokens),
+    )
+    .addOption(
+      count(
+        '--max-memory-mib <n>',
+        'resident memory above which caches are emptied and then new work is answered with 429 (default: none)',
+        'MAX_MEMORY_MIB',
+      ),
     )
     .addOption(
       option(
@@ -216,6 +224,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     batchSeconds: options.batchSeconds,
     healthSeconds: options.healthSeconds,
     maxQueueTokens: options.maxQueueTokens,
+    maxMemoryMib: options.maxMemoryMib,
     cacheMib: options.cacheMib,
     drainSeconds,
     logLevel,

@@ -57,6 +57,7 @@ export function cachedInference(inference: Inference, bytes: number): Inference 
       ...inference.stats(),
       cache: { hits, misses, vectors: vectors.size, bytes: vectors.calculatedSize },
     }),
+    forget: () => vectors.clear(),
     close: () => inference.close(),
   };
 }

@@ -13,6 +13,8 @@ export interface Inference extends Encoder {
   /** Like `tokenize`, the number alone; with `truncated` of those that the encoder reads, which is quicker. */
   countTokens(texts: readonly string[], options?: CountOptions): Promise<number[]>;
   stats(): InferenceStats;
+  /** Empties what is remembered, where something is. */
+  forget?(): void;
 }
 
 export interface InferenceOptions extends EncodeOptions {

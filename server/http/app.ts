@@ -29,6 +29,8 @@ export interface Surroundings {
   metrics: Metrics;
   /** @throws UserError `unavailable` when inference does not answer */
   health(): Promise<void>;
+  /** @throws UserError `overloaded` when no new work is taken */
+  admit(): void;
   /** @throws UserError `not-ready` while starting or draining */
   services(): Services;
   draining: AbortSignal;
@@ -94,7 +96,7 @@ async function serve(
   operation: Operation,
   handler: AnyHandler,
   checkKey: ReturnType<typeof keyCheck>,
-  { config: { limits }, services, draining }: Surroundings,
+  { config: { limits }, services, draining, admit }: Surroundings,
   held: HeldBytes,
   request: express.Request,
   response: express.Response,
@@ -102,6 +104,7 @@ async function serve(
   response.locals.route = operation.path;
   if (!operation.open) checkKey(request.headers.authorization, operation.scope);
   const ready = operation.needsServices ? services() : undefined;
+  if (operation.isWork) admit();
 
   const path = { ...request.params };
   const query = { ...request.query };

@@ -24,6 +24,8 @@ export interface Operation {
   scope: Scope;
   /** Answers 503 until the model is loaded and the collection is open. */
   needsServices: boolean;
+  /** May answer 429: it needs memory and time of the encoder or the collection. */
+  isWork: boolean;
   checkQuery: Check;
   checkPath: Check;
   /** Undefined where no body is taken. */
@@ -115,6 +117,7 @@ export const allOperations: readonly Operation[] = Object.entries(spec.paths).fl
         open: operation.security?.length === 0,
         scope: (operation.security ?? spec.security)[0]?.apiKey[0] ?? 'read',
         needsServices: '503' in operation.responses && !operation['x-while-loading'],
+        isWork: '429' in operation.responses,
         checkQuery: compile(urlAjv, parametersSchema(parameters, 'query'), 'the query'),
         checkPath: compile(urlAjv, parametersSchema(parameters, 'path'), 'the path'),
         checkBody: content && compile(bodyAjv, content['application/json'].schema, 'the body'),

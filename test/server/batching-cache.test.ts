@@ -23,6 +23,17 @@ describe('remembered vectors', () => {
     assert.deepEqual({ ...cached.stats().cache, bytes: 0 }, { hits: 4, misses: 3, vectors: 3, bytes: 0 });
   });
 
+  it('are computed again after they were forgotten, and for a probe', async () => {
+    const { cached, asked } = open();
+    await cached.encode(['a']);
+    await cached.encode(['a'], { probe: true });
+    assert.equal(asked.length, 2);
+    cached.forget?.();
+    assert.equal(cached.stats().cache?.bytes, 0);
+    await cached.encode(['a']);
+    assert.equal(asked.length, 3);
+  });
+
   it("are not the caller's to change", async () => {
     const { cached, plain } = open();
     (await cached.encode(['a'])).fill(9);

@@ -61,6 +61,7 @@ describe('openapi.yaml', () => {
       log: pino({ level: 'silent' }),
       metrics: {} as never,
       health: () => assert.fail(),
+      admit: () => undefined,
       services: () => assert.fail(),
       draining: new AbortController().signal,
     });

@@ -12,6 +12,14 @@ export function integerFrom(least: number, most: number): (text: string) => numb
   };
 }
 
+/** Reads an address that begins with http:// or https://. */
+export function httpUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol !== 'http:' && url?.protocol !== 'https:')
+    throw new InvalidArgumentError('Expected an address such as http://localhost:4318.');
+  return url;
+}
+
 /** As `serve` has it. */
 export function dataDirOption(): Option {
   return new Option('--data-dir <dir>', 'where the collection is kept')

@@ -41,6 +41,8 @@ export interface ServerConfig {
   /** For vectors of texts that may come again; 0 remembers none. */
   cacheMib: number;
   limits: Limits;
+  /** Where traces are sent; undefined: nowhere. */
+  otlpUrl?: URL;
   /** How long requests in flight may take once the server is told to stop. */
   drainSeconds: number;
   logLevel: string;

@@ -9,8 +9,9 @@ import { HealthCheck } from './health.js';
 import { createApp } from './http/app.js';
 import { MemoryGuard } from './memory-guard.js';
 import { createMetrics } from './metrics.js';
-import type { Observer } from './observer.js';
+import { observers, type Observer } from './observer.js';
 import type { Services } from './services.js';
+import { openTracing } from './tracing.js';
 
 export interface RunningServer {
   /** Where it listens, already while it is getting ready. */
@@ -35,6 +36,7 @@ export async function startServer(
   openServices: (observer: Observer) => Promise<Services>,
 ): Promise<RunningServer> {
   checkExposure(config);
+  const tracing = config.otlpUrl && (await openTracing(config.otlpUrl, log));
   let services: Services | undefined;
   const draining = new AbortController();
   const { maxMemoryMib } = config;
@@ -52,6 +54,7 @@ export async function startServer(
       if (services && !draining.signal.aborted) await healthCheck.check(services.inference);
     },
     draining: draining.signal,
+    trace: tracing?.trace,
     admit: () => memory.check(),
     services() {
       if (draining.signal.aborted)
@@ -73,13 +76,11 @@ export async function startServer(
   await listen(server, config);
   memory.start();
 
-  const observer: Observer = {
-    ...metrics.observer,
-    workerLost(reason) {
-      log.error({ reason: reason.message }, 'an inference thread is replaced');
-      metrics.observer.workerLost(reason);
-    },
-  };
+  const observer = observers([
+    metrics.observer,
+    { workerLost: ({ message }) => log.error({ reason: message }, 'an inference thread is replaced') },
+    tracing?.observer ?? {},
+  ]);
   const ready = openServices(observer).then((opened) => (services = opened));
   ready.catch(() => undefined);
 
@@ -95,6 +96,7 @@ export async function startServer(
         const opened = await ready.catch(() => undefined);
         await opened?.collection.close();
         await opened?.inference.close();
+        await tracing?.close();
       })();
       return closing;
     },

@@ -34,3 +34,13 @@ export interface Observer {
   workerLost(reason: UserError): void;
   searched(timing: SearchTiming): void;
 }
+
+/** Tells all of them. */
+export function observers(all: readonly Partial<Observer>[]): Observer {
+  return {
+    encoded: (timing) => all.forEach((each) => each.encoded?.(timing)),
+    batch: (size) => all.forEach((each) => each.batch?.(size)),
+    workerLost: (reason) => all.forEach((each) => each.workerLost?.(reason)),
+    searched: (timing) => all.forEach((each) => each.searched?.(timing)),
+  };
+}

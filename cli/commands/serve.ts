@@ -11,7 +11,7 @@ import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { defaults, type ServerConfig } from '../../server/config.js';
 import { startServer } from '../../server/main.js';
 import type { Services } from '../../server/services.js';
-import { integerFrom } from '../options.js';
+import { httpUrl, integerFrom } from '../options.js';
 import { openServices } from '../services.js';
 
 interface Options {
@@ -36,6 +36,7 @@ interface Options {
   maxCharacters: number;
   maxBodyMib: number;
   drainSeconds: number;
+  otlpUrl?: URL;
   logLevel: string;
 }
 
@@ -148,6 +149,13 @@ export function serveCommand(): Command {
       ).default(defaults.drainSeconds),
     )
     .addOption(
+      option(
+        '--otlp-url <url>',
+        'send traces to this OpenTelemetry collector, by OTLP over HTTP',
+        'OTLP_URL',
+      ).argParser(httpUrl),
+    )
+    .addOption(
       option('--log-level <level>', 'of the log on stderr, JSON lines', 'LOG_LEVEL')
         .choices(logLevels)
         .default(defaults.logLevel),
@@ -225,6 +233,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     healthSeconds: options.healthSeconds,
     maxQueueTokens: options.maxQueueTokens,
     maxMemoryMib: options.maxMemoryMib,
+    otlpUrl: options.otlpUrl,
     cacheMib: options.cacheMib,
     drainSeconds,
     logLevel,

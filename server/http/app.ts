@@ -34,6 +34,8 @@ export interface Surroundings {
   /** @throws UserError `not-ready` while starting or draining */
   services(): Services;
   draining: AbortSignal;
+  /** Goes before everything else. */
+  trace?: express.RequestHandler;
 }
 
 /** Bodies of the largest size that are held at a time; each takes about three times its size to work on. */
@@ -49,6 +51,7 @@ export function createApp(around: Surroundings): express.Express {
   // Anything else, and express shows a stack trace for what fails beyond `answerError`.
   app.set('env', 'production');
   app.set('query parser', parseQuery);
+  if (around.trace) app.use(around.trace);
   app.use(logRequests(around.log));
   app.use(observeRequests(around.metrics));
   app.use(

@@ -305,6 +305,7 @@ describe('sentence-jepa serve, told what it can not do', () => {
       [['--port', 'http'], {}, /--port <n>.*http/],
       [[], { SENTENCE_JEPA_PORT: '-1' }, /SENTENCE_JEPA_PORT.*whole number/],
       [['--precision', 'fp8'], {}, /--precision.*fp32, int8, auto, quantized/],
+      [['--otlp-url', 'localhost:4318'], {}, /--otlp-url.*Expected an address such as http:/],
       [['--no-such-option'], {}, /unknown option '--no-such-option'/],
       [['--host', '0.0.0.0'], {}, /reachable from other machines: expected an API key.*--insecure/],
     ];

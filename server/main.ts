@@ -28,7 +28,7 @@ export interface RunningServer {
  *
  * @param openServices loads the model and opens the collection, which tell the observer of their work
  * @throws UserError `usage` when the server would be open to other machines by accident, `unavailable`
- *   when it can't listen
+ *   when it can't listen, or can't send traces
  */
 export async function startServer(
   config: ServerConfig,

@@ -1,5 +1,5 @@
 import type { UserError } from '../base/errors.js';
-import type { Priority } from './batching/queue.js';
+import type { Priority } from './batching/inference.js';
 import type { SearchMode } from './search/collection.js';
 
 /** One call of `encode` that reached the encoder. Times are milliseconds, moments as performance.now() counts them. */

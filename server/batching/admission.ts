@@ -1,5 +1,5 @@
 import { UserError } from '../../base/errors.js';
-import type { Priority } from './queue.js';
+import type { Priority } from './inference.js';
 
 /** Bulk work may wait longer than what somebody looks at, and one request of it is large. */
 const BULK_SHARE = 4;

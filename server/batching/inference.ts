@@ -1,6 +1,5 @@
 import type { EncodeOptions, Encoder } from '../../encoder/encoder.js';
 import type { Precision } from '../../encoder/graph-file.js';
-import type { Priority } from './queue.js';
 
 /** Inference in worker threads; the event loop only queues texts and receives vectors. */
 export interface Inference extends Encoder {
@@ -17,9 +16,12 @@ export interface Inference extends Encoder {
   forget?(): void;
 }
 
+/** `bulk` work never delays `interactive` work by more than one batch. */
+export type Priority = 'interactive' | 'bulk';
+
 export interface InferenceOptions extends EncodeOptions {
-  /** `bulk` work never delays `interactive` work by more than one batch. Default interactive. */
-  priority?: 'interactive' | 'bulk';
+  /** Default interactive. */
+  priority?: Priority;
   /** false: vectors as pooled, not scaled to length 1. Default: as the model folder says. */
   normalize?: boolean;
   /** Computed whatever is remembered, and let in however much waits: to see whether anything is. */

@@ -3,9 +3,16 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { messageOf, UserError } from '../../base/errors.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import type { EncodeTiming, Observer } from '../observer.js';
-import type { CountOptions, Inference, InferenceOptions, InferenceStats, Token } from './inference.js';
 import { Admission } from './admission.js';
-import { BatchQueue, type Priority, type QueuedText } from './queue.js';
+import type {
+  CountOptions,
+  Inference,
+  InferenceOptions,
+  InferenceStats,
+  Priority,
+  Token,
+} from './inference.js';
+import { BatchQueue, type QueuedText } from './queue.js';
 
 /** What a worker says of the model it has loaded. */
 export interface WorkerModel {
@@ -53,7 +60,7 @@ export interface PoolOptions {
   observer?: Omit<Observer, 'searched'>;
 }
 
-/** Characters of English a WordPiece token covers, about; only the size of a batch depends on it. */
+/** Characters of English a WordPiece token covers, about; only the sizes of batches and of the queue depend on it. */
 const CHARACTERS_PER_TOKEN = 4;
 
 /** Before a worker that could not be started is tried again; doubled each time. */

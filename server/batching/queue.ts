@@ -1,6 +1,4 @@
-import type { InferenceOptions } from './inference.js';
-
-export type Priority = NonNullable<InferenceOptions['priority']>;
+import type { Priority } from './inference.js';
 
 /** What the queue needs to know of a request: the cost of each of its texts. */
 export interface QueuedRequest {

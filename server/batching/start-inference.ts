@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { UserError } from '../../base/errors.js';
 import { BATCH_TOKENS } from '../../encoder/batches.js';
 import type { Precision } from '../../encoder/graph-file.js';
+import { defaults } from '../config.js';
 import { Thread, type CallContext } from '../threads.js';
 import type { Inference, Token } from './inference.js';
 import {
@@ -61,7 +62,7 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
  */
 export async function startInference(options: StartInferenceOptions): Promise<Inference> {
   const { model } = options;
-  const maxQueueTokens = wholeNumber(options.maxQueueTokens ?? 100_000, 'maxQueueTokens');
+  const maxQueueTokens = wholeNumber(options.maxQueueTokens ?? defaults.maxQueueTokens, 'maxQueueTokens');
   const script = new URL('./worker.js', import.meta.url);
   const start = (precision: Precision, threads: number): Promise<ModelWorker> =>
     startModelWorker(script, { model, precision, threads });
@@ -71,7 +72,7 @@ export async function startInference(options: StartInferenceOptions): Promise<In
   const { workers, threads } = await sharingOf(options, (each) => start(precision, each), cores);
   return InferencePool.start(() => start(precision, threads), {
     maxQueueTokens,
-    batchSeconds: wholeNumber(options.batchSeconds ?? 60, 'batchSeconds'),
+    batchSeconds: wholeNumber(options.batchSeconds ?? defaults.batchSeconds, 'batchSeconds'),
     observer: options.observer,
     batchTokens: wholeNumber(
       options.batchTokens ?? (workers > 1 ? SHARED_BATCH_TOKENS : BATCH_TOKENS),

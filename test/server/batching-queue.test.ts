@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { BatchQueue, type Priority, type QueuedRequest } from '../../server/batching/queue.js';
+import type { Priority } from '../../server/batching/inference.js';
+import { BatchQueue, type QueuedRequest } from '../../server/batching/queue.js';
 
 interface Named extends QueuedRequest {
   name: string;

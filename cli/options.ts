@@ -2,6 +2,16 @@ import { InvalidArgumentError, Option } from 'commander';
 
 import { defaults } from '../server/config.js';
 
+/** Reads a number of a range. */
+export function numberFrom(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !(value >= least && value <= most))
+      throw new InvalidArgumentError(`Expected a number from ${least} to ${most}.`);
+    return value;
+  };
+}
+
 /** Reads a whole number of a range. */
 export function integerFrom(least: number, most: number): (text: string) => number {
   return (text) => {

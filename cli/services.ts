@@ -75,6 +75,7 @@ async function openWith(
       dataDir,
       inference,
       reembed,
+      recall: config.recall,
       onProgress: embedding.update,
       log: say,
       observer,

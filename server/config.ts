@@ -38,6 +38,8 @@ export interface ServerConfig {
   maxQueueTokens: number;
   /** Resident memory above which new work is refused; undefined: none. */
   maxMemoryMib?: number;
+  /** recall@10 that search holds, by how widely it looks through the graph; 1: search is exact. */
+  recall: number;
   /** For vectors of texts that may come again; 0 remembers none. */
   cacheMib: number;
   limits: Limits;
@@ -55,6 +57,7 @@ export const defaults = Object.freeze({
   batchSeconds: 60,
   healthSeconds: 5,
   maxQueueTokens: 100_000,
+  recall: 0.98,
   cacheMib: 64,
   maxTexts: 1024,
   maxCharacters: 131_072,

@@ -52,6 +52,11 @@ export function createMetrics(
   gauge('sentence_jepa_index_building', '1 while the index is built.', (s) =>
     Number(s.collection.info().index.building),
   );
+  gauge(
+    'sentence_jepa_search_recall_at_10',
+    'recall@10 of the graph on the last sampled queries; NaN until measured, and where search is exact.',
+    (s) => s.collection.info().index.recallAt10 ?? NaN,
+  );
   gauge('sentence_jepa_ready', '1 when requests are served.', () => 1);
   gauge('sentence_jepa_memory_exceeded', '1 while work is refused because of --max-memory-mib.', () =>
     Number(memory.refuses),

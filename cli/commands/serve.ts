@@ -11,7 +11,7 @@ import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { defaults, type ServerConfig } from '../../server/config.js';
 import { startServer } from '../../server/main.js';
 import type { Services } from '../../server/services.js';
-import { httpUrl, integerFrom } from '../options.js';
+import { httpUrl, integerFrom, numberFrom } from '../options.js';
 import { openServices } from '../services.js';
 
 interface Options {
@@ -27,6 +27,7 @@ interface Options {
   maxQueueTokens: number;
   maxMemoryMib?: number;
   cacheMib: number;
+  recall: number;
   workers?: number;
   threads?: number;
   apiKey: string[];
@@ -129,6 +130,15 @@ export function serveCommand(): Command {
       option('--cache-mib <n>', 'memory for vectors of texts that may come again; 0 for none', 'CACHE_MIB')
         .argParser(integerFrom(0, 65_536))
         .default(defaults.cacheMib),
+    )
+    .addOption(
+      option(
+        '--recall <share>',
+        'of the ten nearest that search finds in a large collection; 1 compares with every vector',
+        'RECALL',
+      )
+        .argParser(numberFrom(0.5, 1))
+        .default(defaults.recall),
     )
     .addOption(count('--max-texts <n>', 'texts of one request', 'MAX_TEXTS').default(defaults.maxTexts))
     .addOption(
@@ -234,6 +244,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     maxQueueTokens: options.maxQueueTokens,
     maxMemoryMib: options.maxMemoryMib,
     otlpUrl: options.otlpUrl,
+    recall: options.recall,
     cacheMib: options.cacheMib,
     drainSeconds,
     logLevel,

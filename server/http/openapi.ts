@@ -653,6 +653,8 @@ export interface components {
                 kind: "exact" | "hnsw";
                 vectors: number;
                 building: boolean;
+                /** @description Share of the exact ten nearest that the graph finds, on the last sampled queries. Absent until measured, and with `exact`. */
+                recall_at_10?: number;
             };
             inference: {
                 workers: number;
@@ -1982,11 +1984,12 @@ export interface operations {
                      *       "max_input_length": 256,
                      *       "max_client_batch_size": 1024,
                      *       "auto_truncate": true,
-                     *       "documents": 250,
+                     *       "documents": 48210,
                      *       "index": {
-                     *         "kind": "exact",
-                     *         "vectors": 250,
-                     *         "building": false
+                     *         "kind": "hnsw",
+                     *         "vectors": 48210,
+                     *         "building": false,
+                     *         "recall_at_10": 0.991
                      *       },
                      *       "inference": {
                      *         "workers": 1,

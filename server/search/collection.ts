@@ -49,7 +49,13 @@ export interface DuplicatePair {
 export interface CollectionInfo {
   documents: number;
   generation: { model: string; fingerprint: string; dimensions: number };
-  index: { kind: 'exact' | 'hnsw'; vectors: number; building: boolean };
+  index: {
+    kind: 'exact' | 'hnsw';
+    vectors: number;
+    building: boolean;
+    /** Of the graph, on the last sampled queries; undefined until there are enough, and where search is exact. */
+    recallAt10?: number;
+  };
 }
 
 export interface Collection {

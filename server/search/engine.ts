@@ -23,6 +23,8 @@ export interface EngineOptions {
   reembed: boolean;
   /** See VectorIndexOptions. */
   exactUpTo?: number;
+  recall?: number;
+  onMeasured?: () => void;
   log?: (message: string) => void;
 }
 
@@ -102,19 +104,27 @@ export class SearchEngine {
   async activate(): Promise<void> {
     if (this.generation.state !== 'live') this.store.activate(this.generation.id);
     this.generation = { ...this.generation, state: 'live' };
-    const { dataDir, exactUpTo, log } = this.options;
+    const { dataDir, exactUpTo, recall, onMeasured, log } = this.options;
     const { fingerprint, dimensions } = this.generation;
-    this.index = new VectorIndex({ folder: dataDir, identity: { fingerprint, dimensions }, exactUpTo, log });
+    const identity = { fingerprint, dimensions };
+    this.index = new VectorIndex({ folder: dataDir, identity, exactUpTo, recall, onMeasured, log });
     await this.index.load(this.store.vectors(this.generation.id));
     for (const { key, metadata } of this.store.metadata()) this.metadata.set(key, metadata);
   }
 
-  status(): { documents: number; hnsw: boolean; building: boolean; generation: Generation } {
+  status(): {
+    documents: number;
+    hnsw: boolean;
+    building: boolean;
+    recallAt10: number | undefined;
+    generation: Generation;
+  } {
     const index = this.loaded;
     return {
       documents: index.size,
       hnsw: index.kind === 'hnsw',
       building: index.building,
+      recallAt10: index.measuredRecall,
       generation: this.generation,
     };
   }

@@ -8,15 +8,25 @@ import { besideName, exists, readJson, sha256File, writeFileAtomic } from '../..
 import type { Scored } from './vectors.js';
 
 /**
- * Malkov and Yashunin 2016 (arXiv 1603.09320). Neighbours a node, candidates while building, and the
- * least candidates while searching: bench/search.ts measures recall and time for these.
+ * Malkov and Yashunin 2016 (arXiv 1603.09320). Neighbours a node, and candidates while building; how many
+ * while searching, ef.ts chooses.
  */
-export const HNSW_PARAMETERS = Object.freeze({ m: 16, efConstruction: 200, efSearch: 128, seed: 1 });
+export const HNSW_PARAMETERS = Object.freeze({ m: 16, efConstruction: 200, seed: 1 });
 
 /** Which vectors an index file holds: another fingerprint or shape is another index. */
 export interface HnswIdentity {
   fingerprint: string;
   dimensions: number;
+}
+
+/** With which ef a graph is searched. */
+export interface ChosenEf {
+  /** null when none holds the recall: exact search does. */
+  ef: number | null;
+  /** The recall@10 that it was to hold. */
+  recall: number;
+  /** Vectors in the graph when it was chosen. */
+  vectors: number;
 }
 
 interface Manifest extends HnswIdentity {
@@ -30,6 +40,7 @@ interface Manifest extends HnswIdentity {
   lastKey: number;
   m: number;
   efConstruction: number;
+  chosen?: ChosenEf;
 }
 
 const MANIFEST = 'index.json';
@@ -84,11 +95,15 @@ export class HnswGraph {
     this.deleted++;
   }
 
-  /** About the k nearest, best first, with approximate cosines. */
-  search(query: Float32Array, k: number, accept?: (key: number) => boolean): Scored[] {
+  /**
+   * About the k nearest, best first, with approximate cosines.
+   *
+   * @param ef candidates that the search keeps, twice k at least
+   */
+  search(query: Float32Array, k: number, ef: number, accept?: (key: number) => boolean): Scored[] {
     const wanted = Math.min(k, this.size);
     if (wanted === 0) return [];
-    this.graph.setEf(Math.max(HNSW_PARAMETERS.efSearch, 2 * wanted));
+    this.graph.setEf(Math.max(ef, 2 * wanted));
     const { neighbors, distances } = this.graph.searchKnn(Array.from(query), wanted, accept);
     return neighbors.map((key, i) => ({ key, score: 1 - distances[i] }));
   }
@@ -97,7 +112,7 @@ export class HnswGraph {
    * Writes the graph beside, fsyncs, renames, and then names it in the manifest; what was there before
    * stays valid until that moment. The graph must not change before the promise resolves.
    */
-  async save(folder: string, identity: HnswIdentity): Promise<void> {
+  async save(folder: string, identity: HnswIdentity, chosen?: ChosenEf): Promise<void> {
     let lastKey = 0;
     for (const key of this.labels) if (key > lastKey) lastKey = key;
     const file = `hnsw-${Date.now().toString(36)}-${lastKey}.bin`;
@@ -120,6 +135,7 @@ export class HnswGraph {
         lastKey,
         m: HNSW_PARAMETERS.m,
         efConstruction: HNSW_PARAMETERS.efConstruction,
+        chosen,
       };
       await rename(beside, path.join(folder, file));
       await writeFileAtomic(path.join(folder, MANIFEST), JSON.stringify(manifest, null, 2) + '\n');
@@ -139,7 +155,7 @@ export class HnswGraph {
     folder: string,
     identity: HnswIdentity,
     live: { has(key: number): boolean },
-  ): Promise<{ graph: HnswGraph } | { reason: string }> {
+  ): Promise<{ graph: HnswGraph; chosen?: ChosenEf } | { reason: string }> {
     try {
       if (!(await exists(path.join(folder, MANIFEST)))) return { reason: 'no index file' };
       const manifest = await readJson<Manifest>(path.join(folder, MANIFEST));
@@ -173,7 +189,7 @@ export class HnswGraph {
           }
         }
       }
-      return { graph };
+      return { graph, chosen: manifest.chosen };
     } catch (error) {
       return { reason: `the index file can't be read (${messageOf(error)})` };
     }

@@ -31,6 +31,8 @@ export interface CollectionOptions {
   observer?: Pick<Observer, 'searched'>;
   /** Up to this many vectors are searched exactly. */
   exactUpTo?: number;
+  /** recall@10 that search through the graph holds; 1: search exactly. */
+  recall?: number;
 }
 
 /** An upsert of more documents than this does not hurry. */
@@ -46,7 +48,7 @@ const REEMBED_DOCUMENTS = 256;
  *   `unavailable` when another server has it open; `invalid` for a later version's; `corrupt`
  */
 export async function openCollection(options: CollectionOptions): Promise<Collection> {
-  const { inference, reembed = false, exactUpTo, log, observer } = options;
+  const { inference, reembed = false, exactUpTo, recall, log, observer } = options;
   const dataDir = path.resolve(options.dataDir);
   const collection = new ThreadedCollection(inference, observer, log);
   const thread = collection.thread;
@@ -57,6 +59,7 @@ export async function openCollection(options: CollectionOptions): Promise<Collec
       model: { name, fingerprint, dimensions },
       reembed,
       exactUpTo,
+      recall,
     });
     for (let done = 0, after = 0; done < total;) {
       const documents = await thread.call('missing', { after, limit: REEMBED_DOCUMENTS });
@@ -160,12 +163,12 @@ class ThreadedCollection implements Collection {
 
   info(): CollectionInfo {
     if (!this.status) throw new UserError('not-ready', 'the collection is not open');
-    const { documents, hnsw, building, generation } = this.status;
+    const { documents, hnsw, building, recallAt10, generation } = this.status;
     const { model, fingerprint, dimensions } = generation;
     return {
       documents,
       generation: { model, fingerprint, dimensions },
-      index: { kind: hnsw ? 'hnsw' : 'exact', vectors: documents, building },
+      index: { kind: hnsw ? 'hnsw' : 'exact', vectors: documents, building, recallAt10 },
     };
   }
 

@@ -1,7 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { messageOf } from '../../base/errors.js';
-import { HnswGraph, type HnswIdentity } from './hnsw.js';
+import { Random } from '../../base/random.js';
+import { defaults } from '../config.js';
+import { CHOICE_QUERIES, EfChoice, movedALittle } from './ef.js';
+import { HnswGraph, type ChosenEf, type HnswIdentity } from './hnsw.js';
+import { Pace, RECALL_K, recallOf, RecallSamples } from './recall.js';
 import { TopK } from './top-k.js';
 import { VectorTable, type Scored } from './vectors.js';
 
@@ -11,6 +15,10 @@ export const EXACT_UP_TO = 20_000;
 const GRAPH_UP_TO_K = 500;
 /** A graph with more deleted nodes than this is built again. */
 const REBUILD_AT_DELETED_SHARE = 0.3;
+/** ef is chosen again for a graph that has grown by this. */
+const CHOOSE_AT_GROWTH = 1.25;
+/** Of the time, for measuring recall on queries that come in. */
+const MEASURING_SHARE = 0.01;
 /** How long building holds the thread before a search gets its turn. */
 const SLICE_MS = 8;
 /** The graph file is written again when this share of it is not in the file yet. */
@@ -29,17 +37,29 @@ export interface VectorIndexOptions {
   folder: string;
   identity: HnswIdentity;
   exactUpTo?: number;
+  /** recall@10 to hold; 1 searches exactly, whatever the size. */
+  recall?: number;
+  measuringShare?: number;
+  /** The measured recall is another. */
+  onMeasured?: () => void;
   log?: (message: string) => void;
 }
 
 /**
  * Vectors in memory, searched exactly while few and through an HNSW graph when many. The graph follows
  * the table in the background, in short slices; until it has caught up, what it lacks is searched
- * exactly, so that a vector can be found from the moment `add` returns.
+ * exactly, so that a vector can be found from the moment `add` returns. Once it has, the ef is chosen that holds
+ * the recall; before, and where none does, search is exact.
  */
 export class VectorIndex {
   private readonly table: VectorTable;
   private readonly exactUpTo: number;
+  private readonly recall: number;
+  private readonly pace: Pace;
+  private readonly samples = new RecallSamples();
+  private readonly random = new Random(1);
+  private measuring = false;
+  private chosen: ChosenEf | undefined;
   private graph: HnswGraph | undefined;
   /** Keys in the table that the graph does not hold yet. */
   private readonly pending = new Set<number>();
@@ -53,16 +73,20 @@ export class VectorIndex {
   constructor(private readonly options: VectorIndexOptions) {
     this.table = new VectorTable(options.identity.dimensions);
     this.exactUpTo = options.exactUpTo ?? EXACT_UP_TO;
+    this.recall = options.recall ?? defaults.recall;
+    this.pace = new Pace(options.measuringShare ?? MEASURING_SHARE);
   }
 
   /** Fills the table from the truth, loads the graph file when it is whole and of this generation, catches up. */
   async load(vectors: Iterable<{ key: number; vector: Float32Array }>): Promise<void> {
     for (const { key, vector } of vectors) this.table.add(key, vector);
-    if (this.table.size > this.exactUpTo) {
+    if (this.wantsGraph) {
       const { folder, identity, log } = this.options;
       const loaded = await HnswGraph.load(folder, identity, this.table);
-      if ('graph' in loaded) this.graph = loaded.graph;
-      else log?.(`building the search index over ${this.table.size} vectors: ${loaded.reason}`);
+      if ('graph' in loaded) {
+        this.graph = loaded.graph;
+        if (loaded.chosen?.recall === this.recall) this.chosen = loaded.chosen;
+      } else log?.(`building the search index over ${this.table.size} vectors: ${loaded.reason}`);
     }
     for (const key of this.table.allKeys()) if (!this.graph?.has(key)) this.pending.add(key);
     this.changedSinceSave = this.pending.size;
@@ -79,7 +103,12 @@ export class VectorIndex {
 
   /** Whether the graph is still being built or is catching up. */
   get building(): boolean {
-    return this.wantsGraph && this.pending.size > 0;
+    return this.wantsGraph && (this.pending.size > 0 || !this.chosen);
+  }
+
+  /** recall@10 of the graph on the last sampled queries; undefined while there are few, or search is exact. */
+  get measuredRecall(): number | undefined {
+    return this.usesGraph ? this.samples.mean : undefined;
   }
 
   keys(): readonly number[] {
@@ -116,16 +145,48 @@ export class VectorIndex {
    * @param among only these keys
    */
   search(query: Float32Array, k: number, among?: ReadonlySet<number>): Scored[] {
+    if (!among) this.sample(query);
+    return this.nearest(query, k, among);
+  }
+
+  private nearest(query: Float32Array, k: number, among?: ReadonlySet<number>): Scored[] {
     const wanted = Math.min(k, this.table.size);
     if (wanted < 1) return [];
     if (among && (among.size <= this.exactUpTo || !this.usesGraph))
       return this.table.searchAmong(query, wanted, among);
-    if (!this.usesGraph || !this.graph || wanted > GRAPH_UP_TO_K) return this.table.search(query, wanted);
-    const found = this.graph.search(query, wanted, among && ((key) => among.has(key)));
+    const ef = this.chosen?.ef;
+    if (!this.usesGraph || !ef || wanted > GRAPH_UP_TO_K) return this.table.search(query, wanted);
+    return this.throughGraph(query, wanted, ef, among);
+  }
+
+  private throughGraph(query: Float32Array, k: number, ef: number, among?: ReadonlySet<number>): Scored[] {
+    const found = this.graph?.search(query, k, ef, among && ((key) => among.has(key))) ?? [];
     const candidates = new Set<number>();
     for (const { key } of found) if (this.table.has(key)) candidates.add(key);
     for (const key of this.pending) if (!among || among.has(key)) candidates.add(key);
-    return this.table.searchAmong(query, wanted, candidates);
+    return this.table.searchAmong(query, k, candidates);
+  }
+
+  private recallAt(query: Float32Array, exact: readonly Scored[], ef: number): number {
+    return recallOf(exact, this.throughGraph(query, RECALL_K, ef));
+  }
+
+  /** Measures the recall of a query now and then, once it is answered. */
+  private sample(query: Float32Array): void {
+    if (this.measuring || !this.usesGraph || !this.pace.isTime) return;
+    this.measuring = true;
+    const copy = query.slice();
+    setImmediate(() => {
+      this.measuring = false;
+      const ef = this.chosen?.ef;
+      if (this.closing || !this.usesGraph || !ef) return;
+      this.pace.run(() => {
+        const recall = this.recallAt(copy, this.table.search(copy, RECALL_K), ef);
+        this.samples.add({ query: copy, recall });
+      });
+      this.options.onMeasured?.();
+      this.catchUp();
+    });
   }
 
   /**
@@ -163,7 +224,7 @@ export class VectorIndex {
   /** The nearest vectors, as many as reach the threshold, MAX_NEIGHBOURS at most. */
   private neighbours(vector: Float32Array, threshold: number): Scored[] {
     for (let k = 16; ; k *= 4) {
-      const found = this.search(vector, k);
+      const found = this.nearest(vector, k);
       if (found.length < k || found[k - 1].score < threshold || k >= MAX_NEIGHBOURS) return found;
     }
   }
@@ -181,12 +242,12 @@ export class VectorIndex {
   }
 
   private get wantsGraph(): boolean {
-    return this.table.size > this.exactUpTo;
+    return this.table.size > this.exactUpTo && this.recall < 1;
   }
 
-  /** Whether the graph covers enough: the rest is searched exactly, and that must stay few. */
+  /** Whether the graph holds the recall, and covers enough: the rest is searched exactly, and that must stay few. */
   private get usesGraph(): boolean {
-    return this.wantsGraph && this.graph !== undefined && this.pending.size <= this.exactUpTo;
+    return this.wantsGraph && !!this.graph && !!this.chosen?.ef && this.pending.size <= this.exactUpTo;
   }
 
   /** Starts the background work when there is some and none is under way. */
@@ -205,7 +266,16 @@ export class VectorIndex {
   }
 
   private get hasWork(): boolean {
-    return this.pending.size > 0 || this.shouldSave || this.shouldRebuild;
+    return this.pending.size > 0 || this.shouldSave || this.shouldRebuild || this.shouldChoose;
+  }
+
+  private get shouldChoose(): boolean {
+    if (!this.chosen) return true;
+    const recall = this.measuredRecall;
+    return (
+      this.table.size > CHOOSE_AT_GROWTH * this.chosen.vectors ||
+      (recall !== undefined && recall < this.recall)
+    );
   }
 
   private get shouldRebuild(): boolean {
@@ -221,6 +291,7 @@ export class VectorIndex {
     await nextTurn();
     if (this.shouldRebuild) {
       this.graph = undefined;
+      this.chosen = undefined;
       for (const key of this.table.allKeys()) this.pending.add(key);
     }
     const graph = (this.graph ??= HnswGraph.empty(this.table.dimensions, Math.ceil(this.table.size * 1.25)));
@@ -234,14 +305,44 @@ export class VectorIndex {
       await nextTurn();
       if (this.closing) return;
     }
-    if (this.shouldSave) await this.save(graph);
+    if (this.shouldChoose) await this.chooseEf();
+    if (this.shouldSave && !this.closing) await this.save(graph);
+  }
+
+  /**
+   * Chooses ef by queries that came in, when there are enough to judge by, else by stored vectors moved a little. One
+   * query at a time: a search gets its turn between two.
+   */
+  private async chooseEf(): Promise<void> {
+    const choice = new EfChoice();
+    const asked = this.samples.mean === undefined ? [] : this.samples.queries(CHOICE_QUERIES);
+    for (let i = 0; i < (asked.length || CHOICE_QUERIES); i++) {
+      const query = asked[i] ?? movedALittle(this.anyVector(), this.anyVector());
+      const exact = this.table.search(query, RECALL_K);
+      choice.add((ef) => this.recallAt(query, exact, ef));
+      await nextTurn();
+      if (this.closing || !this.wantsGraph) return;
+    }
+    const least = choice.least(this.recall);
+    this.chosen = { ef: least?.ef ?? null, recall: this.recall, vectors: this.table.size };
+    this.samples.replace(least ? asked.map((query, i) => ({ query, recall: least.recalls[i] })) : []);
+    this.options.onMeasured?.();
+    if (!least)
+      this.options.log?.(
+        `no search through the graph holds recall@10 of ${this.recall} over ${this.table.size} vectors: searching exactly`,
+      );
+  }
+
+  private anyVector(): Float32Array {
+    const keys = this.table.allKeys();
+    return this.table.vector(keys[this.random.below(keys.length)]);
   }
 
   private async save(graph: HnswGraph): Promise<void> {
     const changed = this.changedSinceSave;
     this.saving = true;
     try {
-      await graph.save(this.options.folder, this.options.identity);
+      await graph.save(this.options.folder, this.options.identity, this.chosen);
     } finally {
       // A failed write is tried again when as much has changed once more, not at once.
       this.changedSinceSave -= changed;

@@ -92,6 +92,7 @@ const handlers = {
   open(options: EngineOptions): number {
     engine = SearchEngine.open({
       ...options,
+      onMeasured: report,
       log: (message) => emitEvent({ log: message } satisfies LogEvent),
     });
     return engine.countMissing();

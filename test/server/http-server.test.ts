@@ -138,9 +138,23 @@ describe('operations', () => {
       assert.ok(text.includes(`${count}{method="GET",route="other",status="404"} 1`));
       assert.match(text, /^sentence_jepa_documents 1$/m);
       assert.match(text, /^sentence_jepa_index_kind\{kind="exact"\} 1$/m);
+      assert.match(text, /^sentence_jepa_search_recall_at_10 Nan$/m);
       assert.match(text, /^nodejs_eventloop_lag_seconds /m);
       for (const name of ['te_queue_size', 'te_batch_next_size_sum', 'te_batch_next_tokens_sum'])
         assert.match(text, new RegExp(`^${name} 0$`, 'm'));
+    });
+  });
+});
+
+describe('the measured recall', () => {
+  it('is in the metrics and in /info', async () => {
+    await withServer({}, async ({ url, collection }) => {
+      const { index, ...info } = collection.info();
+      collection.info = () => ({ ...info, index: { ...index, recallAt10: 0.985 } });
+      const { text } = await call(`${url}/metrics`);
+      assert.match(text, /^sentence_jepa_search_recall_at_10 0.985$/m);
+      const { body } = await call(`${url}/info`);
+      assert.deepEqual(body.index, { ...index, recall_at_10: 0.985 });
     });
   });
 });

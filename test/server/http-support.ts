@@ -147,6 +147,7 @@ export const testConfig: ServerConfig = {
   batchSeconds: 60,
   healthSeconds: 5,
   maxQueueTokens: 100_000,
+  recall: 0.98,
   cacheMib: 64,
   limits: {
     texts: defaults.maxTexts,

@@ -357,6 +357,30 @@ describe('duplicates', () => {
     });
 });
 
+describe('the recall', () => {
+  it('of the graph is measured on what is asked, and shown', async () => {
+    const collection = await open({ exactUpTo: 50 });
+    const documents = Array.from({ length: 200 }, (_, i) => ({
+      id: `d${i}`,
+      text: `topic${i % 40} part${i}`,
+    }));
+    await collection.upsert(documents);
+    assert.equal(collection.info().index.recallAt10, undefined);
+    for (let i = 0; collection.info().index.recallAt10 === undefined; i++)
+      await collection.search({ query: `topic${i % 40} part${i % 7}`, k: 3, mode: 'dense' });
+    const { kind, recallAt10 } = collection.info().index;
+    assert.equal(kind, 'hnsw');
+    assert.ok(recallAt10! >= 0.98 && recallAt10! <= 1);
+  });
+
+  it('of 1 is exact search', async () => {
+    const collection = await open({ exactUpTo: 5, recall: 1 });
+    await collection.upsert(Array.from({ length: 20 }, (_, i) => ({ id: `d${i}`, text: `part${i}` })));
+    const { kind, building } = collection.info().index;
+    assert.deepEqual([kind, building], ['exact', false]);
+  });
+});
+
 describe('a full disk', () => {
   it('refuses the write as a whole, and goes on when there is room again', async () => {
     const store = new Store(path.join(folder, 'full.sqlite'));

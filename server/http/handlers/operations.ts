@@ -11,7 +11,10 @@ export function operationHandlers(around: {
 }): Handlers<'info' | 'health' | 'ready' | 'metrics' | 'openapi' | 'docs' | 'home'> {
   return {
     info({ services: { inference, collection }, limits }) {
-      const { documents, index } = collection.info();
+      const {
+        documents,
+        index: { recallAt10, ...index },
+      } = collection.info();
       const { workers, threadsPerWorker } = inference.stats();
       return {
         model_id: inference.name,
@@ -23,7 +26,7 @@ export function operationHandlers(around: {
         max_client_batch_size: limits.texts,
         auto_truncate: true,
         documents,
-        index,
+        index: { ...index, recall_at_10: recallAt10 },
         inference: { workers, threads_per_worker: threadsPerWorker },
         limits: {
           max_texts: limits.texts,

@@ -102,10 +102,10 @@ function describeComparison({ metric, difference, low, high, p }: Comparison): s
   return `${metric}, A - B: ${signed(difference)}, 95 % interval ${signed(low)} to ${signed(high)}, p = ${p.toPrecision(2)}: ${verdict}`;
 }
 
-function percent(fraction: number): string {
+export function percent(fraction: number): string {
   return (100 * fraction).toFixed(2);
 }
 
-function signed(fraction: number): string {
+export function signed(fraction: number): string {
   return (fraction >= 0 ? '+' : '') + percent(fraction);
 }

@@ -76,6 +76,7 @@ async function openWith(
       inference,
       reembed,
       recall: config.recall,
+      lexicalWeight: config.lexicalWeight,
       onProgress: embedding.update,
       log: say,
       observer,

@@ -5,7 +5,7 @@ import { messageOf, UserError } from '../base/errors.js';
 import { exists, fileError } from '../base/files.js';
 import { readLines } from '../base/lines.js';
 import { embeddingDiagnostics } from './diagnostics.js';
-import type { Evaluation } from './evaluation.js';
+import type { Evaluation, Scores } from './evaluation.js';
 import { rankDocuments } from './ranking.js';
 import { averagePrecision, mean, ndcg, recall, reciprocalRank } from './ranking-metrics.js';
 import { encodeUnique, takeRows } from './vectors.js';
@@ -27,11 +27,10 @@ export interface BeirFolder {
  * trec_eval do. A query that is itself a document (the same id) is left out of its own ranking.
  */
 export async function openBeir(spec: string, folder: string, split = 'test'): Promise<Evaluation> {
-  const { documents, queries, relevance, notes } = await readBeirFolder(folder, split);
+  const data = await readBeirFolder(folder, split);
+  const { documents, queries, notes } = data;
   const rowOfId = new Map(documents.ids.map((id, row) => [id, row]));
   const itself = Int32Array.from(queries.ids, (id) => rowOfId.get(id) ?? -1);
-  const links = relevance.reduce((sum, documentGains) => sum + documentGains.size, 0);
-
   return {
     spec,
     primary: 'map@100',
@@ -43,33 +42,51 @@ export async function openBeir(spec: string, folder: string, split = 'test'): Pr
       const queryVectors = takeRows(vectors, rows.subarray(documents.ids.length));
       const ranked = rankDocuments(queryVectors, documentVectors, DEPTH, itself);
 
-      const perQuery = queries.ids.map((_, q) => {
-        const documentGains = relevance[q];
-        const gains = Array.from(ranked.subarray(q * DEPTH, (q + 1) * DEPTH), (row) =>
-          row < 0 ? 0 : (documentGains.get(documents.ids[row]) ?? 0),
-        );
-        return {
-          'map@100': averagePrecision(gains, documentGains.size, 100),
-          'mrr@10': reciprocalRank(gains, 10),
-          'ndcg@10': ndcg(gains, [...documentGains.values()], 10),
-          'recall@10': recall(gains, documentGains.size, 10),
-          'recall@100': recall(gains, documentGains.size, 100),
-        };
-      });
-      const names = ['map@100', 'mrr@10', 'ndcg@10', 'recall@10', 'recall@100'] as const;
+      const rankings = queries.ids.map((_, q) =>
+        Array.from(ranked.subarray(q * DEPTH, (q + 1) * DEPTH))
+          .filter((row) => row >= 0)
+          .map((row) => documents.ids[row]),
+      );
       return {
         spec,
-        metrics: Object.fromEntries(names.map((name) => [name, mean(perQuery.map((query) => query[name]))])),
-        perQuery: {
-          metric: 'map@100',
-          ids: queries.ids,
-          values: Float64Array.from(perQuery, (query) => query['map@100']),
-        },
-        counts: { documents: documents.ids.length, queries: queries.ids.length, links },
+        ...scoreRankings(data, rankings),
         diagnostics: embeddingDiagnostics(documentVectors),
         seconds: (performance.now() - started) / 1000,
       };
     },
+  };
+}
+
+/**
+ * Metrics of rankings, averaged over the queries.
+ *
+ * @param rankings per query the ids of documents, best first, without the query's own
+ */
+export function scoreRankings(
+  { documents, queries, relevance }: BeirFolder,
+  rankings: readonly (readonly string[])[],
+): Pick<Scores, 'metrics' | 'perQuery' | 'counts'> {
+  const perQuery = rankings.map((ids, q) => {
+    const documentGains = relevance[q];
+    const gains = ids.map((id) => documentGains.get(id) ?? 0);
+    return {
+      'map@100': averagePrecision(gains, documentGains.size, 100),
+      'mrr@10': reciprocalRank(gains, 10),
+      'ndcg@10': ndcg(gains, [...documentGains.values()], 10),
+      'recall@10': recall(gains, documentGains.size, 10),
+      'recall@100': recall(gains, documentGains.size, 100),
+    };
+  });
+  const names = ['map@100', 'mrr@10', 'ndcg@10', 'recall@10', 'recall@100'] as const;
+  const links = relevance.reduce((sum, documentGains) => sum + documentGains.size, 0);
+  return {
+    metrics: Object.fromEntries(names.map((name) => [name, mean(perQuery.map((query) => query[name]))])),
+    perQuery: {
+      metric: 'map@100',
+      ids: queries.ids,
+      values: Float64Array.from(perQuery, (query) => query['map@100']),
+    },
+    counts: { documents: documents.ids.length, queries: queries.ids.length, links },
   };
 }
 

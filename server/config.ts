@@ -40,6 +40,8 @@ export interface ServerConfig {
   maxMemoryMib?: number;
   /** recall@10 that search holds, by how widely it looks through the graph; 1: search is exact. */
   recall: number;
+  /** What words weigh next to the cosine in hybrid searches that don't say. */
+  lexicalWeight: number;
   /** For vectors of texts that may come again; 0 remembers none. */
   cacheMib: number;
   limits: Limits;
@@ -58,6 +60,7 @@ export const defaults = Object.freeze({
   healthSeconds: 5,
   maxQueueTokens: 100_000,
   recall: 0.98,
+  lexicalWeight: 0.05,
   cacheMib: 64,
   maxTexts: 1024,
   maxCharacters: 131_072,

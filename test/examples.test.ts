@@ -87,3 +87,23 @@ describe('the example questions', () => {
           if (a !== b) assert.ok(linked.has(`${a} ${b}`) || linked.has(`${b} ${a}`), `${a} and ${b}`);
   });
 });
+
+describe('the example identifiers', () => {
+  it("are linked each to the one document that has the query's, as many as their README says", async () => {
+    const { documents, queries, relevance, notes } = await readBeirFolder(
+      path.join(projectRoot, 'examples', 'identifiers'),
+      'test',
+    );
+    assert.deepEqual([documents.ids.length, queries.ids.length, notes], [127, 60, []]);
+    assert.equal(new Set([...documents.texts, ...queries.texts]).size, 187);
+    queries.texts.forEach((text, q) => {
+      assert.equal(relevance[q].size, 1);
+      const [id] = relevance[q].keys();
+      const words = new Set(documents.texts[documents.ids.indexOf(id)].split(/[\s,;?]+|[:.](?= |$)/));
+      const shared = text
+        .split(/[\s,?]+/)
+        .filter((word) => /[\d._=-]|[A-Z]{3}|nomodeset/.test(word) && words.has(word));
+      assert.equal(shared.length, 1, text);
+    });
+  });
+});

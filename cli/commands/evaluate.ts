@@ -8,7 +8,9 @@ import { scoreBm25Column } from '../../evaluation/askubuntu.js';
 import { bootstrapDefaults, compareScores } from '../../evaluation/bootstrap.js';
 import type { Evaluation } from '../../evaluation/evaluation.js';
 import { openEvaluation } from '../../evaluation/open-evaluation.js';
+import { evaluateHybrid } from '../../server/search/evaluate-hybrid.js';
 import { jsonReport, textReport, type Judged, type Report } from '../evaluation-report.js';
+import { hybridJson, hybridText, type HybridReport } from '../hybrid-report.js';
 import { progressBar } from '../progress.js';
 
 interface Options {
@@ -20,6 +22,7 @@ interface Options {
   split?: string;
   compare: string[];
   precision: Precision;
+  hybrid?: boolean;
   json?: boolean;
 }
 
@@ -46,20 +49,30 @@ export function evaluateCommand(): Command {
         .choices(['fp32', 'int8', 'quantized'])
         .default('fp32'),
     )
+    .option(
+      '--hybrid',
+      'on one --beir: search by meaning, by words, and by both at several weights, as the server does it',
+    )
     .option('--json', 'print one JSON object, metrics as fractions')
     .addHelpText(
       'after',
       `
 A comparison is a paired bootstrap of the difference of the first metric: ${bootstrapDefaults.resamples.toLocaleString('en')} resamples
-of the queries (sentence pairs), seed ${bootstrapDefaults.seed}, 95 % percentile interval.
+of the queries (sentence pairs), seed ${bootstrapDefaults.seed}, 95 % percentile interval. --hybrid compares with search by meaning alone.
 
 Examples:
   sentence-jepa evaluate --beir examples/askubuntu-style
   sentence-jepa evaluate --model ./my-encoder --beir ./dev --sts stsb-en-dev.csv --json
   sentence-jepa evaluate --compare ./my-encoder all-MiniLM-L6-v2 --beir ./dev
+  sentence-jepa evaluate --model ./my-encoder --beir ./dev --hybrid
   sentence-jepa evaluate --method bm25 --askubuntu ./askubuntu --split dev`,
     )
     .action(async (options: Options) => {
+      if (options.hybrid) {
+        const report = await judgeHybrid(options);
+        console.log(options.json ? JSON.stringify(hybridJson(report)) : hybridText(report));
+        return;
+      }
       const report = await evaluate(options);
       console.log(options.json ? JSON.stringify(jsonReport(report)) : textReport(report));
     });
@@ -93,6 +106,23 @@ async function evaluate(options: Options): Promise<Report> {
     compared,
     comparisons: compared && judged.results.map((result, i) => compareScores(result, compared.results[i])),
   };
+}
+
+/** @throws UserError `usage` unless there is one model, and one data set with texts to search in */
+async function judgeHybrid(options: Options): Promise<HybridReport> {
+  const { beir, sts, askubuntu, compare, method, model = DEFAULT_MODEL, precision, split } = options;
+  if (beir.length !== 1 || sts.length + askubuntu.length + compare.length > 0 || method !== 'cosine')
+    throw new UserError('usage', '--hybrid takes one --beir DIR, and a model only as --model');
+  const encoder = await openEncoder(model, { precision, onNote: (line) => console.error(line) });
+  const bar = progressBar(`${encoder.name} beir:${beir[0]}`, 'texts');
+  try {
+    const scores = await evaluateHybrid(beir[0], split, encoder, { onProgress: bar.update });
+    for (const note of scores.notes) console.error(`note: ${note}`);
+    return { model: encoder.name, fingerprint: encoder.fingerprint, scores };
+  } finally {
+    bar.stop();
+    await encoder.close();
+  }
 }
 
 /** The one or two models to judge, or none beside BM25; the first one is A. */

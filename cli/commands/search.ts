@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 
 import { messageOf, UserError } from '../../base/errors.js';
 import type { components } from '../../server/http/openapi.js';
-import { integerFrom } from '../options.js';
+import { integerFrom, numberFrom } from '../options.js';
 
 type SearchResponse = components['schemas']['SearchResponse'];
 
@@ -10,6 +10,7 @@ interface Options {
   url: string;
   k: number;
   mode: string;
+  lexicalWeight?: number;
   filter?: string;
   apiKey?: string;
   json?: boolean;
@@ -29,6 +30,12 @@ export function searchCommand(): Command {
       new Option('--mode <mode>', 'by meaning, by words or both')
         .choices(['dense', 'lexical', 'hybrid'])
         .default('dense'),
+    )
+    .addOption(
+      new Option(
+        '--lexical-weight <n>',
+        "what words weigh in hybrid, 0 to 1 (default: the server's)",
+      ).argParser(numberFrom(0, 1)),
     )
     .option('--filter <json>', 'only documents whose metadata fit, such as \'{"answered": true}\'')
     .addOption(
@@ -52,7 +59,7 @@ Examples:
 
 /** @throws UserError with the server's own message when it refuses */
 async function search(query: string, options: Options): Promise<SearchResponse> {
-  const { url, k, mode, apiKey } = options;
+  const { url, k, mode, lexicalWeight, apiKey } = options;
   let filter: unknown;
   try {
     filter = options.filter === undefined ? undefined : JSON.parse(options.filter);
@@ -64,7 +71,7 @@ async function search(query: string, options: Options): Promise<SearchResponse> 
     response = await fetch(new URL('/search', url), {
       method: 'POST',
       headers: { 'Content-Type': 'application/json', ...(apiKey && { Authorization: `Bearer ${apiKey}` }) },
-      body: JSON.stringify({ query, k, mode, filter }),
+      body: JSON.stringify({ query, k, mode, lexical_weight: lexicalWeight, filter }),
     });
   } catch (error) {
     const cause = error instanceof Error && error.cause ? error.cause : error;

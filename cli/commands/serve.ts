@@ -28,6 +28,7 @@ interface Options {
   maxMemoryMib?: number;
   cacheMib: number;
   recall: number;
+  lexicalWeight: number;
   workers?: number;
   threads?: number;
   apiKey: string[];
@@ -140,6 +141,15 @@ export function serveCommand(): Command {
         .argParser(numberFrom(0.5, 1))
         .default(defaults.recall),
     )
+    .addOption(
+      option(
+        '--lexical-weight <n>',
+        'what words weigh next to the cosine in hybrid search; "evaluate --hybrid" measures it',
+        'LEXICAL_WEIGHT',
+      )
+        .argParser(numberFrom(0, 1))
+        .default(defaults.lexicalWeight),
+    )
     .addOption(count('--max-texts <n>', 'texts of one request', 'MAX_TEXTS').default(defaults.maxTexts))
     .addOption(
       count('--max-characters <n>', 'characters of one text', 'MAX_CHARACTERS').default(
@@ -245,6 +255,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     maxMemoryMib: options.maxMemoryMib,
     otlpUrl: options.otlpUrl,
     recall: options.recall,
+    lexicalWeight: options.lexicalWeight,
     cacheMib: options.cacheMib,
     drainSeconds,
     logLevel,

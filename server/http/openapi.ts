@@ -584,6 +584,8 @@ export interface components {
              * @enum {string}
              */
             mode: "dense" | "lexical" | "hybrid";
+            /** @description What words weigh in `hybrid`: a hit's score is its cosine plus this times its BM25, scaled to 0..1 among the candidates. The server's own (`--lexical-weight`, 0.05) unless given. */
+            lexical_weight?: number;
             filter?: components["schemas"]["Filter"];
             /** @description Ids to leave out of the ranking, such as the query's own. */
             exclude?: components["schemas"]["Id"][];
@@ -1494,6 +1496,8 @@ export interface operations {
                 /** @description How many hits. */
                 k?: number;
                 mode?: "dense" | "lexical" | "hybrid";
+                /** @description What words weigh in `hybrid`, as in `POST /search`. */
+                lexical_weight?: number;
                 /**
                  * @description A filter as JSON, in the form that `POST /search` takes.
                  * @example {"answered":true}

@@ -23,6 +23,13 @@ export function checkThreshold(threshold: unknown): number {
   return threshold;
 }
 
+/** @throws UserError `invalid` unless it is a number from 0 to 1 */
+export function checkWeight(weight: unknown): number {
+  if (typeof weight !== 'number' || !(weight >= 0 && weight <= 1))
+    throw new UserError('invalid', `lexical_weight: expected a number from 0 to 1, found ${String(weight)}`);
+  return weight;
+}
+
 /** @throws UserError `invalid` or `empty`, naming the document */
 export function checkDocuments(documents: readonly Document[]): void {
   const ids = new Set<string>();

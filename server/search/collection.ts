@@ -34,6 +34,8 @@ export interface SearchRequest {
   /** 1 and up; more than the collection holds is not an error. */
   k: number;
   mode: SearchMode;
+  /** What words weigh next to the cosine in `hybrid`: 0 to 1, the server's own unless given. */
+  lexicalWeight?: number;
   filter?: Filter;
   /** Left out of the ranking: a query that is itself in the collection. */
   exclude?: string[];

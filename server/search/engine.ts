@@ -34,6 +34,8 @@ export interface EngineSearch {
   vector?: Float32Array;
   k: number;
   mode: SearchMode;
+  /** See `fuse`. */
+  lexicalWeight: number;
   filter?: Filter;
   exclude?: readonly string[];
 }
@@ -136,7 +138,7 @@ export class SearchEngine {
     return changes;
   }
 
-  search({ query, vector, k, mode, filter, exclude = [] }: EngineSearch): Hit[] {
+  search({ query, vector, k, mode, lexicalWeight, filter, exclude = [] }: EngineSearch): Hit[] {
     const excluded = new Set<number>();
     for (const id of exclude) {
       const key = this.store.keyOf(id);
@@ -144,7 +146,7 @@ export class SearchEngine {
     }
     const among = filter && this.survivors(filter);
     const wanted = Math.min(k, this.loaded.size) + excluded.size;
-    const ranking = this.rank({ query, vector, k: wanted, mode, among });
+    const ranking = this.rank({ query, vector, k: wanted, mode, lexicalWeight, among });
     const hits: Hit[] = [];
     for (const { key, score } of ranking) {
       if (hits.length === k) break;
@@ -181,9 +183,10 @@ export class SearchEngine {
     vector?: Float32Array;
     k: number;
     mode: SearchMode;
+    lexicalWeight: number;
     among?: ReadonlySet<number>;
   }): Scored[] {
-    const { query, vector, k, mode, among } = search;
+    const { query, vector, k, mode, lexicalWeight, among } = search;
     if (k < 1) return [];
     const accept = among && ((key: number): boolean => among.has(key));
     if (mode === 'lexical') return this.store.lexical(query, k, accept);
@@ -194,6 +197,7 @@ export class SearchEngine {
       this.loaded.search(vector, candidates, among),
       this.store.lexical(query, candidates, accept),
       (key) => this.loaded.score(vector, key),
+      lexicalWeight,
     ).slice(0, k);
   }
 

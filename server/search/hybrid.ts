@@ -1,16 +1,11 @@
 import type { Scored } from './vectors.js';
 
-/**
- * BM25's share next to the cosine. Words decide between texts of nearly the same meaning; more weight
- * costs quality on short questions, and so does fusing by rank.
- */
-export const BM25_WEIGHT = 0.05;
 /** How many of each ranking are considered. */
 export const HYBRID_CANDIDATES = 200;
 
 /**
- * Fuses two rankings of one query: cosine + BM25_WEIGHT x BM25 scaled to 0..1 by its least and greatest.
- * What the lexical ranking lacks counts as its least.
+ * Fuses two rankings of one query: cosine + lexicalWeight x BM25 scaled to 0..1 by its least and greatest.
+ * What the lexical ranking lacks counts as its least. Fusing by rank costs quality on short questions.
  *
  * @param cosineOf the cosine of a key that only the lexical ranking has
  * @returns the union, best first, equal scores by key
@@ -19,6 +14,7 @@ export function fuse(
   dense: readonly Scored[],
   lexical: readonly Scored[],
   cosineOf: (key: number) => number,
+  lexicalWeight: number,
 ): Scored[] {
   const greatest = lexical.length > 0 ? lexical[0].score : 0;
   const least = lexical.length > 0 ? lexical[lexical.length - 1].score : 0;
@@ -26,7 +22,7 @@ export function fuse(
   const fused = new Map<number, number>(dense.map(({ key, score }) => [key, score]));
   for (const { key, score } of lexical) {
     const scaled = range > 0 ? (score - least) / range : 1;
-    fused.set(key, (fused.get(key) ?? cosineOf(key)) + BM25_WEIGHT * scaled);
+    fused.set(key, (fused.get(key) ?? cosineOf(key)) + lexicalWeight * scaled);
   }
   return [...fused]
     .map(([key, score]) => ({ key, score }))

@@ -1,6 +1,7 @@
 import path from 'node:path';
 
 import { UserError } from '../../base/errors.js';
+import { defaults } from '../config.js';
 import type { Inference } from '../batching/inference.js';
 import type { Observer } from '../observer.js';
 import { Thread } from '../threads.js';
@@ -13,7 +14,7 @@ import type {
   Hit,
   SearchRequest,
 } from './collection.js';
-import { checkDocuments, checkK, checkText, checkThreshold } from './checks.js';
+import { checkDocuments, checkK, checkText, checkThreshold, checkWeight } from './checks.js';
 import { databaseFile, DocumentReader } from './store.js';
 import type { LogEvent, SearchHandlers, StatusEvent } from './worker.js';
 
@@ -33,6 +34,8 @@ export interface CollectionOptions {
   exactUpTo?: number;
   /** recall@10 that search through the graph holds; 1: search exactly. */
   recall?: number;
+  /** Of hybrid searches that don't say. */
+  lexicalWeight?: number;
 }
 
 /** An upsert of more documents than this does not hurry. */
@@ -50,7 +53,7 @@ const REEMBED_DOCUMENTS = 256;
 export async function openCollection(options: CollectionOptions): Promise<Collection> {
   const { inference, reembed = false, exactUpTo, recall, log, observer } = options;
   const dataDir = path.resolve(options.dataDir);
-  const collection = new ThreadedCollection(inference, observer, log);
+  const collection = new ThreadedCollection(inference, options.lexicalWeight, observer, log);
   const thread = collection.thread;
   try {
     const { name, fingerprint, dimensions } = inference;
@@ -88,6 +91,7 @@ class ThreadedCollection implements Collection {
 
   constructor(
     private readonly inference: Inference,
+    private readonly lexicalWeight: number = defaults.lexicalWeight,
     private readonly observer?: Pick<Observer, 'searched'>,
     log?: (message: string) => void,
   ) {
@@ -129,12 +133,25 @@ class ThreadedCollection implements Collection {
     return this.open.list(after, checkK(limit, 'limit'));
   }
 
-  async search({ query, k, mode, filter, exclude, signal }: SearchRequest): Promise<Hit[]> {
+  async search({
+    query,
+    k,
+    mode,
+    lexicalWeight = this.lexicalWeight,
+    filter,
+    exclude,
+    signal,
+  }: SearchRequest): Promise<Hit[]> {
     checkText(query, 'query');
     checkK(k, 'k');
+    checkWeight(lexicalWeight);
     const vector = mode === 'lexical' ? undefined : await this.inference.encode([query], { signal });
     const start = performance.now();
-    const hits = await this.thread.call('search', { query, vector, k, mode, filter, exclude }, { signal });
+    const hits = await this.thread.call(
+      'search',
+      { query, vector, k, mode, lexicalWeight, filter, exclude },
+      { signal },
+    );
     this.observer?.searched({ mode, start, end: performance.now() });
     return hits;
   }

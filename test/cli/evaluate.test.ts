@@ -120,12 +120,30 @@ describe('sentence-jepa evaluate', () => {
     JSON.parse(stdout);
   });
 
+  it('measures hybrid search, as a table and as JSON', async () => {
+    const args = ['--model', model, '--beir', beir, '--hybrid'];
+    const { code, stdout } = await evaluate(...args);
+    assert.equal(code, 0);
+    assert.match(stdout, /^tiny on beir:.* {2}\(276 documents, 101 queries; .* s\)$/m);
+    assert.match(stdout, /^ {2}lexical +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d {2}[+-]\d+\.\d\d \(/m);
+    const report = JSON.parse((await evaluate(...args, '--json')).stdout);
+    const [dense, lexical, ...hybrid] = report.methods;
+    assert.deepEqual([dense.mode, lexical.mode, report.counts.queries], ['dense', 'lexical', 101]);
+    assert.ok(lexical.metrics['map@100'] > dense.metrics['map@100'], 'a tiny encoder knows nothing');
+    assert.ok(
+      hybrid.some((at: { lexical_weight: number }) => at.lexical_weight === report.best_lexical_weight),
+    );
+    assert.ok(stdout.includes(`Best: --lexical-weight ${report.best_lexical_weight}.`));
+  });
+
   const misused: [args: () => string[], message: RegExp][] = [
     [() => ['--model', model], /nothing to measure: expected --beir DIR, --sts FILE or --askubuntu DIR/],
     [() => ['--sts', sts, '--compare', model], /compare with which model\?/],
     [() => ['--sts', sts, '--compare', 'a', 'b', 'c'], /a comparison takes two models, found 3: a, b, c/],
     [() => ['--method', 'bm25', '--sts', sts], /--method bm25 takes --askubuntu DIR/],
     [() => ['--method', 'bm25', '--askubuntu', askubuntu, '--split', 'train'], /--split can be dev or test/],
+    [() => ['--hybrid', '--sts', sts], /--hybrid takes one --beir DIR/],
+    [() => ['--hybrid', '--beir', beir, '--compare', model], /--hybrid takes one --beir DIR/],
     [() => ['--method', 'tfidf'], /Allowed choices are cosine, bm25/],
   ];
   for (const [args, message] of misused)

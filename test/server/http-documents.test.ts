@@ -389,6 +389,16 @@ describe('/search', () => {
       assert.ok(!(await call(`${test.url}/search?q=usb&${exclude}`)).text.includes('"usb"'));
   });
 
+  it('passes on what words weigh', async () => {
+    const weights: unknown[] = [];
+    const { search } = test.collection;
+    test.collection.search = (request) => (weights.push(request.lexicalWeight), search(request));
+    await post(`${test.url}/search`, { query: 'a', mode: 'hybrid', lexical_weight: 0.4 });
+    await call(`${test.url}/search?q=a&mode=hybrid&lexical_weight=0.7`);
+    await call(`${test.url}/search?q=a&mode=hybrid`);
+    assert.deepEqual(weights, [0.4, 0.7, undefined]);
+  });
+
   it('gives all there are when k is more', async () => {
     assert.equal((await post(`${test.url}/search`, { query: 'x', k: 1000 })).body.hits.length, 2);
   });
@@ -406,6 +416,12 @@ describe('/search', () => {
       { query: 'a', mode: 'fuzzy' },
       422,
       /mode: expected one of dense, lexical or hybrid, came "fuzzy"/,
+    ],
+    [
+      'too much weight',
+      { query: 'a', lexical_weight: 1.5 },
+      422,
+      /lexical_weight: expected a number from 0 to 1, came 1.5/,
     ],
     ['an unknown model', { query: 'a', model: 'x' }, 404, /model: expected "fake-encoder"/],
     [

@@ -148,6 +148,7 @@ export const testConfig: ServerConfig = {
   healthSeconds: 5,
   maxQueueTokens: 100_000,
   recall: 0.98,
+  lexicalWeight: 0.05,
   cacheMib: 64,
   limits: {
     texts: defaults.maxTexts,

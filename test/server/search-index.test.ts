@@ -164,7 +164,7 @@ describe('recall', () => {
 });
 
 describe('hybrid ranking', () => {
-  it('adds BM25, scaled to 0..1 and weighted by 0.05, to the cosine', () => {
+  it('adds BM25, scaled to 0..1 and weighted, to the cosine', () => {
     const dense = [
       { key: 1, score: 0.8 },
       { key: 2, score: 0.78 },
@@ -178,7 +178,7 @@ describe('hybrid ranking', () => {
       [3, 0.5],
       [4, 0.1],
     ]);
-    const fused = fuse(dense, lexical, (key) => cosines.get(key)!);
+    const fused = fuse(dense, lexical, (key) => cosines.get(key)!, 0.05);
     assert.deepEqual(
       fused.map(({ key }) => key),
       [2, 1, 3, 4],
@@ -190,7 +190,7 @@ describe('hybrid ranking', () => {
   it('is the dense ranking when no word matches', () => {
     const dense = [{ key: 1, score: 0.8 }];
     assert.deepEqual(
-      fuse(dense, [], () => 0),
+      fuse(dense, [], () => 0, 0.05),
       dense,
     );
   });

@@ -16,8 +16,9 @@ async function search(
 ): Promise<components['schemas']['SearchResponse']> {
   checkModel(body.model, inference.name);
   checkText(body.query, 'query', limits);
-  const { query, k, mode, exclude } = body;
-  const hits = await collection.search({ query, k, mode, filter: body.filter as Filter, exclude, signal });
+  const { query, k, mode, lexical_weight: lexicalWeight, exclude } = body;
+  const filter = body.filter as Filter;
+  const hits = await collection.search({ query, k, mode, lexicalWeight, filter, exclude, signal });
   return { model: inference.name, mode, hits };
 }
 
@@ -33,9 +34,17 @@ export const searchHandlers: Handlers<'search' | 'searchByUrl' | 'duplicatesOf' 
   search: (call) => search(call, call.body),
 
   searchByUrl(call) {
-    const { q, k, mode, exclude, model } = call.query;
+    const { q, k, mode, lexical_weight, exclude, model } = call.query;
     const filter = filterOf(call.query.filter);
-    return search(call, { query: q, k: k as number, mode: mode as SearchMode, filter, exclude, model });
+    return search(call, {
+      query: q,
+      k: k as number,
+      mode: mode as SearchMode,
+      lexical_weight,
+      filter,
+      exclude,
+      model,
+    });
   },
 
   async duplicatesOf({ body, services: { collection }, limits, signal }) {

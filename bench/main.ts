@@ -14,6 +14,7 @@ import { benchEncode, encodeBenchTable } from './encode.js';
 import { machine, machineLine } from './machine.js';
 import { benchParity, parityTable } from './parity.js';
 import { benchSearch, searchBenchTable, type SearchBenchRow } from './search.js';
+import { benchSearchHttp, searchHttpTable } from './search-http.js';
 import { benchServe, serveBenchTable, type Api, type RunningPeer } from './serve.js';
 import { readTexts } from './texts.js';
 import { benchTrain, trainBenchTable } from './train.js';
@@ -100,6 +101,44 @@ Examples:
     }
     print({ json }, { dimensions, rows }, () => searchBenchTable(rows));
   });
+
+inRounds(
+  benchmark('search-http', 'Search over HTTP on real texts, beside hnswlib-node in a bare loop.')
+    .option('--model <dir|name>', 'a model folder, or the name of a model', DEFAULT_MODEL)
+    .option('--data <file...>', 'texts: a text a line, or a BEIR corpus (.jsonl); .gz too', [EXAMPLE])
+    .option('--texts <n>', 'take the first n different texts of all files', integerFrom(1, 1e7), 100_000)
+    .option(
+      '--data-dir <dir>',
+      'fill this folder, or use it as it was filled before (default: one that is removed)',
+    ),
+  5,
+)
+  .addHelpText(
+    'after',
+    `
+500 of the texts, spread over all, are what is asked; the others are the documents. Environment variables of "sentence-jepa serve" reach
+the server: SENTENCE_JEPA_PRECISION=int8 fills it several times as fast.
+
+Examples:
+  npm run bench -- search-http --data titles.txt docs.txt
+  npm run bench -- search-http --data titles.txt --texts 20000 --data-dir ./bench-data`,
+  )
+  .action(
+    async (
+      options: Pick<Options, 'model' | 'texts' | 'seconds' | 'rounds' | 'json'> & {
+        data: string[];
+        dataDir?: string;
+      },
+    ) => {
+      const texts = new Set<string>();
+      for (const file of options.data) {
+        for (const text of await readTexts(file, Infinity)) if (texts.size < options.texts) texts.add(text);
+      }
+      const { name } = await findModelWithProgress(options.model);
+      const result = await benchSearchHttp({ ...options, texts: [...texts], say });
+      print(options, { model: name, ...result }, () => searchHttpTable(result));
+    },
+  );
 
 inRounds(
   onTexts(benchmark('train', 'Real tokens a second of a training step: VICReg on two views.'), 3200),

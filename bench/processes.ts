@@ -9,6 +9,8 @@ import { messageOf, UserError } from '../base/errors.js';
 
 /** How long a process may take to load its model. */
 const START_SECONDS = 120;
+/** How exactly the time until a process answers is known. */
+const POLL_MS = 20;
 /** Of its stderr, shown when a process fails. */
 const KEPT_CHARACTERS = 2000;
 
@@ -51,7 +53,7 @@ export class BenchProcess {
         () => false,
       );
       if (await Promise.race([answer, this.gone.then(() => this.fail('ended before it served'))])) return;
-      await sleep(100);
+      await sleep(POLL_MS);
     }
     this.fail(`does not answer at ${url} after ${START_SECONDS} s`);
   }

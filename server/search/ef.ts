@@ -1,5 +1,8 @@
-/** How many candidates a search through the graph keeps (Malkov and Yashunin 2016, `ef`), from the floor to the bound. */
-export const EF_LADDER = Object.freeze([32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]);
+/**
+ * How many candidates a search through the graph keeps (Malkov and Yashunin 2016, `ef`), from the floor to the bound. With
+ * fewer than the floor, questions that are unlike the documents find much less before enough of them were measured.
+ */
+export const EF_LADDER = Object.freeze([64, 96, 128, 192, 256, 384, 512, 768, 1024]);
 /** Queries that ef is chosen by. */
 export const CHOICE_QUERIES = 200;
 /** Of another stored vector, in a query that stands in for one that was asked: a cosine of about 0.9 to the first. */

@@ -116,13 +116,10 @@ export class Store {
 
   /** Every vector of a generation, in the order of the keys. */
   *vectors(generation: number): Generator<{ key: number; vector: Float32Array }> {
-    const rows = this.sql(
-      `SELECT key, vector FROM vectors_${generation} ORDER BY key`,
-    ).iterate() as Iterable<{
-      key: number;
-      vector: Buffer;
-    }>;
-    for (const { key, vector } of rows) yield { key, vector: fromBlob(vector) };
+    const rows = this.sql(`SELECT key, vector FROM vectors_${generation} ORDER BY key`)
+      .raw()
+      .iterate() as Iterable<[key: number, vector: Buffer]>;
+    for (const [key, vector] of rows) yield { key, vector: fromBlob(vector) };
   }
 
   // Documents
@@ -246,6 +243,8 @@ function toBlob(vector: Float32Array): Buffer {
 }
 
 function fromBlob(blob: Buffer): Float32Array {
+  const { buffer, byteOffset, byteLength } = blob;
+  if (byteOffset % 4 === 0) return new Float32Array(buffer, byteOffset, byteLength / 4);
   // A copy: a Float32Array must begin at a multiple of 4, a Buffer begins anywhere.
-  return new Float32Array(blob.buffer.slice(blob.byteOffset, blob.byteOffset + blob.byteLength));
+  return new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength));
 }

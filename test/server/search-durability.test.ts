@@ -102,7 +102,12 @@ describe('durability', () => {
     const expected = new Expected();
     for (let round = 0; round < 5; round++) {
       expected.read(await runAndKill([dataDir, String(round)], 'ack', 1 + random.below(400)));
-      const collection = await openCollection({ dataDir, inference: fakeInference(), exactUpTo: 100 });
+      const collection = await openCollection({
+        dataDir,
+        inference: fakeInference(),
+        exactUpTo: 100,
+        recall: 0.999,
+      });
       try {
         expected.check(collection);
         const { texts } = expected;
@@ -126,7 +131,7 @@ describe('durability', () => {
 
     const killed = await runAndKill([dataDir, '0', 'reembed'], 'embedded', 3);
     assert.ok(!killed.includes('open'), 'killed in the middle');
-    const old = await openCollection({ dataDir, inference: fakeInference(), exactUpTo: 100 });
+    const old = await openCollection({ dataDir, inference: fakeInference(), exactUpTo: 100, recall: 0.999 });
     assert.ok((await recallAt10(old, texts, 'a')) >= 0.99);
     await old.upsert([{ id: 'later', text: 'word1 word8 later' }]);
     await old.delete('d0');
@@ -135,7 +140,13 @@ describe('durability', () => {
 
     const embedded: string[] = [];
     const inference = fakeInference({ seed: 'b', onEncode: (batch) => embedded.push(...batch) });
-    const renewed = await openCollection({ dataDir, inference, reembed: true, exactUpTo: 100 });
+    const renewed = await openCollection({
+      dataDir,
+      inference,
+      reembed: true,
+      exactUpTo: 100,
+      recall: 0.999,
+    });
     assert.ok(embedded.length < 1500, 'what was embedded before the kill is not embedded again');
     assert.ok((await recallAt10(renewed, texts, 'b')) >= 0.99);
     await renewed.close();

@@ -131,8 +131,8 @@ describe('the choice of ef', () => {
 
   it('asks no more of a query once all is found', () => {
     const asked: number[] = [];
-    new EfChoice().add((ef) => (asked.push(ef), ef >= 64 ? 1 : 0.5));
-    assert.deepEqual(asked, [32, 48, 64]);
+    new EfChoice().add((ef) => (asked.push(ef), ef >= 128 ? 1 : 0.5));
+    assert.deepEqual(asked, [64, 96, 128]);
   });
 });
 

@@ -1,10 +1,11 @@
 import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 
-import hnswlib from 'hnswlib-node';
+import type Hnswlib from 'hnswlib-node';
 
 import { messageOf } from '../../base/errors.js';
 import { besideName, exists, readJson, sha256File, writeFileAtomic } from '../../base/files.js';
+import { HierarchicalNSW } from './hnswlib/load.js';
 import type { Scored } from './vectors.js';
 
 /**
@@ -52,12 +53,12 @@ export class HnswGraph {
   private deleted = 0;
 
   private constructor(
-    private readonly graph: hnswlib.HierarchicalNSW,
+    private readonly graph: Hnswlib.HierarchicalNSW,
     private readonly labels: Set<number>,
   ) {}
 
   static empty(dimensions: number, capacity: number): HnswGraph {
-    const graph = new hnswlib.HierarchicalNSW('ip', dimensions);
+    const graph = new HierarchicalNSW('ip', dimensions);
     const { m, efConstruction, seed } = HNSW_PARAMETERS;
     graph.initIndex(Math.max(1024, capacity), m, efConstruction, seed);
     return new HnswGraph(graph, new Set());
@@ -174,7 +175,7 @@ export class HnswGraph {
       if ((await stat(file)).size !== manifest.bytes || (await sha256File(file)) !== manifest.sha256)
         return { reason: 'the index file is damaged' };
 
-      const hnsw = new hnswlib.HierarchicalNSW('ip', identity.dimensions);
+      const hnsw = new HierarchicalNSW('ip', identity.dimensions);
       await hnsw.readIndex(file);
       // Every label counts as present until the truth says otherwise; marking one twice is an error in hnswlib.
       const graph = new HnswGraph(hnsw, new Set());

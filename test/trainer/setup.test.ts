@@ -20,9 +20,9 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 
 import { exists } from '../../base/files.js';
 import { projectRoot } from '../../base/paths.js';
+import { runTool } from '../../base/run-tool.js';
 import { buildFromWheel, type TensorFlowWheel } from '../../trainer/setup/build.js';
 import { builtFolder, builtPackage, machineKey } from '../../trainer/setup/locations.js';
-import { runTool } from '../../trainer/setup/run-tool.js';
 import { whyNotWorking } from '../../trainer/setup/verify.js';
 import { zipOf } from '../support/zip.js';
 

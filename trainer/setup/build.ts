@@ -4,10 +4,10 @@ import path from 'node:path';
 
 import { UserError } from '../../base/errors.js';
 import { sha256File, writeFolderAtomic } from '../../base/files.js';
+import { runNpm, runTool } from '../../base/run-tool.js';
 import type { FetchOptions } from '../../encoder/hub.js';
 import { downloadWheel, unpackWheel, type PythonPackage } from '../../encoder/wheel.js';
 import { builtFolder, builtPackage, TENSORFLOW_VERSION } from './locations.js';
-import { runTool } from './run-tool.js';
 import { whyNotWorking } from './verify.js';
 
 export interface SetupOptions extends FetchOptions {
@@ -93,7 +93,11 @@ async function build(wheel: TensorFlowWheel, folder: string, options: SetupOptio
   // "global" is npm's own when this runs in `npm install --global`.
   const local = ['--global=false', '--prefix', folder];
   const quiet = ['--ignore-scripts', '--no-package-lock', '--no-audit', '--no-fund'];
-  await npm(['install', ...local, ...quiet, '@tensorflow/tfjs-node@^4.22'], folder, { minutes: 10, signal });
+  await runNpm(
+    ['install', ...local, ...quiet, '@tensorflow/tfjs-node@^4.22'],
+    { cwd: folder },
+    { minutes: 10, signal },
+  );
 
   say('compiling its addon');
   const unpacked = path.join(scratch, 'tensorflow');
@@ -107,7 +111,7 @@ async function build(wheel: TensorFlowWheel, folder: string, options: SetupOptio
     await symlink(name, path.join(deps, 'lib', alias));
   }
   const compile = ['node-pre-gyp', 'install', '--build-from-source'];
-  await npm(['exec', '--global=false', '--no', '--', ...compile], home, { minutes: 15, signal });
+  await runNpm(['exec', '--global=false', '--no', '--', ...compile], { cwd: home }, { minutes: 15, signal });
   await rm(scratch, { recursive: true });
   await slim(folder, home, signal);
 
@@ -124,19 +128,6 @@ function checkTools(): void {
   if (!has('make')) missing.push('make');
   if (!process.env.CXX && !has('g++') && !has('c++')) missing.push('a C++ compiler (g++)');
   if (missing.length > 0) throw new UserError('unavailable', `it needs ${missing.join(', ')}`);
-}
-
-/** npm, told where headers are when they came with this Node, so that nothing asks the network for them. */
-async function npm(
-  args: string[],
-  cwd: string,
-  limit: { minutes: number; signal?: AbortSignal },
-): Promise<void> {
-  const bin = path.dirname(process.execPath);
-  const home = path.dirname(bin);
-  const env: NodeJS.ProcessEnv = { ...process.env, PATH: `${process.env.PATH}${path.delimiter}${bin}` };
-  if (existsSync(path.join(home, 'include', 'node', 'node_api.h'))) env.npm_config_nodedir = home;
-  await runTool('npm', args, { cwd, env }, limit);
 }
 
 /** Leaves out what only a debugger or a compiler reads: two fifths of it all. */

@@ -2,10 +2,10 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 
 import { messageOf, UserError } from '../../base/errors.js';
+import { runTool } from '../../base/run-tool.js';
 import { unavailable } from '../tensorflow/load.js';
 import { buildFromWheel, type SetupOptions } from './build.js';
 import { installedPackage, TENSORFLOW_VERSION } from './locations.js';
-import { runTool } from './run-tool.js';
 import { findWorking, hasAddon } from './verify.js';
 
 /**

@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 
-import { UserError } from '../../base/errors.js';
+import { UserError } from './errors.js';
 
 /**
  * Runs a program of others to its end, without a terminal.
@@ -50,6 +52,23 @@ export async function runTool(
     clearTimeout(timer);
     limit.signal?.removeEventListener('abort', end);
   }
+}
+
+/** npm, told where headers are when they came with this Node, so that nothing asks the network for them. */
+export async function runNpm(
+  args: string[],
+  where: { cwd: string; env?: NodeJS.ProcessEnv },
+  limit: { minutes: number; signal?: AbortSignal },
+): Promise<void> {
+  const bin = path.dirname(process.execPath);
+  const home = path.dirname(bin);
+  const env: NodeJS.ProcessEnv = {
+    ...process.env,
+    PATH: `${process.env.PATH}${path.delimiter}${bin}`,
+    ...where.env,
+  };
+  if (existsSync(path.join(home, 'include', 'node', 'node_api.h'))) env.npm_config_nodedir = home;
+  await runTool('npm', args, { cwd: where.cwd, env }, limit);
 }
 
 /** Of npm, compilers, node-gyp and Node: the line that names the cause, or else the last one. */

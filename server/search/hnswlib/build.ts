@@ -1,0 +1,70 @@
+import { execFile } from 'node:child_process';
+import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { messageOf, UserError } from '../../../base/errors.js';
+import { exists, writeFolderAtomic } from '../../../base/files.js';
+import { runNpm } from '../../../base/run-tool.js';
+import { builtFolder, builtPackage, installedPackage, PACKAGES } from './locations.js';
+
+const PROBE_TIMEOUT_MS = 60_000;
+
+/**
+ * Compiles a copy of hnswlib-node with all that this processor can do into the cache folder, where it appears when it
+ * was seen to work. Takes half a minute; nothing is done when it is there.
+ *
+ * @returns its folder
+ * @throws UserError `unavailable` when something is missing (a compiler, another machine than Linux on x86), or when it
+ *   does not work. Nothing is kept then
+ */
+export async function buildHnswlib(signal?: AbortSignal): Promise<string> {
+  const folder = builtFolder();
+  if (!folder) throw new UserError('unavailable', 'it gains nothing but under Linux on x86-64');
+  if (await exists(folder)) return folder;
+  try {
+    await writeFolderAtomic(folder, (beside) => build(beside, signal));
+  } catch (error) {
+    // Another setup was faster.
+    if (!(error instanceof UserError && error.kind === 'exists')) throw error;
+  }
+  return folder;
+}
+
+async function build(folder: string, signal?: AbortSignal): Promise<void> {
+  const home = builtPackage(folder);
+  for (const name of PACKAGES)
+    await cp(installedPackage(name), path.join(folder, 'node_modules', name), { recursive: true });
+  await rm(path.join(home, 'build'), { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  const allowed = { 'hnswlib-node': true };
+  await writeFile(
+    path.join(folder, 'package.json'),
+    JSON.stringify({ private: true, allowScripts: allowed }),
+  );
+  // "global" is npm's own when this runs in `npm install --global`.
+  await runNpm(
+    ['rebuild', '--global=false', '--foreground-scripts', 'hnswlib-node'],
+    { cwd: folder, env: { CXXFLAGS: `${process.env.CXXFLAGS ?? ''} -march=native` } },
+    { minutes: 10, signal },
+  );
+  const reason = await whyNotWorking(home);
+  if (reason) throw new UserError('unavailable', `it was built and does not work: ${reason}`);
+}
+
+/**
+ * Tries a compiled hnswlib-node in a process of its own, which a wrong instruction may end.
+ *
+ * @returns nothing when it works; else why it does not
+ */
+export function whyNotWorking(home: string): Promise<string | undefined> {
+  const script = fileURLToPath(new URL('probe.js', import.meta.url));
+  return new Promise((resolve) => {
+    execFile(process.execPath, [script, home], { timeout: PROBE_TIMEOUT_MS }, (error, stdout, stderr) => {
+      if (!error && stdout.includes('works')) resolve(undefined);
+      else if (error?.killed) resolve(`no answer in ${PROBE_TIMEOUT_MS / 1000} s`);
+      else if (error?.signal) resolve(`it ended the process that loaded it (${error.signal})`);
+      else resolve(stderr.trim().split('\n').at(-1) || (error ? messageOf(error) : 'it found nothing'));
+    });
+  });
+}

@@ -19,6 +19,9 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   backup: async () => (await import('./commands/backup.js')).backupCommand(),
   restore: async () => (await import('./commands/restore.js')).restoreCommand(),
   verify: async () => (await import('./commands/verify.js')).verifyCommand(),
+  jobs: async () => (await import('./commands/jobs.js')).jobsCommand(),
+  models: async () => (await import('./commands/models.js')).modelsCommand(),
+  feedback: async () => (await import('./commands/feedback.js')).feedbackCommand(),
   model: async () => (await import('./commands/model.js')).modelCommand(),
   setup: async () => (await import('./commands/setup.js')).setupCommand(),
 };

@@ -1,5 +1,8 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { UserError } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
@@ -8,9 +11,12 @@ import { cachedInference } from '../server/batching/cached-inference.js';
 import { startInference } from '../server/batching/start-inference.js';
 import { defaults, type ServerConfig } from '../server/config.js';
 import { documentOf } from '../server/http/document-line.js';
+import type { Inference } from '../server/batching/inference.js';
+import { JobRunner } from '../server/jobs/runner.js';
 import type { Observer } from '../server/observer.js';
-import type { Collection } from '../server/search/collection.js';
+import type { Collection, TrainableCollection } from '../server/search/collection.js';
 import { openCollection } from '../server/search/open-collection.js';
+import { activatedModel } from '../server/search/store.js';
 import type { Services } from '../server/services.js';
 import { findModelWithProgress } from './find-model.js';
 import { progressBar } from './progress.js';
@@ -29,7 +35,14 @@ export async function openServices(
   say: (line: string) => void,
   observer: Observer,
 ): Promise<Services> {
-  const model = config.model ?? DEFAULT_MODEL;
+  const activated = config.reembed ? undefined : activatedModel(config.dataDir);
+  if (activated)
+    say(
+      `${activated.model} was activated here, and goes on (--reembed returns to --model ${config.model ?? DEFAULT_MODEL})`,
+    );
+  const model = activated
+    ? path.resolve(config.dataDir, 'models', activated.model)
+    : (config.model ?? DEFAULT_MODEL);
   const isHere = await resolveModel(model, say).then(
     () => true,
     () => false,
@@ -65,15 +78,18 @@ async function openWith(
   observer: Observer,
 ): Promise<Services> {
   const { model, precision, workers, threads, batchSeconds, maxQueueTokens, dataDir, reembed } = config;
-  const started = await startInference({
-    ...{ model, precision, workers, threads, batchSeconds, maxQueueTokens, observer },
-  });
-  const inference = cachedInference(started, config.cacheMib * 2 ** 20);
+  const load = async (options: Parameters<typeof startInference>[0]): Promise<Inference> =>
+    cachedInference(
+      await startInference({ batchSeconds, maxQueueTokens, observer, ...options }),
+      config.cacheMib * 2 ** 20,
+    );
+  const inference = await load({ model, precision, workers, threads });
   const embedding = progressBar('embedding the collection again', 'documents');
   try {
     const collection = await openCollection({
       dataDir,
       inference,
+      source: model !== DEFAULT_MODEL && existsSync(model) ? path.resolve(model) : model,
       reembed,
       recall: config.recall,
       lexicalWeight: config.lexicalWeight,
@@ -88,17 +104,47 @@ async function openWith(
       else if (example) await loadExample(collection);
       else if (documents === 0)
         say('the collection is empty; start with --example to try it with example questions');
+      // As the first model was, and not measured again.
+      const { workers, threadsPerWorker } = inference.stats();
+      const jobs = jobRunner(config, collection, say, (other) =>
+        load({ model: other, precision: inference.precision, workers, threads: threadsPerWorker }),
+      );
+      await jobs.start();
+      return {
+        get inference(): Inference {
+          return collection.served().inference;
+        },
+        collection,
+        jobs,
+      };
     } catch (error) {
       await collection.close();
       throw error;
     }
-    return { inference, collection };
   } catch (error) {
     await inference.close();
     throw error;
   } finally {
     embedding.stop();
   }
+}
+
+function jobRunner(
+  { dataDir, training }: ServerConfig,
+  collection: TrainableCollection,
+  log: (line: string) => void,
+  openModel: (model: string) => Promise<Inference>,
+): JobRunner {
+  return new JobRunner({
+    collection,
+    dataDir: path.resolve(dataDir),
+    command: [process.execPath, fileURLToPath(new URL('./main.js', import.meta.url))],
+    openModel,
+    threads: training.threads ?? Math.max(1, Math.floor(availableParallelism() / 2)),
+    memoryBytes: training.memoryMib * 2 ** 20,
+    schedule: training.schedule,
+    log,
+  });
 }
 
 async function loadExample(collection: Collection): Promise<void> {

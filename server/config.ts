@@ -1,5 +1,6 @@
 import { UserError } from '../base/errors.js';
 import type { PrecisionChoice } from './batching/start-inference.js';
+import type { Schedule } from './jobs/schedule.js';
 
 /** What one request may ask for. */
 export interface Limits {
@@ -47,6 +48,12 @@ export interface ServerConfig {
   limits: Limits;
   /** Where traces are sent; undefined: nowhere. */
   otlpUrl?: URL;
+  training: {
+    /** Cores; undefined: half of them. */
+    threads?: number;
+    memoryMib: number;
+    schedule?: Schedule;
+  };
   /** How long requests in flight may take once the server is told to stop. */
   drainSeconds: number;
   logLevel: string;
@@ -67,6 +74,7 @@ export const defaults = Object.freeze({
   maxBodyMib: 16,
   bodySeconds: 60,
   drainSeconds: 30,
+  trainingMemoryMib: 4096,
   logLevel: 'info',
 });
 

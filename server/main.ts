@@ -94,6 +94,7 @@ export async function startServer(
         memory.stop();
         await drain(server, config.drainSeconds * 1000);
         const opened = await ready.catch(() => undefined);
+        await opened?.jobs.close();
         await opened?.collection.close();
         await opened?.inference.close();
         await tracing?.close();

@@ -1,8 +1,11 @@
 import type { Inference } from './batching/inference.js';
-import type { Collection } from './search/collection.js';
+import type { JobRunner } from './jobs/runner.js';
+import type { TrainableCollection } from './search/collection.js';
 
 /** What the routes work with, once the model is loaded and the collection is open. */
 export interface Services {
-  inference: Inference;
-  collection: Collection;
+  /** Of the live generation. */
+  readonly inference: Inference;
+  collection: TrainableCollection;
+  jobs: JobRunner;
 }

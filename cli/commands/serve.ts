@@ -4,11 +4,14 @@ import path from 'node:path';
 import { Command, Option } from 'commander';
 import { pino, type Logger } from 'pino';
 
-import { UserError } from '../../base/errors.js';
+import { messageOf, UserError } from '../../base/errors.js';
 import { fileError } from '../../base/files.js';
 import type { PrecisionChoice } from '../../server/batching/start-inference.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { defaults, type ServerConfig } from '../../server/config.js';
+import { checkSchema } from '../../server/http/spec.js';
+import type { FinetuneRequest } from '../../server/jobs/request.js';
+import { parseWindow, type TimeWindow } from '../../server/jobs/schedule.js';
 import { startServer } from '../../server/main.js';
 import type { Services } from '../../server/services.js';
 import { httpUrl, integerFrom, numberFrom } from '../options.js';
@@ -39,9 +42,15 @@ interface Options {
   maxBodyMib: number;
   drainSeconds: number;
   otlpUrl?: URL;
+  trainingThreads?: number;
+  trainingMemoryMib: number;
+  refitAfter?: number;
+  refitWindow?: TimeWindow;
+  refitRequest: FinetuneRequest;
   logLevel: string;
 }
 
+const checkRequest = checkSchema('FinetuneRequest', 'the request');
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 export function serveCommand(): Command {
@@ -113,7 +122,7 @@ export function serveCommand(): Command {
     .addOption(
       option(
         '--api-key <key>',
-        'a key that requests must carry, read:KEY for one that may not change the collection; may be given several times',
+        'a key that requests must carry; read:KEY may not change the collection, write:KEY not train or switch models; may be given several times',
         'API_KEYS',
       )
         .default([], 'none')
@@ -174,6 +183,38 @@ export function serveCommand(): Command {
         'send traces to this OpenTelemetry collector, by OTLP over HTTP',
         'OTLP_URL',
       ).argParser(httpUrl),
+    )
+    .addOption(
+      count(
+        '--training-threads <n>',
+        'cores that POST /finetune trains with (default: half of them)',
+        'TRAINING_THREADS',
+        256,
+      ),
+    )
+    .addOption(
+      count('--training-memory-mib <n>', 'memory that training may take', 'TRAINING_MEMORY_MIB').default(
+        defaults.trainingMemoryMib,
+      ),
+    )
+    .addOption(
+      count(
+        '--refit-after <n>',
+        'fine-tune by itself when so many documents and so much feedback have come since the last time',
+        'REFIT_AFTER',
+      ),
+    )
+    .addOption(
+      option(
+        '--refit-window <HH:MM-HH:MM>',
+        'when that may begin (default: at any time)',
+        'REFIT_WINDOW',
+      ).argParser(parseWindow),
+    )
+    .addOption(
+      option('--refit-request <json>', 'what to ask for then, as POST /finetune takes it', 'REFIT_REQUEST')
+        .argParser(parseRequest)
+        .default(parseRequest('{"activate": "if-better"}'), '{"activate": "if-better"}'),
     )
     .addOption(
       option('--log-level <level>', 'of the log on stderr, JSON lines', 'LOG_LEVEL')
@@ -240,6 +281,7 @@ function welcome(
 
 async function configOf(options: Options): Promise<ServerConfig> {
   const { model, dataDir, host, port, precision, workers, threads, drainSeconds, logLevel } = options;
+  const { refitAfter: after, refitWindow: window, refitRequest: request } = options;
   const fileKeys = options.apiKeyFile ? await keysOf(options.apiKeyFile) : [];
   return {
     model,
@@ -258,6 +300,11 @@ async function configOf(options: Options): Promise<ServerConfig> {
     lexicalWeight: options.lexicalWeight,
     cacheMib: options.cacheMib,
     drainSeconds,
+    training: {
+      threads: options.trainingThreads,
+      memoryMib: options.trainingMemoryMib,
+      ...(after !== undefined && { schedule: { after, window, request } }),
+    },
     logLevel,
     apiKeys: [...options.apiKey, ...fileKeys],
     insecure: options.insecure ?? false,
@@ -269,6 +316,17 @@ async function configOf(options: Options): Promise<ServerConfig> {
       bodySeconds: defaults.bodySeconds,
     },
   };
+}
+
+/** @throws UserError `usage` */
+function parseRequest(text: string): FinetuneRequest {
+  try {
+    const request = JSON.parse(text) as FinetuneRequest;
+    checkRequest(request);
+    return request;
+  } catch (error) {
+    throw new UserError('usage', `--refit-request: expected what POST /finetune takes: ${messageOf(error)}`);
+  }
 }
 
 async function keysOf(file: string): Promise<string[]> {

@@ -17,6 +17,7 @@ import { documentHandlers } from './handlers/documents.js';
 import { embeddingHandlers } from './handlers/embeddings.js';
 import { operationHandlers } from './handlers/operations.js';
 import { searchHandlers } from './handlers/search.js';
+import { trainingHandlers } from './handlers/training.js';
 import { HeldBytes } from './held-bytes.js';
 import { keyCheck } from './keys.js';
 import type { operations } from './openapi.js';
@@ -66,6 +67,7 @@ export function createApp(around: Surroundings): express.Express {
     ...embeddingHandlers,
     ...searchHandlers,
     ...documentHandlers,
+    ...trainingHandlers,
     ...operationHandlers(around),
   } as unknown as Record<keyof operations, AnyHandler>;
   const checkKey = keyCheck(around.config.apiKeys);

@@ -1,6 +1,8 @@
 import type express from 'express';
 
+import { UserError } from '../../base/errors.js';
 import type { Limits } from '../config.js';
+import type { ServedGeneration } from '../search/collection.js';
 import type { Services } from '../services.js';
 import { HttpError } from './errors.js';
 import type { operations } from './openapi.js';
@@ -29,7 +31,8 @@ export type Handler<Op extends keyof operations> = (
   call: Call<Op>,
 ) => Promise<Answer<Op> | undefined> | Answer<Op> | undefined;
 
-type Answer<Op extends keyof operations> = Answers<Op> extends { 200: infer Ok } ? JsonOf<Ok> : undefined;
+type Answer<Op extends keyof operations> =
+  Answers<Op> extends { 200: infer Ok } | { 202: infer Ok } ? JsonOf<Ok> : undefined;
 
 export type Handlers<Ops extends keyof operations> = { [Op in Ops]: Handler<Op> };
 
@@ -68,17 +71,22 @@ export function checkText(text: string, field: string, limits: Pick<Limits, 'cha
     );
 }
 
-/** @throws HttpError `not-found` when another model is asked for than the one that is served */
-export function checkModel(model: string | undefined, served: string): void {
-  if (model === undefined || lastSegment(model) === lastSegment(served)) return;
-  throw new HttpError(
-    'not-found',
-    `model: expected ${JSON.stringify(served)}, the model that is served, came ${JSON.stringify(model)}`,
-    { param: 'model' },
-  );
-}
-
-/** "sentence-transformers/all-MiniLM-L6-v2" and "all-MiniLM-L6-v2" are the same model. */
-function lastSegment(name: string): string {
-  return name.slice(name.lastIndexOf('/') + 1);
+/**
+ * The generation that a request means, which its answer names in the header X-Generation.
+ *
+ * @param model as the request names it; the live one without
+ * @throws HttpError `not-found` for a model that is not served
+ */
+export function generationFor(
+  { services, response }: Pick<Call<keyof operations>, 'services' | 'response'>,
+  model?: string,
+): ServedGeneration {
+  try {
+    const served = services.collection.served(model);
+    response.set('X-Generation', String(served.id));
+    return served;
+  } catch (error) {
+    if (!(error instanceof UserError && error.kind === 'not-found')) throw error;
+    throw new HttpError('not-found', error.message, { param: 'model' });
+  }
 }

@@ -3,14 +3,14 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { HttpError } from './errors.js';
 
 /** What a key is for; each may do what those before it may. */
-export const SCOPES = ['read', 'write'] as const;
+export const SCOPES = ['read', 'write', 'admin'] as const;
 export type Scope = (typeof SCOPES)[number];
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
-/** `read:KEY` may read, `write:KEY` and KEY alone may do all. */
+/** `read:KEY` may read, `write:KEY` may change the collection too, `admin:KEY` and KEY alone may do all. */
 function parseKey(text: string): { scope: Scope; digest: Buffer } {
-  const [, scope = 'write', key = text] = /^(read|write):(.+)$/.exec(text) ?? [];
+  const [, scope = 'admin', key = text] = /^(read|write|admin):(.+)$/.exec(text) ?? [];
   return { scope: scope as Scope, digest: digest(key) };
 }
 
@@ -18,7 +18,7 @@ function parseKey(text: string): { scope: Scope; digest: Buffer } {
  * A check of the Authorization header against the server's keys, of which only digests are kept. It
  * takes the same time whichever key it is and however much of it is right. Without keys everybody may.
  *
- * @param keys as they are given at start: KEY, read:KEY or write:KEY
+ * @param keys as they are given at start: KEY, read:KEY, write:KEY or admin:KEY
  * @throws (from the check) HttpError `unauthorized`, or `forbidden` for a key whose scope is too small
  */
 export function keyCheck(keys: readonly string[]): (authorization: string | undefined, scope: Scope) => void {

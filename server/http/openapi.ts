@@ -255,6 +255,201 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/finetune": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Training jobs */
+        get: operations["listJobs"];
+        put?: never;
+        /**
+         * Fine-tune the live model
+         * @description Queues a job; they run one at a time. The trainer runs in a process of its own, at low priority, on the collection's documents (or `texts`) and
+         *     on pairs that feedback has shown to mean the same. Then the new model embeds the collection beside the live one, and both are compared on held-out
+         *     feedback: queries, chosen by hash, that nothing is ever trained on. With `activate: if-better` the new model goes live when it is better beyond chance
+         *     (the lower end of the 95 % interval of a paired bootstrap of map@100 is above `margin`); otherwise it waits for `POST /models/{name}/activate`.
+         *     A job goes on after a restart of the server, kill -9 included.
+         */
+        post: operations["finetune"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/finetune/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's number.
+                 * @example 3
+                 */
+                id: components["parameters"]["JobId"];
+            };
+            cookie?: never;
+        };
+        /** A training job */
+        get: operations["getJob"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel a training job
+         * @description What it has made is removed. 409 when it has ended already.
+         */
+        delete: operations["cancelJob"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/finetune/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's number.
+                 * @example 3
+                 */
+                id: components["parameters"]["JobId"];
+            };
+            cookie?: never;
+        };
+        /**
+         * A training job as it goes
+         * @description Server-sent events until the job has ended: `job` with the job whenever it has changed, and `log` with each entry of the trainer's log
+         *     (`start`, `step` with loss terms, spread and rank, `evaluation`, `end`), from the first one on. `Last-Event-ID` leaves out those that a client
+         *     has had.
+         */
+        get: operations["jobEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/finetune/{id}/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's number.
+                 * @example 3
+                 */
+                id: components["parameters"]["JobId"];
+            };
+            cookie?: never;
+        };
+        /**
+         * What came of a training job, for a person
+         * @description The comparison with the live model. 404 while there is none. With `Accept: text/html` the trainer's own report, with plots.
+         */
+        get: operations["jobReport"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How much feedback there is */
+        get: operations["countFeedback"];
+        put?: never;
+        /**
+         * Tell what somebody has found
+         * @description That a document is what a query asks for, or is not: a click, a moderator's "duplicate of". What is said later of the same query and document replaces it.
+         *     A fifth of all queries, chosen by a hash of their words, is held out: it judges models and is never trained on. Another tenth chooses a training's weights.
+         *
+         *     **JSON**: one, or a list under `feedback`; an unknown document is refused with 404. **NDJSON**: one a line, any number; lines about unknown documents are
+         *     left out and counted.
+         */
+        post: operations["addFeedback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Models of the collection
+         * @description The live one, the one before it, and one that waits to be activated. Requests may name each that is `served`.
+         */
+        get: operations["listModels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/models/{name}/activate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description A model that `GET /models` lists as `served`.
+                 * @example finetuned-3
+                 */
+                name: components["schemas"]["ModelName"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Put a model live
+         * @description Model and index change together, from one request to the next; requests in flight are answered by the one that they began with. The model that was live
+         *     stays, for a rollback.
+         */
+        post: operations["activateModel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/models/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Back to the model before */
+        post: operations["rollbackModel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/info": {
         parameters: {
             query?: never;
@@ -389,7 +584,7 @@ export interface components {
         Texts: components["schemas"]["Text"] | components["schemas"]["Text"][];
         /** @description Any text chosen by you. */
         Id: string;
-        /** @description The name that `/info` gives. */
+        /** @description The name that `/info` gives, or one that `GET /models` lists as served. The live model when left out. */
         ModelName: string;
         /** @description Keep only the first so many numbers of each vector, scaled to length 1 again. At most the encoder's own. */
         Dimensions: number;
@@ -405,6 +600,7 @@ export interface components {
         TruncationDirection: "Right" | "right";
         EmbedRequest: {
             inputs: components["schemas"]["Texts"];
+            model?: components["schemas"]["ModelName"];
             truncate?: components["schemas"]["Truncate"];
             truncation_direction?: components["schemas"]["TruncationDirection"];
             /**
@@ -590,6 +786,10 @@ export interface components {
             /** @description Ids to leave out of the ranking, such as the query's own. */
             exclude?: components["schemas"]["Id"][];
             model?: components["schemas"]["ModelName"];
+            /** @description The query's vector, where the client has it. `fingerprint` must say what made it. */
+            vector?: number[];
+            /** @description Of the model that made `vector`, as `/info` gives it. Another one than the server's answers 409. */
+            fingerprint?: string;
         };
         Hit: {
             id: string;
@@ -600,6 +800,8 @@ export interface components {
         };
         SearchResponse: {
             model: string;
+            /** @description Of the model and its vectors. */
+            generation: number;
             /** @enum {string} */
             mode: "dense" | "lexical" | "hybrid";
             hits: components["schemas"]["Hit"][];
@@ -619,6 +821,8 @@ export interface components {
             filter?: components["schemas"]["Filter"];
         };
         DuplicatesResponse: {
+            model: string;
+            generation: number;
             threshold: number;
             hits: components["schemas"]["Hit"][];
         };
@@ -630,9 +834,181 @@ export interface components {
                 score: number;
             }[];
         };
+        FinetuneRequest: {
+            /** @description A recipe of `sentence-jepa finetune`; `context` when left out. */
+            preset?: string;
+            /** @description Instead of a preset. */
+            objective?: string;
+            /** @description Settings over the preset, as after `--set`. */
+            settings?: {
+                [key: string]: string | number | boolean;
+            };
+            /** @description Fitted behind it: `center`, `whiten`, `pca=N`, joined by commas. */
+            adapt?: string;
+            /** @description The name of another encoder to learn from. */
+            teacher?: string;
+            /** @description What to train on, instead of the collection's documents. */
+            texts?: components["schemas"]["Text"][];
+            /** @description Texts that mean the same, beside those of the feedback. */
+            pairs?: components["schemas"]["Text"][][];
+            /**
+             * @description Whether pairs of the feedback are trained on, and weights chosen by it.
+             * @default true
+             */
+            feedback: boolean;
+            /**
+             * @description Whether the new model goes live by itself when it is better beyond chance.
+             * @default manual
+             * @enum {string}
+             */
+            activate: "manual" | "if-better";
+            /**
+             * @description By how much it has to be better, as a fraction of map@100.
+             * @default 0
+             */
+            margin: number;
+        };
+        Job: {
+            id: number;
+            /** @enum {string} */
+            state: "queued" | "training" | "embedding" | "judging" | "done" | "failed" | "cancelled";
+            created: string;
+            started?: string;
+            ended?: string;
+            request: components["schemas"]["FinetuneRequest"];
+            /** @description Why it failed. */
+            error?: string;
+            training?: components["schemas"]["TrainingProgress"];
+            embedding?: {
+                /** @description Documents. */
+                done: number;
+                total: number;
+            };
+            verdict?: components["schemas"]["Verdict"];
+        };
+        Jobs: {
+            jobs: components["schemas"]["Job"][];
+        };
+        TrainingProgress: {
+            step: number;
+            steps: number;
+            loss?: number;
+            /** @description Of the loss, weighted. */
+            terms?: {
+                [key: string]: number;
+            };
+            /** @description Spread of the vectors: 1 is even, 0 collapsed. */
+            std?: number;
+            effective_rank?: number;
+            /** @description Of the latest evaluation on feedback that chooses. */
+            metrics?: {
+                [key: string]: number;
+            };
+            /** @description Of training. */
+            seconds_left?: number;
+        };
+        Verdict: {
+            /**
+             * @description ready: it waits to be activated. refused: it does, too, but was not better.
+             * @enum {string}
+             */
+            decision: "activated" | "ready" | "refused";
+            reason: string;
+            /** @description The new model's name. */
+            candidate: string;
+            /** @description The name of the one that it was compared with. */
+            live: string;
+            test?: {
+                queries: number;
+                live: components["schemas"]["RankingMetrics"];
+                candidate: components["schemas"]["RankingMetrics"];
+                /** @description candidate - live, paired bootstrap. */
+                comparison: {
+                    metric: string;
+                    difference: number;
+                    /** @description Of the 95 % interval. */
+                    low: number;
+                    high: number;
+                    p: number;
+                };
+            };
+            agreement?: {
+                queries: number;
+                /** @enum {string} */
+                of: "recent queries" | "documents";
+                /** @description Share of the first ten that both have in common. */
+                overlap: number;
+            };
+            diagnostics: {
+                live: components["schemas"]["Diagnostics"];
+                candidate: components["schemas"]["Diagnostics"];
+            };
+        };
+        RankingMetrics: {
+            "map@100": number;
+            "mrr@10": number;
+            "recall@10": number;
+        };
+        Diagnostics: {
+            std: number;
+            meanCosine: number;
+            effectiveRank: number;
+        };
+        Feedback: {
+            query: components["schemas"]["Text"];
+            id: components["schemas"]["Id"];
+            relevant: boolean;
+        };
+        FeedbackRequest: components["schemas"]["Feedback"] | {
+            feedback: components["schemas"]["Feedback"][];
+        };
+        FeedbackStored: {
+            stored: number;
+            /** @description Lines about documents that are not there. */
+            unknown: number;
+        };
+        FeedbackCounts: {
+            /** @description Of queries and documents. */
+            total: number;
+            relevant: number;
+            queries: {
+                train: number;
+                /** @description Choose a training's weights. */
+                dev: number;
+                /** @description Judge models. */
+                test: number;
+            };
+        };
+        Models: {
+            models: {
+                /** @description The generation: a model and the vectors made by it. */
+                id: number;
+                name: string;
+                /**
+                 * @description building: beside the live one. retired: before it.
+                 * @enum {string}
+                 */
+                state: "building" | "live" | "retired";
+                /** @description Whether requests may name it. */
+                served: boolean;
+                /** @description The training job that made it. */
+                job?: number;
+                created?: string;
+                fingerprint: string;
+                dimensions: number;
+                vectors: number;
+            }[];
+        };
+        LiveModel: {
+            /** @description The generation. */
+            id: number;
+            model: string;
+        };
         Info: {
             /** @description The name for `model` in requests. */
             model_id: string;
+            /** @description Of the model and its vectors. */
+            generation: number;
             /** @description How vectors are computed: fp32, int8 or quantized. */
             model_dtype: string;
             /** @description Where that is not fp32, the mean cosine of some titles' vectors to those of fp32, measured at start. */
@@ -733,7 +1109,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description A known API key, but for reading alone. */
+        /** @description A known API key, but not for this. */
         Forbidden: {
             headers: {
                 [name: string]: unknown;
@@ -748,7 +1124,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description No such document or model. */
+        /** @description No such document, model or job. */
         NotFound: {
             headers: {
                 [name: string]: unknown;
@@ -779,7 +1155,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The collection's vectors were made by another model. */
+        /** @description Vectors of two models would meet, or something is there already. */
         Conflict: {
             headers: {
                 [name: string]: unknown;
@@ -1088,7 +1464,13 @@ export interface components {
             };
         };
     };
-    parameters: never;
+    parameters: {
+        /**
+         * @description The job's number.
+         * @example 3
+         */
+        JobId: number;
+    };
     requestBodies: never;
     headers: {
         /** @description Seconds after which a try makes sense. */
@@ -1135,6 +1517,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
             408: components["responses"]["Timeout"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -1522,6 +1905,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "model": "default",
+                     *       "generation": 1,
                      *       "mode": "dense",
                      *       "hits": [
                      *         {
@@ -1570,6 +1954,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "model": "default",
+                     *       "generation": 1,
                      *       "mode": "dense",
                      *       "hits": [
                      *         {
@@ -1590,6 +1975,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             404: components["responses"]["NotFound"];
             408: components["responses"]["Timeout"];
+            409: components["responses"]["Conflict"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["Invalid"];
@@ -1675,6 +2061,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
+                     *       "model": "default",
+                     *       "generation": 1,
                      *       "threshold": 0.75,
                      *       "hits": [
                      *         {
@@ -1964,6 +2352,474 @@ export interface operations {
             503: components["responses"]["NotReady"];
         };
     };
+    listJobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All jobs, the latest last. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "jobs": [
+                     *         {
+                     *           "id": 3,
+                     *           "state": "queued",
+                     *           "created": "2026-11-26T09:00:00.000Z",
+                     *           "request": {
+                     *             "feedback": true,
+                     *             "activate": "manual",
+                     *             "margin": 0
+                     *           }
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Jobs"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    finetune: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "settings": {
+                 *         "context": "Ubuntu"
+                 *       },
+                 *       "activate": "if-better"
+                 *     }
+                 */
+                "application/json": components["schemas"]["FinetuneRequest"];
+            };
+        };
+        responses: {
+            /** @description Queued. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 3,
+                     *       "state": "queued",
+                     *       "created": "2026-11-26T09:00:00.000Z",
+                     *       "request": {
+                     *         "settings": {
+                     *           "context": "Ubuntu"
+                     *         },
+                     *         "feedback": true,
+                     *         "activate": "if-better",
+                     *         "margin": 0
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Overloaded"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    getJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's number.
+                 * @example 3
+                 */
+                id: components["parameters"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Where it is, or what came of it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 3,
+                     *       "state": "training",
+                     *       "created": "2026-11-26T09:00:00.000Z",
+                     *       "started": "2026-11-26T09:00:01.000Z",
+                     *       "request": {
+                     *         "preset": "context",
+                     *         "feedback": true,
+                     *         "activate": "if-better",
+                     *         "margin": 0
+                     *       },
+                     *       "training": {
+                     *         "step": 120,
+                     *         "steps": 300,
+                     *         "loss": 0.0831,
+                     *         "std": 0.98,
+                     *         "seconds_left": 140
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    cancelJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's number.
+                 * @example 3
+                 */
+                id: components["parameters"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Cancelled. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 3,
+                     *       "state": "cancelled",
+                     *       "created": "2026-11-26T09:00:00.000Z",
+                     *       "request": {
+                     *         "feedback": true,
+                     *         "activate": "manual",
+                     *         "margin": 0
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    jobEvents: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's number.
+                 * @example 3
+                 */
+                id: components["parameters"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example event: job
+                     *     data: {"id":3,"state":"training"}
+                     *
+                     *     id: 1
+                     *     event: log
+                     *     data: {"type":"step","step":1,"loss":0.09}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    jobReport: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's number.
+                 * @example 3
+                 */
+                id: components["parameters"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The report. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example # Job 3: finetuned-3 beside default */
+                    "text/markdown": string;
+                    "text/html": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    countFeedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Numbers. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "total": 120,
+                     *       "relevant": 100,
+                     *       "queries": {
+                     *         "train": 70,
+                     *         "dev": 10,
+                     *         "test": 20
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FeedbackCounts"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    addFeedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "query": "usb stick is not recognised",
+                 *       "id": "q17",
+                 *       "relevant": true
+                 *     }
+                 */
+                "application/json": components["schemas"]["FeedbackRequest"];
+                /**
+                 * @example {"query":"usb stick is not recognised","id":"q17","relevant":true}
+                 *     {"query":"change wallpaper","id":"q17","relevant":false}
+                 */
+                "application/x-ndjson": components["schemas"]["Feedback"];
+            };
+        };
+        responses: {
+            /** @description Stored, and durable. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "stored": 1,
+                     *       "unknown": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FeedbackStored"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["Timeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Overloaded"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    listModels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Generations, in the order in which they were made. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "models": [
+                     *         {
+                     *           "id": 1,
+                     *           "name": "default",
+                     *           "state": "live",
+                     *           "served": true,
+                     *           "fingerprint": "97237e7e7e08ed8e828a203c65e99e79a4303866499a947a81624200b5e236c1",
+                     *           "dimensions": 384,
+                     *           "vectors": 250
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Models"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    activateModel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description A model that `GET /models` lists as `served`.
+                 * @example finetuned-3
+                 */
+                name: components["schemas"]["ModelName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is live. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 2,
+                     *       "model": "finetuned-3"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LiveModel"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    rollbackModel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is live again. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 1,
+                     *       "model": "default"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LiveModel"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
     info: {
         parameters: {
             query?: never;
@@ -1982,6 +2838,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "model_id": "default",
+                     *       "generation": 1,
                      *       "model_dtype": "fp32",
                      *       "fingerprint": "97237e7e7e08ed8e828a203c65e99e79a4303866499a947a81624200b5e236c1",
                      *       "dimensions": 384,

@@ -1,3 +1,7 @@
+import type { Inference } from '../batching/inference.js';
+import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
+import type { JobChange, JobRecord } from './job-table.js';
+
 /**
  * What the routes know of the collection: documents in, hits out. SQLite is the durable truth, the
  * HNSW file is derived from it (docs/ARCHITECTURE.md, generations).
@@ -39,7 +43,37 @@ export interface SearchRequest {
   filter?: Filter;
   /** Left out of the ranking: a query that is itself in the collection. */
   exclude?: string[];
+  /** Default: the live one. */
+  generation?: ServedGeneration;
+  /** The query's vector, by the generation's own model, when it is there already. */
+  vector?: Float32Array;
   signal?: AbortSignal;
+}
+
+/** A generation that answers requests: its vectors are loaded, and so is the model that made them. */
+export interface ServedGeneration {
+  id: number;
+  /** The model's name. */
+  model: string;
+  inference: Inference;
+}
+
+export interface GenerationInfo {
+  id: number;
+  model: string;
+  fingerprint: string;
+  dimensions: number;
+  /** building: beside the live one, which it may follow. retired: the one before it, kept for a rollback. */
+  state: 'building' | 'live' | 'retired';
+  /** The training job that made the model. */
+  job?: number;
+  /** What --model said, where no job made it. */
+  source?: string;
+  /** Whether requests may name it. */
+  /** ISO 8601. */
+  created: string;
+  served: boolean;
+  vectors: number;
 }
 
 export interface DuplicatePair {
@@ -78,7 +112,13 @@ export interface Collection {
   /** Hits with score >= threshold, best first. */
   duplicatesOf(
     text: string,
-    options: { threshold: number; k: number; filter?: Filter; signal?: AbortSignal },
+    options: {
+      threshold: number;
+      k: number;
+      filter?: Filter;
+      generation?: ServedGeneration;
+      signal?: AbortSignal;
+    },
   ): Promise<Hit[]>;
   /** Pairs already in the collection with score >= threshold, best first, each pair once. */
   duplicatePairs(options: {
@@ -87,6 +127,53 @@ export interface Collection {
     signal?: AbortSignal;
   }): Promise<DuplicatePair[]>;
   info(): CollectionInfo;
+  /**
+   * The generation of a model's name; the live one without.
+   * @throws UserError `not-found`, naming those that are served
+   */
+  served(model?: string): ServedGeneration;
+  generations(): GenerationInfo[];
   /** Writes the index beside the database and closes both. */
   close(): Promise<void>;
+}
+
+export interface EmbedMissingOptions {
+  /** Of the time; the rest is left to others. Default 1. */
+  share?: number;
+  signal?: AbortSignal;
+  onProgress?: (done: number, total: number) => void;
+}
+
+/** A collection whose model can follow another one, and what is kept for that beside the documents. */
+export interface TrainableCollection extends Collection {
+  /**
+   * Loads a generation for a model beside the live one, made when there is none of its fingerprint.
+   * @throws UserError `exists` when another one, the live one above all, is of that fingerprint
+   */
+  prepare(model: { inference: Inference; job?: number; source?: string }): Promise<ServedGeneration>;
+  /** Gives a generation the vectors that it lacks. */
+  embedMissing(generation: ServedGeneration, options?: EmbedMissingOptions): Promise<void>;
+  /**
+   * Puts a generation live, whole: what it lacks is embedded first, writes wait for the last of it, searches never.
+   * The one that was stays served; the one before that is dropped.
+   */
+  activate(generation: ServedGeneration, signal?: AbortSignal): Promise<void>;
+  /** Forgets a generation that is not live. */
+  discard(id: number): Promise<void>;
+  /** The vectors (length 1) of up to n documents, spread over the collection: rows of n x d. */
+  sample(generation: ServedGeneration, n: number): Promise<Float32Array>;
+  /** Up to some hundred texts that were searched for since the start, the latest last. */
+  recentQueries(): readonly string[];
+
+  /** Durable when it is answered. */
+  addFeedback(feedback: readonly Feedback[]): Promise<void>;
+  /** What was found relevant and is still there, by query. */
+  relevant(part: Part): Promise<{ query: string; id: string; text: string }[]>;
+  feedbackCounts(): Promise<FeedbackCounts>;
+
+  jobs(): Promise<JobRecord[]>;
+  /** Documents and feedback that came since the last job was added. */
+  changesSinceLastJob(): Promise<number>;
+  addJob(request: unknown): Promise<JobRecord>;
+  changeJob(id: number, change: JobChange): Promise<void>;
 }

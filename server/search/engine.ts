@@ -1,4 +1,5 @@
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import path from 'node:path';
 
 import { UserError } from '../../base/errors.js';
 import { fileError } from '../../base/files.js';
@@ -7,18 +8,19 @@ import { compileFilter } from './filter.js';
 import { fuse, HYBRID_CANDIDATES } from './hybrid.js';
 import { VectorIndex } from './vector-index.js';
 import { lockFolder } from './lock.js';
-import { databaseFile, Store, type Change, type Generation, type Write } from './store.js';
+import {
+  databaseFile,
+  Store,
+  type Change,
+  type Generation,
+  type GenerationModel,
+  type Write,
+} from './store.js';
 import type { Scored } from './vectors.js';
-
-export interface ModelIdentity {
-  name: string;
-  fingerprint: string;
-  dimensions: number;
-}
 
 export interface EngineOptions {
   dataDir: string;
-  model: ModelIdentity;
+  model: GenerationModel;
   /** Make vectors with `model` beside the live ones when those are of another fingerprint. */
   reembed: boolean;
   /** See VectorIndexOptions. */
@@ -38,20 +40,31 @@ export interface EngineSearch {
   lexicalWeight: number;
   filter?: Filter;
   exclude?: readonly string[];
+  /** Which vectors to look at. Default: the live ones. */
+  generation?: number;
+}
+
+/** Where a generation's index lies. */
+export function indexFolder(dataDir: string, generation: number): string {
+  return path.join(dataDir, 'generations', String(generation));
 }
 
 /**
- * The collection behind its thread: the store, the vectors of the live generation and the documents'
- * metadata in memory. A write reaches SQLite first and memory after it.
+ * The collection behind its thread: the store, the documents' metadata in memory, and the vectors of the live
+ * generation, of one that is to follow it and of the one that it followed. A write reaches SQLite first and
+ * memory after it; its vector is the live generation's, and others are given theirs soon after (`lacked`).
  */
 export class SearchEngine {
   private readonly metadata = new Map<number, Metadata>();
-  private index: VectorIndex | undefined;
+  private readonly indexes = new Map<number, VectorIndex>();
+  /** Of each loaded generation that is not live: keys of documents whose vectors it lacks. */
+  private readonly lacking = new Map<number, Set<number>>();
 
   private constructor(
     private readonly options: EngineOptions,
     private readonly unlock: () => void,
-    private readonly store: Store,
+    readonly store: Store,
+    /** The live one; until `activate` at the start the one that is to be. */
     private generation: Generation,
   ) {}
 
@@ -94,24 +107,135 @@ export class SearchEngine {
   }
 
   /** @param vectors n x d, row-major, any length */
-  addMissing(keys: readonly number[], vectors: Float32Array): void {
-    const rows = unitRows(vectors, keys.length, this.generation.dimensions);
-    this.store.addVectors(
-      this.generation.id,
-      keys.map((key, i) => ({ key, vector: rows[i] })),
+  addMissing(keys: readonly number[], vectors: Float32Array, generation = this.generation.id): void {
+    const { dimensions } = this.known(generation);
+    const rows = unitRows(vectors, keys.length, dimensions);
+    const added = new Set(
+      this.store.addVectors(
+        generation,
+        keys.map((key, i) => ({ key, vector: rows[i] })),
+      ),
     );
+    const index = this.indexes.get(generation);
+    const lacks = this.lacking.get(generation);
+    keys.forEach((key, i) => {
+      lacks?.delete(key);
+      if (added.has(key)) index?.add(key, rows[i]);
+    });
   }
 
-  /** Puts the generation live if it isn't, and loads it. */
+  /** Some documents whose vectors a loaded generation lacks, and of how many it does. */
+  lacked(generation: number, limit: number): { documents: { key: number; text: string }[]; count: number } {
+    const lacks = this.lacking.get(generation) ?? new Set();
+    const documents: { key: number; text: string }[] = [];
+    for (const key of lacks) {
+      if (documents.length === limit) break;
+      documents.push({ key, text: this.document(key).text });
+    }
+    return { documents, count: lacks.size };
+  }
+
+  /** Puts the generation live that the folder was opened for, if it isn't, and loads it. */
   async activate(): Promise<void> {
-    if (this.generation.state !== 'live') this.store.activate(this.generation.id);
-    this.generation = { ...this.generation, state: 'live' };
-    const { dataDir, exactUpTo, recall, onMeasured, log } = this.options;
-    const { fingerprint, dimensions } = this.generation;
-    const identity = { fingerprint, dimensions };
-    this.index = new VectorIndex({ folder: dataDir, identity, exactUpTo, recall, onMeasured, log });
-    await this.index.load(this.store.vectors(this.generation.id));
+    if (this.generation.state !== 'live') this.forget(this.store.activate(this.generation.id));
+    this.generation = this.known(this.generation.id);
+    adoptIndex(this.options.dataDir, this.generation.id);
+    await this.load(this.generation.id);
     for (const { key, metadata } of this.store.metadata()) this.metadata.set(key, metadata);
+  }
+
+  /**
+   * A generation for a model, made when there is none of its fingerprint, and loaded beside the live one.
+   *
+   * @throws UserError `exists` when another one, the live one above all, is of that fingerprint
+   */
+  async prepare(model: GenerationModel): Promise<Generation> {
+    const same = this.store.generations().find((g) => g.fingerprint === model.fingerprint);
+    if (same && (same.state === 'live' || same.job !== (model.job ?? null)))
+      throw new UserError('exists', `${same.model} (${same.state}) makes the same vectors`);
+    const generation = same ?? this.store.createGeneration(model);
+    if (!this.indexes.has(generation.id)) await this.load(generation.id);
+    const index = this.loaded(generation.id);
+    this.lacking.set(
+      generation.id,
+      new Set(
+        this.loaded()
+          .keys()
+          .filter((key) => !index.has(key)),
+      ),
+    );
+    return generation;
+  }
+
+  /**
+   * Puts a loaded generation live, if it has all vectors. The one that was stays loaded.
+   * @returns false when vectors are missing: nothing has changed then
+   */
+  flip(generation: number): boolean {
+    if (this.lacking.get(generation)?.size !== 0) return false;
+    this.forget(this.store.activate(generation));
+    this.lacking.delete(generation);
+    this.lacking.set(this.generation.id, new Set());
+    this.generation = this.known(generation);
+    return true;
+  }
+
+  /** Forgets a generation that is not live. */
+  discard(generation: number): void {
+    const found = this.store.generations().find(({ id }) => id === generation);
+    if (!found || found.state === 'live') return;
+    this.store.discard(generation);
+    this.forget([found]);
+  }
+
+  /** The vectors of so many documents, of a generation: n x d. */
+  sample(generation: number, n: number): Float32Array {
+    const index = this.loaded(generation);
+    const keys = index.keys();
+    const step = Math.max(1, Math.floor(keys.length / n));
+    const rows = keys.filter((_, i) => i % step === 0).slice(0, n);
+    const { dimensions } = this.known(generation);
+    const vectors = new Float32Array(rows.length * dimensions);
+    rows.forEach((key, i) => vectors.set(index.vector(key), i * dimensions));
+    return vectors;
+  }
+
+  private known(generation: number): Generation {
+    const found = this.store.generations().find(({ id }) => id === generation);
+    if (!found) throw new UserError('not-found', `there is no generation ${generation}`);
+    return found;
+  }
+
+  private async load(generation: number): Promise<void> {
+    const { dataDir, exactUpTo, recall, onMeasured, log } = this.options;
+    const { fingerprint, dimensions } = this.known(generation);
+    const folder = indexFolder(dataDir, generation);
+    mkdirSync(folder, { recursive: true });
+    const index = new VectorIndex({
+      folder,
+      identity: { fingerprint, dimensions },
+      exactUpTo,
+      recall,
+      onMeasured: () => {
+        if (this.indexes.has(generation)) onMeasured?.();
+      },
+      log,
+    });
+    await index.load(this.store.vectors(generation));
+    this.indexes.set(generation, index);
+  }
+
+  /** Lets go of what generations had in memory and on disk, beside SQLite. */
+  private forget(generations: readonly Generation[]): void {
+    for (const { id } of generations) {
+      const index = this.indexes.get(id);
+      this.indexes.delete(id);
+      this.lacking.delete(id);
+      const remove = (): void =>
+        rmSync(indexFolder(this.options.dataDir, id), { recursive: true, force: true });
+      if (index) void index.abandon().then(remove, remove);
+      else remove();
+    }
   }
 
   status(): {
@@ -120,33 +244,47 @@ export class SearchEngine {
     building: boolean;
     recallAt10: number | undefined;
     generation: Generation;
+    generations: (Generation & { vectors: number })[];
   } {
-    const index = this.loaded;
+    const index = this.loaded();
     return {
       documents: index.size,
       hnsw: index.kind === 'hnsw',
       building: index.building,
       recallAt10: index.measuredRecall,
       generation: this.generation,
+      generations: this.store
+        .generations()
+        .map((generation) => ({ ...generation, vectors: this.indexes.get(generation.id)?.size ?? 0 })),
     };
   }
 
-  /** One transaction for all; durable, and found by every later search, on return. */
+  get live(): Generation {
+    return this.generation;
+  }
+
+  has(generation: number): boolean {
+    return this.indexes.has(generation);
+  }
+
+  /** Vectors of the live generation. One transaction for all; durable, and found by every later search, on return. */
   write(writes: readonly Write[]): Change[][] {
     const changes = this.store.write(this.generation.id, writes);
     for (const change of changes.flat()) this.follow(change);
     return changes;
   }
 
-  search({ query, vector, k, mode, lexicalWeight, filter, exclude = [] }: EngineSearch): Hit[] {
+  search(search: EngineSearch): Hit[] {
+    const { query, vector, k, mode, lexicalWeight, filter, exclude = [], generation } = search;
+    const index = this.loaded(generation);
     const excluded = new Set<number>();
     for (const id of exclude) {
       const key = this.store.keyOf(id);
       if (key !== undefined) excluded.add(key);
     }
-    const among = filter && this.survivors(filter);
-    const wanted = Math.min(k, this.loaded.size) + excluded.size;
-    const ranking = this.rank({ query, vector, k: wanted, mode, lexicalWeight, among });
+    const among = filter && this.survivors(index, filter);
+    const wanted = Math.min(k, index.size) + excluded.size;
+    const ranking = this.rank(index, { query, vector, k: wanted, mode, lexicalWeight, among });
     const hits: Hit[] = [];
     for (const { key, score } of ranking) {
       if (hits.length === k) break;
@@ -157,7 +295,7 @@ export class SearchEngine {
 
   /** See VectorIndex.pairs. */
   async pairs(threshold: number, limit: number, signal: AbortSignal): Promise<DuplicatePair[]> {
-    const pairs = await this.loaded.pairs(threshold, limit, signal);
+    const pairs = await this.loaded().pairs(threshold, limit, signal);
     return pairs.flatMap(({ a, b, score }) => {
       const [first, second] = [this.store.document(a), this.store.document(b)];
       return first && second ? [{ a: first, b: second, score }] : [];
@@ -166,56 +304,61 @@ export class SearchEngine {
 
   /** Resolves when the index has caught up with the writes and its file is written. */
   async settled(): Promise<void> {
-    await this.loaded.settled();
+    await Promise.all([...this.indexes.values()].map((index) => index.settled()));
   }
 
   async close(): Promise<void> {
     try {
-      await this.index?.close();
+      await Promise.all([...this.indexes.values()].map((index) => index.close()));
     } finally {
       this.store.close();
       this.unlock();
     }
   }
 
-  private rank(search: {
-    query: string;
-    vector?: Float32Array;
-    k: number;
-    mode: SearchMode;
-    lexicalWeight: number;
-    among?: ReadonlySet<number>;
-  }): Scored[] {
+  private rank(
+    index: VectorIndex,
+    search: {
+      query: string;
+      vector?: Float32Array;
+      k: number;
+      mode: SearchMode;
+      lexicalWeight: number;
+      among?: ReadonlySet<number>;
+    },
+  ): Scored[] {
     const { query, vector, k, mode, lexicalWeight, among } = search;
     if (k < 1) return [];
     const accept = among && ((key: number): boolean => among.has(key));
     if (mode === 'lexical') return this.store.lexical(query, k, accept);
     if (!vector) throw new Error(`${mode} search needs the query's vector`);
-    if (mode === 'dense') return this.loaded.search(vector, k, among);
+    if (mode === 'dense') return index.search(vector, k, among);
     const candidates = Math.max(k, HYBRID_CANDIDATES);
     return fuse(
-      this.loaded.search(vector, candidates, among),
-      this.store.lexical(query, candidates, accept),
-      (key) => this.loaded.score(vector, key),
+      index.search(vector, candidates, among),
+      this.store.lexical(query, candidates, accept).filter(({ key }) => index.has(key)),
+      (key) => index.score(vector, key),
       lexicalWeight,
     ).slice(0, k);
   }
 
-  private survivors(filter: Filter): Set<number> {
+  private survivors(index: VectorIndex, filter: Filter): Set<number> {
     const matches = compileFilter(filter);
     const survivors = new Set<number>();
-    for (const key of this.loaded.keys()) if (matches(this.metadata.get(key))) survivors.add(key);
+    for (const key of index.keys()) if (matches(this.metadata.get(key))) survivors.add(key);
     return survivors;
   }
 
   private follow(change: Change): void {
     const gone = 'removed' in change ? change.removed : change.replaced;
     if (gone !== undefined) {
-      this.loaded.remove(gone);
+      for (const index of this.indexes.values()) index.remove(gone);
+      for (const lacks of this.lacking.values()) lacks.delete(gone);
       this.metadata.delete(gone);
     }
     if ('added' in change) {
-      this.loaded.add(change.added, change.document.vector);
+      this.loaded().add(change.added, change.document.vector);
+      for (const lacks of this.lacking.values()) lacks.add(change.added);
       if (change.document.metadata) this.metadata.set(change.added, change.document.metadata);
     }
   }
@@ -226,14 +369,25 @@ export class SearchEngine {
     return document;
   }
 
-  private get loaded(): VectorIndex {
-    if (!this.index) throw new Error('the engine is not active yet');
-    return this.index;
+  private loaded(generation = this.generation.id): VectorIndex {
+    const index = this.indexes.get(generation);
+    if (!index) throw new Error(`generation ${generation} is not loaded`);
+    return index;
   }
 }
 
+/** An index of the time when there was one generation, beside the database, is the live one's. */
+function adoptIndex(dataDir: string, generation: number): void {
+  const folder = indexFolder(dataDir, generation);
+  if (!existsSync(path.join(dataDir, 'index.json')) || existsSync(folder)) return;
+  mkdirSync(folder, { recursive: true });
+  for (const name of readdirSync(dataDir))
+    if (name === 'index.json' || /^hnsw-.*\.bin$/.test(name))
+      renameSync(path.join(dataDir, name), path.join(folder, name));
+}
+
 /** The generation whose vectors are this model's: the live one, one to go on building, or an added one. */
-function chooseGeneration(store: Store, model: ModelIdentity, reembed: boolean): Generation {
+function chooseGeneration(store: Store, model: GenerationModel, reembed: boolean): Generation {
   const generations = store.generations();
   const live = generations.find((g) => g.state === 'live');
   const ours = generations.find((g) => g.fingerprint === model.fingerprint);
@@ -242,6 +396,8 @@ function chooseGeneration(store: Store, model: ModelIdentity, reembed: boolean):
       'fingerprint-mismatch',
       `the collection's vectors were made by ${live.model} (${live.fingerprint.slice(0, 12)}), the model is ${model.name} (${model.fingerprint.slice(0, 12)}), and vectors of two encoders can't be compared. Start with --reembed to embed the collection with ${model.name}, or with --model ${live.model} and the --precision of then`,
     );
+  // The same model may lie elsewhere today.
+  if (ours && model.source !== undefined) store.setSource(ours.id, model.source);
   return ours ?? store.createGeneration(model);
 }
 

@@ -1,20 +1,27 @@
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-import { UserError } from '../../base/errors.js';
+import { messageOf, UserError } from '../../base/errors.js';
 import { defaults } from '../config.js';
 import type { Inference } from '../batching/inference.js';
 import type { Observer } from '../observer.js';
 import { Thread } from '../threads.js';
 import type {
-  Collection,
   CollectionInfo,
   Document,
   DuplicatePair,
+  EmbedMissingOptions,
   Filter,
+  GenerationInfo,
   Hit,
   SearchRequest,
+  ServedGeneration,
+  TrainableCollection,
 } from './collection.js';
 import { checkDocuments, checkK, checkText, checkThreshold, checkWeight } from './checks.js';
+import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
+import type { JobChange, JobRecord } from './job-table.js';
+import { servedNamed } from './served.js';
 import { databaseFile, DocumentReader } from './store.js';
 import type { LogEvent, SearchHandlers, StatusEvent } from './worker.js';
 
@@ -22,6 +29,8 @@ export interface CollectionOptions {
   /** Made when it is not there. One server at a time. */
   dataDir: string;
   inference: Inference;
+  /** What --model said. */
+  source?: string;
   /** Embed the documents again when their vectors are another encoder's, instead of refusing. */
   reembed?: boolean;
   /** While documents are embedded at the start. */
@@ -42,6 +51,11 @@ export interface CollectionOptions {
 const BULK_DOCUMENTS = 16;
 /** Documents embedded and stored at a time at the start: what a killed process does again. */
 const REEMBED_DOCUMENTS = 256;
+/** Documents embedded at a time beside requests: each is a moment in which an inference thread is taken. */
+const FOLLOWING_DOCUMENTS = 32;
+/** A dropped generation's model goes when requests that began with it have long been answered. */
+const CLOSE_AFTER_MS = 60_000;
+const RECENT_QUERIES = 256;
 
 /**
  * Opens the collection of a data folder, made when there is none. Database and index live in a thread
@@ -50,16 +64,16 @@ const REEMBED_DOCUMENTS = 256;
  * @throws UserError `fingerprint-mismatch` when its vectors are another encoder's and not `reembed`;
  *   `unavailable` when another server has it open; `invalid` for a later version's; `corrupt`
  */
-export async function openCollection(options: CollectionOptions): Promise<Collection> {
-  const { inference, reembed = false, exactUpTo, recall, log, observer } = options;
+export async function openCollection(options: CollectionOptions): Promise<TrainableCollection> {
+  const { inference, source, reembed = false, exactUpTo, recall, log, observer } = options;
   const dataDir = path.resolve(options.dataDir);
-  const collection = new ThreadedCollection(inference, options.lexicalWeight, observer, log);
+  const collection = new ThreadedCollection(options.lexicalWeight, observer, log);
   const thread = collection.thread;
   try {
     const { name, fingerprint, dimensions } = inference;
     const total = await thread.call('open', {
       dataDir,
-      model: { name, fingerprint, dimensions },
+      model: { name, fingerprint, dimensions, source },
       reembed,
       exactUpTo,
       recall,
@@ -75,7 +89,7 @@ export async function openCollection(options: CollectionOptions): Promise<Collec
       options.onProgress?.(done, total);
     }
     await thread.call('activate', undefined);
-    collection.openReader(databaseFile(dataDir));
+    collection.begin(inference, databaseFile(dataDir));
     return collection;
   } catch (error) {
     await thread.call('close', undefined).catch(() => undefined);
@@ -84,16 +98,28 @@ export async function openCollection(options: CollectionOptions): Promise<Collec
   }
 }
 
-class ThreadedCollection implements Collection {
+class ThreadedCollection implements TrainableCollection {
   readonly thread: Thread<SearchHandlers>;
   private reader: DocumentReader | undefined;
   private status: StatusEvent['status'] | undefined;
+  private live!: ServedGeneration;
+  /** By id, the live one among them. */
+  private readonly loaded = new Map<number, ServedGeneration>();
+  private following: Promise<void> | undefined;
+  /** Prepared and not complete yet: whoever prepared them embeds for them. */
+  private readonly building = new Set<number>();
+  private readonly writes = new Set<Promise<unknown>>();
+  /** While set, new writes wait for it. */
+  private pause: Promise<void> | undefined;
+  /** Of dropped generations, while requests may still be computed by them. */
+  private readonly leaving = new Set<Inference>();
+  private readonly recent: string[] = [];
+  private readonly closing = new AbortController();
 
   constructor(
-    private readonly inference: Inference,
     private readonly lexicalWeight: number = defaults.lexicalWeight,
     private readonly observer?: Pick<Observer, 'searched'>,
-    log?: (message: string) => void,
+    private readonly log?: (message: string) => void,
   ) {
     this.thread = new Thread(new URL('./worker.js', import.meta.url), 'search', {
       onEvent: (event) => {
@@ -104,8 +130,10 @@ class ThreadedCollection implements Collection {
     });
   }
 
-  openReader(file: string): void {
+  begin(inference: Inference, file: string): void {
     this.reader = new DocumentReader(file);
+    this.live = { id: this.opened.generation.id, model: inference.name, inference };
+    this.loaded.set(this.live.id, this.live);
   }
 
   async upsert(
@@ -114,11 +142,35 @@ class ThreadedCollection implements Collection {
   ): Promise<{ inserted: number; replaced: number }> {
     checkDocuments(documents);
     if (documents.length === 0) return { inserted: 0, replaced: 0 };
-    const vectors = await this.inference.encode(
-      documents.map(({ text }) => text),
-      { priority: documents.length > BULK_DOCUMENTS ? 'bulk' : 'interactive', signal },
-    );
-    return this.thread.call('upsert', { documents, vectors }, { transfer: [vectors.buffer as ArrayBuffer] });
+    while (this.pause) await this.pause;
+    const write = this.store(documents, signal);
+    this.writes.add(write);
+    try {
+      return await write;
+    } finally {
+      this.writes.delete(write);
+      this.follow();
+    }
+  }
+
+  private async store(
+    documents: readonly Document[],
+    signal?: AbortSignal,
+  ): Promise<{ inserted: number; replaced: number }> {
+    for (;;) {
+      const { id: generation, inference } = this.live;
+      const vectors = await inference.encode(
+        documents.map(({ text }) => text),
+        { priority: documents.length > BULK_DOCUMENTS ? 'bulk' : 'interactive', signal },
+      );
+      const counts = await this.thread.call(
+        'upsert',
+        { documents, vectors, generation },
+        { transfer: [vectors.buffer as ArrayBuffer] },
+      );
+      // Nothing: another generation went live meanwhile, and these vectors are not its own.
+      if (counts) return counts;
+    }
   }
 
   get(id: string): Document | undefined {
@@ -133,36 +185,52 @@ class ThreadedCollection implements Collection {
     return this.open.list(after, checkK(limit, 'limit'));
   }
 
-  async search({
-    query,
-    k,
-    mode,
-    lexicalWeight = this.lexicalWeight,
-    filter,
-    exclude,
-    signal,
-  }: SearchRequest): Promise<Hit[]> {
+  async search(request: SearchRequest): Promise<Hit[]> {
+    const { query, k, mode, lexicalWeight = this.lexicalWeight, filter, exclude, signal } = request;
+    const { generation = this.live } = request;
     checkText(query, 'query');
     checkK(k, 'k');
     checkWeight(lexicalWeight);
-    const vector = mode === 'lexical' ? undefined : await this.inference.encode([query], { signal });
+    // With a vector it is not somebody's search but a comparison of models.
+    if (!request.vector) this.remember(query);
+    const vector =
+      mode === 'lexical'
+        ? undefined
+        : (request.vector ?? (await generation.inference.encode([query], { signal })));
+    const input = { query, vector, k, mode, lexicalWeight, filter, exclude, generation: generation.id };
     const start = performance.now();
-    const hits = await this.thread.call(
-      'search',
-      { query, vector, k, mode, lexicalWeight, filter, exclude },
-      { signal },
-    );
+    const hits = await this.thread.call('search', input, { signal });
     this.observer?.searched({ mode, start, end: performance.now() });
+    if (!hits)
+      throw new UserError(
+        'unavailable',
+        `the generation of ${generation.model} was dropped meanwhile; send the request again`,
+      );
     return hits;
+  }
+
+  private remember(query: string): void {
+    this.recent.push(query);
+    if (this.recent.length > RECENT_QUERIES) this.recent.shift();
+  }
+
+  recentQueries(): readonly string[] {
+    return this.recent;
   }
 
   async duplicatesOf(
     text: string,
-    options: { threshold: number; k: number; filter?: Filter; signal?: AbortSignal },
+    options: {
+      threshold: number;
+      k: number;
+      filter?: Filter;
+      generation?: ServedGeneration;
+      signal?: AbortSignal;
+    },
   ): Promise<Hit[]> {
     const threshold = checkThreshold(options.threshold);
-    const { k, filter, signal } = options;
-    const hits = await this.search({ query: text, k, mode: 'dense', filter, signal });
+    const { k, filter, generation, signal } = options;
+    const hits = await this.search({ query: text, k, mode: 'dense', filter, generation, signal });
     return hits.filter(({ score }) => score >= threshold);
   }
 
@@ -179,8 +247,7 @@ class ThreadedCollection implements Collection {
   }
 
   info(): CollectionInfo {
-    if (!this.status) throw new UserError('not-ready', 'the collection is not open');
-    const { documents, hnsw, building, recallAt10, generation } = this.status;
+    const { documents, hnsw, building, recallAt10, generation } = this.opened;
     const { model, fingerprint, dimensions } = generation;
     return {
       documents,
@@ -189,11 +256,158 @@ class ThreadedCollection implements Collection {
     };
   }
 
+  served(model?: string): ServedGeneration {
+    if (model === undefined) return this.live;
+    const others = [...this.loaded.values()].filter((each) => each !== this.live);
+    return servedNamed([this.live, ...others], model);
+  }
+
+  generations(): GenerationInfo[] {
+    return this.opened.generations.map(({ job, source, ...generation }) => ({
+      ...generation,
+      ...(job !== null && { job }),
+      ...(source !== null && { source }),
+      served: this.loaded.has(generation.id),
+    }));
+  }
+
+  async prepare(model: { inference: Inference; job?: number; source?: string }): Promise<ServedGeneration> {
+    const { inference, job, source } = model;
+    const { name, fingerprint, dimensions } = inference;
+    const { id } = await this.thread.call('prepare', { name, fingerprint, dimensions, job, source });
+    const served = { id, model: name, inference };
+    this.loaded.set(id, served);
+    this.building.add(id);
+    return served;
+  }
+
+  async embedMissing(served: ServedGeneration, options: EmbedMissingOptions = {}): Promise<void> {
+    const { share = 1, signal, onProgress } = options;
+    const { id: generation, inference } = served;
+    for (let done = 0; ;) {
+      signal?.throwIfAborted();
+      const begin = performance.now();
+      const { documents, count } = await this.thread.call('lacked', {
+        generation,
+        limit: FOLLOWING_DOCUMENTS,
+      });
+      if (documents.length === 0) break;
+      const texts = documents.map(({ text }) => text);
+      const vectors = await inference.encode(texts, { priority: 'bulk', signal });
+      const keys = documents.map(({ key }) => key);
+      await this.thread.call('addMissing', { keys, vectors, generation });
+      done += keys.length;
+      onProgress?.(done, done + count - keys.length);
+      if (share < 1) await sleep((performance.now() - begin) * (1 / share - 1), undefined, { signal });
+    }
+    this.building.delete(generation);
+  }
+
+  async activate(served: ServedGeneration, signal?: AbortSignal): Promise<void> {
+    if (served.id === this.live.id) return;
+    await this.embedMissing(served, { signal });
+    await this.thread.call('settled', undefined, { signal });
+    let resume = (): void => undefined;
+    while (this.pause) await this.pause;
+    this.pause = new Promise((resolve) => (resume = resolve));
+    try {
+      await Promise.allSettled(this.writes);
+      await this.embedMissing(served, { signal });
+      if (!(await this.thread.call('flip', served.id)))
+        throw new UserError(
+          'backend',
+          `the generation of ${served.model} has not all vectors, and stays as it is`,
+        );
+      this.live = served;
+    } finally {
+      this.pause = undefined;
+      resume();
+    }
+    const kept = new Set(this.opened.generations.map(({ id }) => id));
+    for (const each of this.loaded.values()) if (!kept.has(each.id)) this.release(each);
+  }
+
+  async discard(id: number): Promise<void> {
+    await this.thread.call('discard', id);
+    const served = this.loaded.get(id);
+    if (served && served !== this.live) this.release(served);
+  }
+
+  private release(served: ServedGeneration): void {
+    this.loaded.delete(served.id);
+    this.building.delete(served.id);
+    const { inference } = served;
+    this.leaving.add(inference);
+    setTimeout(() => {
+      if (this.leaving.delete(inference)) void inference.close();
+    }, CLOSE_AFTER_MS).unref();
+  }
+
+  /** Keeps those beside the live one complete, for a rollback. */
+  private follow(): void {
+    if (this.following || this.closing.signal.aborted) return;
+    const others = [...this.loaded.values()].filter(
+      ({ id }) => id !== this.live.id && !this.building.has(id),
+    );
+    if (others.length === 0) return;
+    const { signal } = this.closing;
+    this.following = (async () => {
+      for (const served of others) await this.embedMissing(served, { share: 0.5, signal });
+    })()
+      .catch((error: unknown) => {
+        if (!signal.aborted) this.log?.(`an earlier generation does not follow: ${messageOf(error)}`);
+      })
+      .finally(() => (this.following = undefined));
+  }
+
+  sample(served: ServedGeneration, n: number): Promise<Float32Array> {
+    return this.thread.call('sample', { generation: served.id, n });
+  }
+
+  addFeedback(feedback: readonly Feedback[]): Promise<void> {
+    return this.thread.call('addFeedback', feedback);
+  }
+
+  relevant(part: Part): Promise<{ query: string; id: string; text: string }[]> {
+    return this.thread.call('relevant', part);
+  }
+
+  feedbackCounts(): Promise<FeedbackCounts> {
+    return this.thread.call('feedbackCounts', undefined);
+  }
+
+  jobs(): Promise<JobRecord[]> {
+    return this.thread.call('jobs', undefined);
+  }
+
+  changesSinceLastJob(): Promise<number> {
+    return this.thread.call('changesSinceLastJob', undefined);
+  }
+
+  addJob(request: unknown): Promise<JobRecord> {
+    return this.thread.call('addJob', request);
+  }
+
+  changeJob(id: number, change: JobChange): Promise<void> {
+    return this.thread.call('changeJob', { id, change });
+  }
+
   async close(): Promise<void> {
+    this.closing.abort();
+    await this.following;
     this.reader?.close();
     this.reader = undefined;
     await this.thread.call('close', undefined);
     await this.thread.terminate();
+    const others = [...this.loaded.values()].filter((served) => served !== this.live);
+    const inferences = [...others.map(({ inference }) => inference), ...this.leaving];
+    this.leaving.clear();
+    await Promise.all(inferences.map((inference) => inference.close()));
+  }
+
+  private get opened(): StatusEvent['status'] {
+    if (!this.status) throw new UserError('not-ready', 'the collection is not open');
+    return this.status;
   }
 
   private get open(): DocumentReader {

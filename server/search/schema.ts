@@ -40,6 +40,31 @@ const migrations = [
      created TEXT NOT NULL
    ) STRICT;
    CREATE UNIQUE INDEX one_live_generation ON generations(state) WHERE state = 'live';`,
+
+  // Where a generation's model is opened from: \`source\` as --model said it, or the training job that made it.
+  `ALTER TABLE generations ADD COLUMN source TEXT;
+   ALTER TABLE generations ADD COLUMN job INTEGER;
+
+   CREATE TABLE jobs (
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     request TEXT NOT NULL,
+     changes INTEGER NOT NULL,
+     state TEXT NOT NULL,
+     created TEXT NOT NULL,
+     started TEXT,
+     ended TEXT,
+     error TEXT,
+     verdict TEXT
+   ) STRICT;
+
+   CREATE TABLE feedback (
+     query TEXT NOT NULL,
+     document TEXT NOT NULL,
+     relevant INTEGER NOT NULL,
+     part TEXT NOT NULL CHECK (part IN ('train', 'dev', 'test')),
+     created TEXT NOT NULL,
+     PRIMARY KEY (query, document)
+   ) STRICT, WITHOUT ROWID;`,
 ];
 
 /** The version that a file has when it was opened for writing. */

@@ -1,8 +1,11 @@
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 
 import type Database from 'better-sqlite3';
 
 import type { Document, Metadata } from './collection.js';
+import { FeedbackTable } from './feedback-table.js';
+import { JobTable } from './job-table.js';
 import { ftsQuery } from './lexical.js';
 import { openForWriting, translated } from './schema.js';
 import { Sqlite } from './sqlite.js';
@@ -14,6 +17,20 @@ export interface Generation {
   fingerprint: string;
   dimensions: number;
   state: 'building' | 'live' | 'retired';
+  /** What --model said when it began; null when a training job made the model. */
+  source: string | null;
+  job: number | null;
+  /** ISO 8601. */
+  created: string;
+}
+
+/** A model as a generation knows it. */
+export interface GenerationModel {
+  name: string;
+  fingerprint: string;
+  dimensions: number;
+  source?: string;
+  job?: number;
 }
 
 /** A document and its vector (length 1). */
@@ -46,9 +63,13 @@ function toDocument({ id, text, metadata }: DocumentRow): Document {
 export class Store {
   private readonly db: Database.Database;
   private readonly statements = new Map<string, Database.Statement>();
+  readonly jobs: JobTable;
+  readonly feedback: FeedbackTable;
 
   constructor(private readonly file: string) {
     this.db = openForWriting(file);
+    this.jobs = new JobTable(this.db, file);
+    this.feedback = new FeedbackTable(this.db, file);
   }
 
   close(): void {
@@ -59,34 +80,52 @@ export class Store {
   // Generations
 
   generations(): Generation[] {
-    return this.sql('SELECT id, model, fingerprint, dimensions, state FROM generations ORDER BY id').all() as
-      Generation[] | [];
+    return this.sql('SELECT * FROM generations ORDER BY id').all() as Generation[];
   }
 
-  createGeneration(model: { name: string; fingerprint: string; dimensions: number }): Generation {
+  createGeneration({ name, fingerprint, dimensions, source, job }: GenerationModel): Generation {
     return this.transaction(() => {
       const state = this.generations().some((g) => g.state === 'live') ? 'building' : 'live';
       const { lastInsertRowid } = this.sql(
-        'INSERT INTO generations(model, fingerprint, dimensions, state, created) VALUES (?, ?, ?, ?, ?)',
-      ).run(model.name, model.fingerprint, model.dimensions, state, new Date().toISOString());
+        `INSERT INTO generations(model, fingerprint, dimensions, state, source, job, created)
+         VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      ).run(name, fingerprint, dimensions, state, source, job, new Date().toISOString());
       const id = Number(lastInsertRowid);
       this.db.exec(`CREATE TABLE vectors_${id} (key INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT`);
-      return { id, model: model.name, fingerprint: model.fingerprint, dimensions: model.dimensions, state };
+      return this.generations().find((generation) => generation.id === id)!;
     });
   }
 
-  /** Puts a generation live; the one that was is kept for a rollback, earlier ones are dropped. */
-  activate(generation: number): void {
-    this.transaction(() => {
+  setSource(generation: number, source: string): void {
+    this.sql('UPDATE generations SET source = ? WHERE id = ? AND job IS NULL').run(source, generation);
+  }
+
+  /**
+   * Puts a generation live; the one that was is kept for a rollback, those retired earlier are dropped.
+   * @returns the dropped ones
+   */
+  activate(generation: number): Generation[] {
+    const dropped = this.transaction(() => {
       const others = this.generations().filter((g) => g.id !== generation);
-      for (const { id } of others.filter((g) => g.state !== 'live')) {
-        this.sql('DELETE FROM generations WHERE id = ?').run(id);
-        this.db.exec(`DROP TABLE vectors_${id}`);
-      }
+      const old = others.filter((g) => g.state === 'retired');
+      for (const { id } of old) this.drop(id);
       this.sql(`UPDATE generations SET state = 'retired' WHERE state = 'live' AND id != ?`).run(generation);
       this.sql(`UPDATE generations SET state = 'live' WHERE id = ?`).run(generation);
+      return old;
     });
     this.statements.clear();
+    return dropped;
+  }
+
+  /** Forgets a generation that is not live, and its vectors. */
+  discard(generation: number): void {
+    this.transaction(() => this.drop(generation));
+    this.statements.clear();
+  }
+
+  private drop(generation: number): void {
+    this.sql(`DELETE FROM generations WHERE id = ? AND state != 'live'`).run(generation);
+    this.db.exec(`DROP TABLE vectors_${generation}`);
   }
 
   /** Documents that have no vector in a generation, in the order of their keys. */
@@ -107,10 +146,19 @@ export class Store {
       .get() as number;
   }
 
-  addVectors(generation: number, vectors: readonly { key: number; vector: Float32Array }[]): void {
-    this.transaction(() => {
-      const insert = this.sql(`INSERT INTO vectors_${generation}(key, vector) VALUES (?, ?)`);
-      for (const { key, vector } of vectors) insert.run(key, toBlob(vector));
+  /**
+   * Vectors that a generation lacks. A document may have gone meanwhile, and its vector goes nowhere then.
+   * @returns the keys that have theirs now
+   */
+  addVectors(generation: number, vectors: readonly { key: number; vector: Float32Array }[]): number[] {
+    return this.transaction(() => {
+      const insert = this.sql(
+        `INSERT OR IGNORE INTO vectors_${generation}(key, vector)
+         SELECT key, ? FROM documents WHERE key = ?`,
+      );
+      return vectors.flatMap(({ key, vector }) =>
+        insert.run(toBlob(vector), key).changes === 1 ? [key] : [],
+      );
     });
   }
 
@@ -206,6 +254,27 @@ export class Store {
       this.statements.set(source, statement);
     }
     return statement;
+  }
+}
+
+/**
+ * The live model, when a training job made it: it is what a restarted server goes on with. Nothing when --model is
+ * what counts, or when there is no database that could be read: opening the collection says what is wrong with it.
+ */
+export function activatedModel(dataDir: string): { model: string; job: number } | undefined {
+  const file = databaseFile(dataDir);
+  if (!existsSync(file)) return undefined;
+  try {
+    const db = new Sqlite(file, { readonly: true });
+    try {
+      return db
+        .prepare(`SELECT model, job FROM generations WHERE state = 'live' AND job IS NOT NULL`)
+        .get() as { model: string; job: number } | undefined;
+    } finally {
+      db.close();
+    }
+  } catch {
+    return undefined;
   }
 }
 

@@ -111,6 +111,10 @@ export class VectorIndex {
     return this.usesGraph ? this.samples.mean : undefined;
   }
 
+  has(key: number): boolean {
+    return this.table.has(key);
+  }
+
   keys(): readonly number[] {
     return this.table.allKeys();
   }
@@ -234,6 +238,12 @@ export class VectorIndex {
     this.closing = true;
     await this.working;
     if (this.graph && this.changedSinceSave > 0) await this.save(this.graph);
+  }
+
+  /** Ends the background work and writes nothing more. */
+  async abandon(): Promise<void> {
+    this.closing = true;
+    await this.working;
   }
 
   /** Resolves when the graph holds every vector and is on disk. */

@@ -2,7 +2,9 @@ import { UserError } from '../../base/errors.js';
 import { answerCalls, emitEvent, type CallContext } from '../threads.js';
 import type { Document, DuplicatePair, Hit } from './collection.js';
 import { SearchEngine, unitRows, type EngineOptions, type EngineSearch } from './engine.js';
-import type { Change, Write } from './store.js';
+import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
+import type { JobChange, JobRecord } from './job-table.js';
+import type { Change, Generation, GenerationModel, Write } from './store.js';
 
 /** More documents than this are not merged into one transaction: searches wait while it runs. */
 const GROUP_DOCUMENTS = 1000;
@@ -102,8 +104,73 @@ const handlers = {
     return opened().missing(after, limit);
   },
 
-  addMissing({ keys, vectors }: { keys: number[]; vectors: Float32Array }): void {
-    opened().addMissing(keys, vectors);
+  addMissing(input: { keys: number[]; vectors: Float32Array; generation?: number }): void {
+    const { keys, vectors, generation } = input;
+    opened().addMissing(keys, vectors, generation);
+    if (generation !== undefined) report();
+  },
+
+  lacked(input: { generation: number; limit: number }): {
+    documents: { key: number; text: string }[];
+    count: number;
+  } {
+    return opened().lacked(input.generation, input.limit);
+  },
+
+  async prepare(model: GenerationModel): Promise<Generation> {
+    const generation = await opened().prepare(model);
+    report();
+    return generation;
+  },
+
+  /** Resolves when every index has caught up with the writes. */
+  settled(): Promise<void> {
+    return opened().settled();
+  },
+
+  flip(generation: number): boolean {
+    // What was answered before it has to be in both.
+    if (pending.length > 0) commitPending();
+    const flipped = opened().flip(generation);
+    report();
+    return flipped;
+  },
+
+  discard(generation: number): void {
+    opened().discard(generation);
+    report();
+  },
+
+  sample({ generation, n }: { generation: number; n: number }): Float32Array {
+    return opened().sample(generation, n);
+  },
+
+  addFeedback(feedback: readonly Feedback[]): void {
+    opened().store.feedback.add(feedback);
+  },
+
+  relevant(part: Part): { query: string; id: string; text: string }[] {
+    return opened().store.feedback.relevant(part);
+  },
+
+  feedbackCounts(): FeedbackCounts {
+    return opened().store.feedback.counts();
+  },
+
+  jobs(): JobRecord[] {
+    return opened().store.jobs.all();
+  },
+
+  changesSinceLastJob(): number {
+    return opened().store.jobs.changesSinceLast();
+  },
+
+  addJob(request: unknown): JobRecord {
+    return opened().store.jobs.add(request);
+  },
+
+  changeJob({ id, change }: { id: number; change: JobChange }): void {
+    opened().store.jobs.change(id, change);
   },
 
   async activate(): Promise<void> {
@@ -112,12 +179,16 @@ const handlers = {
     reportWhenSettled();
   },
 
+  /** @returns nothing when the vectors' generation is not live any more: nothing is stored then */
   async upsert(input: {
     documents: readonly Document[];
     vectors: Float32Array;
-  }): Promise<{ inserted: number; replaced: number }> {
-    const { documents, vectors } = input;
-    const rows = unitRows(vectors, documents.length, opened().status().generation.dimensions);
+    generation: number;
+  }): Promise<{ inserted: number; replaced: number } | undefined> {
+    const { documents, vectors, generation } = input;
+    const { live } = opened();
+    if (live.id !== generation) return undefined;
+    const rows = unitRows(vectors, documents.length, live.dimensions);
     const changes = await commit({ put: documents.map((document, i) => ({ ...document, vector: rows[i] })) });
     const replaced = changes.filter((change) => 'added' in change && change.replaced !== undefined).length;
     return { inserted: changes.length - replaced, replaced };
@@ -127,7 +198,9 @@ const handlers = {
     return (await commit({ remove: id })).length > 0;
   },
 
-  search(input: EngineSearch): Hit[] {
+  /** @returns nothing when the generation is not there any more */
+  search(input: EngineSearch): Hit[] | undefined {
+    if (input.generation !== undefined && !opened().has(input.generation)) return undefined;
     const vector = input.vector && unitRows(input.vector, 1, input.vector.length)[0];
     return opened().search({ ...input, vector });
   },

@@ -372,6 +372,7 @@ describe('/search', () => {
     const posted = await post(`${test.url}/search`, { query: 'usb stick', k: 1 });
     assert.deepEqual(posted.body, {
       model: FAKE_MODEL,
+      generation: 1,
       mode: 'dense',
       hits: [{ id: 'usb', text: 'usb stick', metadata: { answered: true }, score: 1 }],
     });

@@ -14,6 +14,7 @@ import {
   call,
   fakeCollection,
   fakeInference,
+  fakeServices,
   post,
   startTestServer,
   testConfig,
@@ -86,7 +87,7 @@ describe('the log', () => {
     const { opened, open } = gate();
     const server = await startServer(testConfig, log, async () => {
       await opened;
-      return { inference: fakeInference(), collection };
+      return fakeServices(fakeInference(), collection);
     });
     try {
       assert.equal((await post(`${server.url}/documents`, [{ id: 'a', text: 'b' }])).status, 503);

@@ -6,6 +6,7 @@ import type { Inference } from '../../server/batching/inference.js';
 import { defaults, type ServerConfig } from '../../server/config.js';
 import { startServer, type RunningServer } from '../../server/main.js';
 import type { Collection, Document } from '../../server/search/collection.js';
+import { servedNamed } from '../../server/search/served.js';
 import type { Services } from '../../server/services.js';
 
 const DIMENSIONS = 8;
@@ -78,7 +79,7 @@ export interface FakeCollection extends Collection {
 }
 
 /** In memory; the score of a document is the share of the query's letters that it has. */
-export function fakeCollection(): FakeCollection {
+export function fakeCollection(inference: Inference = fakeInference()): FakeCollection {
   const stored = new Map<string, Document>();
   const sorted = (): Document[] => [...stored.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
   const score = (query: string, text: string): number =>
@@ -130,11 +131,19 @@ export function fakeCollection(): FakeCollection {
       generation: { model: FAKE_MODEL, fingerprint: 'f'.repeat(64), dimensions: DIMENSIONS },
       index: { kind: 'exact', vectors: stored.size, building: false },
     }),
+    served: (model = FAKE_MODEL) => servedNamed([{ id: 1, model: FAKE_MODEL, inference }], model),
+    generations: () => [],
     async close() {
       fake.closed = true;
     },
   };
   return fake;
+}
+
+/** Without training: test/server/jobs-*.test.ts has that. */
+export function fakeServices(inference: Inference, collection: Collection): Services {
+  const jobs = { close: async () => undefined };
+  return { inference, collection, jobs } as unknown as Services;
 }
 
 export const testConfig: ServerConfig = {
@@ -156,6 +165,7 @@ export const testConfig: ServerConfig = {
     bytes: defaults.maxBodyMib * 2 ** 20,
     bodySeconds: defaults.bodySeconds,
   },
+  training: { memoryMib: defaults.trainingMemoryMib },
   drainSeconds: 5,
   logLevel: 'silent',
 };
@@ -173,10 +183,10 @@ export async function startTestServer(
   opened?: Promise<unknown>,
 ): Promise<TestServer> {
   const inference = fakeInference();
-  const collection = fakeCollection();
+  const collection = fakeCollection(inference);
   const open = async (): Promise<Services> => {
     await opened;
-    return { inference, collection };
+    return fakeServices(inference, collection);
   };
   const server = await startServer({ ...testConfig, ...config }, pino({ level: 'silent' }), open);
   if (!opened) await server.ready;

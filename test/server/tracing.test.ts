@@ -18,7 +18,7 @@ import type { Observer } from '../../server/observer.js';
 import { openCollection } from '../../server/search/open-collection.js';
 import type { Services } from '../../server/services.js';
 import { wordVector } from './fake-inference.js';
-import { call, post, testConfig } from './http-support.js';
+import { call, fakeServices, post, testConfig } from './http-support.js';
 
 interface ExportedSpan {
   traceId: string;
@@ -77,7 +77,7 @@ describe('traces', () => {
       ...{ workers: 1, threadsPerWorker: 1, precision: 'fp32', batchTokens: 100 },
       ...{ maxQueueTokens: 1000, batchSeconds: 60, observer },
     });
-    return { inference, collection: await openCollection({ dataDir, inference, observer }) };
+    return fakeServices(inference, await openCollection({ dataDir, inference, observer }));
   }
 
   it("follow a search from the client's span to the index", async () => {

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { mostTokens } from '../../../encoder/tokenizer.js';
 import type { Inference } from '../../batching/inference.js';
 import { HttpError } from '../errors.js';
-import { checkModel, checkText, checkTexts, type Call, type Handlers } from '../handler.js';
+import { checkText, checkTexts, generationFor, type Call, type Handlers } from '../handler.js';
 import type { components } from '../openapi.js';
 import { normalizeRow, rowOf, rowsToBytes, rowToBase64, rowToJson } from '../vectors.js';
 
@@ -79,10 +79,11 @@ function ranked(scores: readonly number[]): { index: number; score: number }[] {
 }
 
 async function rerankAsCohere(
-  { body, services: { inference }, limits, signal }: Call<'rerankV1' | 'rerankV2'>,
+  call: Call<'rerankV1' | 'rerankV2'>,
   version: string,
 ): Promise<components['schemas']['CohereRerankResponse']> {
-  checkModel(body.model, inference.name);
+  const { body, limits, signal } = call;
+  const { inference } = generationFor(call, body.model);
   checkText(body.query, 'query', limits);
   const texts = body.documents.map((document) => (typeof document === 'string' ? document : document.text));
   checkTexts(texts, 'documents', limits);
@@ -101,7 +102,9 @@ async function rerankAsCohere(
 export const embeddingHandlers: Handlers<
   'embed' | 'createEmbeddings' | 'similarity' | 'rerank' | 'rerankV1' | 'rerankV2' | 'tokenize'
 > = {
-  async embed({ body, services: { inference }, limits, signal, request, response }) {
+  async embed(call) {
+    const { body, limits, signal, request, response } = call;
+    const { inference } = generationFor(call, body.model);
     const texts = [body.inputs].flat();
     checkTexts(texts, 'inputs', limits);
     const dimensions = checkDimensions(body.dimensions, inference);
@@ -117,8 +120,9 @@ export const embeddingHandlers: Handlers<
     return undefined;
   },
 
-  async createEmbeddings({ body, services: { inference }, limits, signal, response }) {
-    checkModel(body.model, inference.name);
+  async createEmbeddings(call) {
+    const { body, limits, signal, response } = call;
+    const { inference } = generationFor(call, body.model);
     const texts = [body.input].flat();
     checkTexts(texts, 'input', limits);
     const dimensions = checkDimensions(body.dimensions, inference);
@@ -136,7 +140,10 @@ export const embeddingHandlers: Handlers<
     return undefined;
   },
 
-  async similarity({ body: { inputs, parameters }, services: { inference }, limits, signal }) {
+  async similarity(call) {
+    const { inputs, parameters } = call.body;
+    const { limits, signal } = call;
+    const { inference } = generationFor(call);
     checkText(inputs.source_sentence, 'inputs.source_sentence', limits);
     checkTexts(inputs.sentences, 'inputs.sentences', limits);
     if (parameters?.truncate === false) {
@@ -146,7 +153,9 @@ export const embeddingHandlers: Handlers<
     return cosines(inputs.source_sentence, inputs.sentences, inference, signal);
   },
 
-  async rerank({ body, services: { inference }, limits, signal }) {
+  async rerank(call) {
+    const { body, limits, signal } = call;
+    const { inference } = generationFor(call);
     const { query, texts } = body;
     checkText(query, 'query', limits);
     checkTexts(texts, 'texts', limits);
@@ -161,7 +170,9 @@ export const embeddingHandlers: Handlers<
   rerankV1: (call) => rerankAsCohere(call, '1'),
   rerankV2: (call) => rerankAsCohere(call, '2'),
 
-  async tokenize({ body, services: { inference }, limits }) {
+  async tokenize(call) {
+    const { body, limits } = call;
+    const { inference } = generationFor(call);
     const texts = [body.inputs].flat();
     checkTexts(texts, 'inputs', limits);
     const tokens = await inference.tokenize(texts);

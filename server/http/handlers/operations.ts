@@ -2,7 +2,7 @@ import { messageOf } from '../../../base/errors.js';
 import { version } from '../../../base/paths.js';
 import type { Metrics } from '../../metrics.js';
 import { docsHtml } from '../docs.js';
-import type { Handlers } from '../handler.js';
+import { generationFor, type Handlers } from '../handler.js';
 import { specText } from '../spec.js';
 
 export function operationHandlers(around: {
@@ -10,14 +10,15 @@ export function operationHandlers(around: {
   health(): Promise<void>;
 }): Handlers<'info' | 'health' | 'ready' | 'metrics' | 'openapi' | 'docs' | 'home'> {
   return {
-    info({ services: { inference, collection }, limits }) {
-      const {
-        documents,
-        index: { recallAt10, ...index },
-      } = collection.info();
+    info(call) {
+      const { limits, services } = call;
+      const { id: generation, inference } = generationFor(call);
+      const { documents, index: counted } = services.collection.info();
+      const { recallAt10, ...index } = counted;
       const { workers, threadsPerWorker } = inference.stats();
       return {
         model_id: inference.name,
+        generation,
         model_dtype: inference.precision,
         ...(inference.cosineToFp32 !== undefined && { cosine_to_fp32: inference.cosineToFp32 }),
         fingerprint: inference.fingerprint,

@@ -1,25 +1,65 @@
-import type { Filter, SearchMode } from '../../search/collection.js';
+import type { Filter, SearchMode, ServedGeneration } from '../../search/collection.js';
 import { parseJson } from '../body.js';
-import { checkModel, checkText, type Call, type Handlers } from '../handler.js';
+import { HttpError } from '../errors.js';
+import { checkText, generationFor, type Call, type Handlers } from '../handler.js';
 import type { components } from '../openapi.js';
 import { checkSchema } from '../spec.js';
 
 const checkFilter = checkSchema('Filter', 'filter');
 
 async function search(
-  {
-    services: { collection, inference },
-    limits,
-    signal,
-  }: Pick<Call<'search'>, 'services' | 'limits' | 'signal'>,
+  call: Pick<Call<'search'>, 'services' | 'limits' | 'signal' | 'response'>,
   body: components['schemas']['SearchRequest'],
 ): Promise<components['schemas']['SearchResponse']> {
-  checkModel(body.model, inference.name);
-  checkText(body.query, 'query', limits);
+  const generation = generationFor(call, body.model);
+  checkText(body.query, 'query', call.limits);
   const { query, k, mode, lexical_weight: lexicalWeight, exclude } = body;
-  const filter = body.filter as Filter;
-  const hits = await collection.search({ query, k, mode, lexicalWeight, filter, exclude, signal });
-  return { model: inference.name, mode, hits };
+  const hits = await call.services.collection.search({
+    query,
+    k,
+    mode,
+    lexicalWeight,
+    filter: body.filter as Filter,
+    exclude,
+    generation,
+    vector: vectorOf(body, generation),
+    signal: call.signal,
+  });
+  return { model: generation.model, generation: generation.id, mode, hits };
+}
+
+/**
+ * The query's vector, when it came with the request.
+ * @throws HttpError `fingerprint-mismatch`, or `invalid` for one that can't be this model's
+ */
+function vectorOf(
+  { vector, fingerprint }: components['schemas']['SearchRequest'],
+  { model, inference }: ServedGeneration,
+): Float32Array | undefined {
+  if (vector === undefined) return undefined;
+  if (fingerprint === undefined)
+    throw new HttpError(
+      'invalid',
+      'fingerprint: expected that of the model that made the vector, came nothing',
+      {
+        param: 'fingerprint',
+      },
+    );
+  if (fingerprint !== inference.fingerprint)
+    throw new HttpError(
+      'fingerprint-mismatch',
+      `fingerprint: expected ${inference.fingerprint}, that of ${model}, came ${JSON.stringify(fingerprint)}; vectors of two models can't be compared`,
+      { param: 'fingerprint' },
+    );
+  const floats = Float32Array.from(vector);
+  const squares = floats.reduce((sum, x) => sum + x * x, 0);
+  if (floats.length !== inference.dimensions || !(squares > 0 && squares < Infinity))
+    throw new HttpError(
+      'invalid',
+      `vector: expected ${inference.dimensions} finite numbers that are not all 0, came ${vector.length}${floats.length === inference.dimensions ? ' that have no direction' : ''}`,
+      { param: 'vector' },
+    );
+  return floats;
 }
 
 /** @throws HttpError `malformed`, `invalid` */
@@ -47,21 +87,30 @@ export const searchHandlers: Handlers<'search' | 'searchByUrl' | 'duplicatesOf' 
     });
   },
 
-  async duplicatesOf({ body, services: { collection }, limits, signal }) {
+  async duplicatesOf(call) {
+    const { body, services, limits, signal } = call;
+    const generation = generationFor(call);
     checkText(body.text, 'text', limits);
     const { threshold, k } = body;
-    const hits = await collection.duplicatesOf(body.text, {
+    const hits = await services.collection.duplicatesOf(body.text, {
       threshold,
       k,
       filter: body.filter as Filter,
+      generation,
       signal,
     });
-    return { threshold, hits };
+    return { model: generation.model, generation: generation.id, threshold, hits };
   },
 
-  async duplicatePairs({ query, services: { collection }, signal }) {
+  async duplicatePairs(call) {
+    const { query, services, signal } = call;
+    generationFor(call);
     const threshold = query.threshold as number;
-    const pairs = await collection.duplicatePairs({ threshold, limit: query.limit as number, signal });
+    const pairs = await services.collection.duplicatePairs({
+      threshold,
+      limit: query.limit as number,
+      signal,
+    });
     return { threshold, pairs };
   },
 };

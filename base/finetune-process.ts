@@ -23,13 +23,23 @@ export async function runFinetune(
   args: readonly string[],
   {
     signal,
+    nice,
     onStart,
     onLine,
-  }: { signal?: AbortSignal; onStart(pid?: number): Promise<void>; onLine(line: string): void },
+  }: {
+    signal?: AbortSignal;
+    /** How much it gives way to other processes, 0 to 19, where the system knows of that. */
+    nice?: number;
+    onStart(pid?: number): Promise<void>;
+    onLine(line: string): void;
+  },
 ): Promise<Ending> {
   if (signal?.aborted) return { status: 'interrupted' };
   const cpuBefore = childrenCpuSeconds();
-  const child = spawn(program, [...before, 'finetune', ...args, '--json'], {
+  const line = [program, ...before, 'finetune', ...args, '--json'];
+  // By the command, which all its threads inherit from; setting it later would miss those that are there already.
+  if (nice !== undefined && process.platform !== 'win32') line.unshift('nice', '-n', String(nice));
+  const child = spawn(line[0], line.slice(1), {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   const stop = (): void => {

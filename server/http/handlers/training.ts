@@ -1,0 +1,194 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { exists } from '../../../base/files.js';
+import type { FinetuneRequest } from '../../jobs/request.js';
+import { reportOf, type Job, type JobRunner } from '../../jobs/runner.js';
+import { progressOf, TrainingLog } from '../../jobs/training-log.js';
+import type { Feedback } from '../../search/feedback-table.js';
+import type { TrainableCollection } from '../../search/collection.js';
+import { json, mediaType, ndjson, parseJson, readLines } from '../body.js';
+import { HttpError } from '../errors.js';
+import { checkCount, checkText, type Call, type Handlers } from '../handler.js';
+import type { components } from '../openapi.js';
+import { checkSchema } from '../spec.js';
+
+type JobAnswer = components['schemas']['Job'];
+
+const checkFeedback = checkSchema('Feedback', 'the line');
+/** Lines of feedback that are stored together. */
+const FEEDBACK_LINES = 1000;
+const EVENTS_EVERY_MS = 500;
+const ENDED: readonly string[] = ['done', 'failed', 'cancelled'];
+
+function logFile(jobs: JobRunner, id: number): string {
+  return path.join(jobs.trainingFolderOf(id), 'log.jsonl');
+}
+
+async function answerOf(jobs: JobRunner, job: Job): Promise<JobAnswer> {
+  const { request, ...rest } = job;
+  const training =
+    job.state === 'training' ? progressOf(await new TrainingLog(logFile(jobs, job.id)).next()) : undefined;
+  const embedding = jobs.progress(job.id);
+  return {
+    ...rest,
+    request: { ...request, sent: undefined },
+    ...(training && { training }),
+    ...(embedding && { embedding }),
+  } as JobAnswer;
+}
+
+/** @throws HttpError `not-found` */
+function checkKnown(collection: TrainableCollection, { id }: Feedback, field: string): void {
+  if (!collection.get(id))
+    throw new HttpError('not-found', `${field}: no document has the id ${JSON.stringify(id)}`, {
+      param: field,
+    });
+}
+
+/** Stores lines as they come; those about documents that are not there are left out. */
+async function addLines(call: Call<'addFeedback'>): Promise<components['schemas']['FeedbackStored']> {
+  const { request, limits, services } = call;
+  const { collection } = services;
+  const counts = { stored: 0, unknown: 0 };
+  let group: Feedback[] = [];
+  const store = async (): Promise<void> => {
+    if (group.length > 0) await collection.addFeedback(group);
+    counts.stored += group.length;
+    group = [];
+  };
+  try {
+    for await (const { number, bytes } of readLines(request, {
+      bytes: limits.bytes,
+      seconds: limits.bodySeconds,
+    })) {
+      const line = parseJson(bytes, `line ${number}`);
+      try {
+        checkFeedback(line);
+        checkText((line as Feedback).query, 'query', limits);
+      } catch (error) {
+        if (!(error instanceof HttpError)) throw error;
+        throw new HttpError(error.kind, `line ${number}: ${error.message}`, { fields: { line: number } });
+      }
+      if (collection.get((line as Feedback).id)) group.push(line as Feedback);
+      else counts.unknown++;
+      if (group.length === FEEDBACK_LINES) await store();
+    }
+  } finally {
+    await store();
+  }
+  return counts;
+}
+
+export const trainingHandlers: Handlers<
+  | 'finetune'
+  | 'listJobs'
+  | 'getJob'
+  | 'cancelJob'
+  | 'jobEvents'
+  | 'jobReport'
+  | 'addFeedback'
+  | 'countFeedback'
+  | 'listModels'
+  | 'activateModel'
+  | 'rollbackModel'
+> = {
+  async finetune({ body, services: { jobs }, limits, response }) {
+    for (const [i, text] of (body.texts ?? []).entries()) checkText(text, `texts[${i}]`, limits);
+    const { texts, pairs, ...asked } = body;
+    const job = await jobs.submit(asked as FinetuneRequest, {
+      texts,
+      pairs: pairs as [string, string][] | undefined,
+    });
+    response.status(202);
+    return answerOf(jobs, job);
+  },
+
+  async listJobs({ services: { jobs } }) {
+    return { jobs: await Promise.all(jobs.jobs.map((job) => answerOf(jobs, job))) };
+  },
+
+  getJob: ({ path: { id }, services: { jobs } }) => answerOf(jobs, jobs.job(Number(id))),
+
+  async cancelJob({ path: { id }, services: { jobs } }) {
+    return answerOf(jobs, await jobs.cancel(Number(id)));
+  },
+
+  async jobEvents({ path, services: { jobs }, request, response, signal, draining }) {
+    const id = Number(path.id);
+    jobs.job(id);
+    response.status(200).set({ 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
+    response.flushHeaders();
+    const log = new TrainingLog(logFile(jobs, id));
+    const seen = Number(request.headers['last-event-id'] ?? 0) || 0;
+    const stop = AbortSignal.any([signal, draining]);
+    let told = '';
+    for (let line = 0; !stop.aborted;) {
+      const job = jobs.job(id);
+      const text = JSON.stringify(await answerOf(jobs, job));
+      if (text !== told) response.write(`event: job\ndata: ${text}\n\n`);
+      told = text;
+      for (const entry of await log.next())
+        if (++line > seen) response.write(`id: ${line}\nevent: log\ndata: ${entry}\n\n`);
+      if (ENDED.includes(job.state)) break;
+      await sleep(EVENTS_EVERY_MS, undefined, { signal: stop }).catch(() => undefined);
+    }
+    response.end();
+    return undefined;
+  },
+
+  async jobReport({ path: { id }, services: { jobs }, request, response }) {
+    const job = jobs.job(Number(id));
+    if (request.accepts(['text/markdown', 'text/html']) === 'text/html') {
+      const file = path.join(jobs.trainingFolderOf(job.id), 'report.html');
+      if (await exists(file)) {
+        // The trainer's report is one file, with its own styles and plots.
+        response.set(
+          'Content-Security-Policy',
+          "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+        );
+        response.type('html').send(await readFile(file, 'utf8'));
+        return undefined;
+      }
+    }
+    const report = await reportOf(jobs, job.id);
+    if (report === undefined)
+      throw new HttpError('not-found', `job ${job.id} has no report: it is ${job.state}`, { param: 'id' });
+    response.type('text/markdown').send(report);
+    return undefined;
+  },
+
+  async addFeedback(call) {
+    if (mediaType(call.request, [json, ndjson]) === ndjson) return addLines(call);
+    const { body, services, limits } = call;
+    const feedback = 'feedback' in body ? body.feedback : [body];
+    checkCount(feedback.length, 'feedback', limits, `send a stream of ${ndjson}, which may be of any length`);
+    feedback.forEach((each, i) => {
+      const field = 'feedback' in body ? `feedback[${i}].` : '';
+      checkText(each.query, `${field}query`, limits);
+      checkKnown(services.collection, each, `${field}id`);
+    });
+    await services.collection.addFeedback(feedback);
+    return { stored: feedback.length, unknown: 0 };
+  },
+
+  countFeedback: ({ services: { collection } }) => collection.feedbackCounts(),
+
+  listModels({ services: { collection } }) {
+    const models = collection
+      .generations()
+      .map(({ model, source: _source, ...rest }) => ({ name: model, ...rest }));
+    return { models };
+  },
+
+  async activateModel({ path: { name }, services: { jobs } }) {
+    const { id, model } = await jobs.activate(name);
+    return { id, model };
+  },
+
+  async rollbackModel({ services: { jobs } }) {
+    const { id, model } = await jobs.rollback();
+    return { id, model };
+  },
+};

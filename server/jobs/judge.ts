@@ -1,0 +1,163 @@
+import type { Comparison } from '../../evaluation/bootstrap.js';
+import type { EmbeddingDiagnostics } from '../../evaluation/evaluation.js';
+import { averagePrecision, mean, recall, reciprocalRank } from '../../evaluation/ranking-metrics.js';
+import type { Hit, ServedGeneration, TrainableCollection } from '../search/collection.js';
+import { normalized } from '../search/feedback-table.js';
+import { Thread } from '../threads.js';
+import type { JudgeHandlers } from './judge-worker.js';
+
+/** How deep a ranking is looked at: map@100. */
+const DEPTH = 100;
+/** How many of a ranking a person looks at. */
+const TOP = 10;
+/** Queries on which both models' answers are laid side by side. */
+const AGREEMENT_QUERIES = 200;
+/** Fewer recent queries than this, and texts of documents stand in for them. */
+const LEAST_RECENT = 20;
+const SAMPLE = 1000;
+
+export interface RankingMetrics {
+  'map@100': number;
+  'mrr@10': number;
+  'recall@10': number;
+}
+
+/** Of the candidate and the live model, side by side. Fractions. */
+export interface Judgement {
+  candidate: string;
+  live: string;
+  /** On the feedback's queries that nothing was trained on or chosen by; absent when there are none. */
+  test?: {
+    queries: number;
+    live: RankingMetrics;
+    candidate: RankingMetrics;
+    /** candidate - live. */
+    comparison: Comparison;
+  };
+  /** How many of the first ten both have in common, the mean over queries. */
+  agreement?: { queries: number; of: 'recent queries' | 'documents'; overlap: number };
+  diagnostics: { live: EmbeddingDiagnostics; candidate: EmbeddingDiagnostics };
+}
+
+/** Compares two loaded generations of a collection by what they find. */
+export async function judge(
+  collection: TrainableCollection,
+  live: ServedGeneration,
+  candidate: ServedGeneration,
+  signal: AbortSignal,
+): Promise<Judgement> {
+  const thread = new Thread<JudgeHandlers>(new URL('./judge-worker.js', import.meta.url), 'judging');
+  try {
+    const sides = { live, candidate };
+    const diagnose = async (side: ServedGeneration): Promise<EmbeddingDiagnostics> =>
+      thread.call('diagnose', {
+        data: await collection.sample(side, SAMPLE),
+        d: side.inference.dimensions,
+      });
+    return {
+      candidate: candidate.model,
+      live: live.model,
+      ...(await judgeOnTest(collection, sides, thread, signal)),
+      ...(await agreement(collection, sides, signal)),
+      diagnostics: { live: await diagnose(live), candidate: await diagnose(candidate) },
+    };
+  } finally {
+    await thread.terminate();
+  }
+}
+
+interface Sides {
+  live: ServedGeneration;
+  candidate: ServedGeneration;
+}
+
+async function judgeOnTest(
+  collection: TrainableCollection,
+  sides: Sides,
+  thread: Thread<JudgeHandlers>,
+  signal: AbortSignal,
+): Promise<Pick<Judgement, 'test'>> {
+  const relevant = new Map<string, Set<string>>();
+  for (const { query, id } of await collection.relevant('test')) {
+    const ids = relevant.get(query);
+    if (ids) ids.add(id);
+    else relevant.set(query, new Set([id]));
+  }
+  const queries = [...relevant.keys()];
+  if (queries.length === 0) return {};
+  const perQuery = async (side: ServedGeneration): Promise<RankingMetrics[]> => {
+    const rankings = await search(collection, side, queries, DEPTH, signal);
+    return rankings.map((hits, q) => {
+      const wanted = relevant.get(queries[q])!;
+      // A query that is itself a document is found by everybody, and tells nothing.
+      const gains = hits
+        .filter(({ text }) => normalized(text) !== normalized(queries[q]))
+        .map(({ id }) => Number(wanted.has(id)));
+      return {
+        'map@100': averagePrecision(gains, wanted.size, DEPTH),
+        'mrr@10': reciprocalRank(gains, TOP),
+        'recall@10': recall(gains, wanted.size, TOP),
+      };
+    });
+  };
+  const [ofLive, ofCandidate] = [await perQuery(sides.live), await perQuery(sides.candidate)];
+  const values = (side: readonly RankingMetrics[]): Float64Array =>
+    Float64Array.from(side, (metrics) => metrics['map@100']);
+  const comparison = await thread.call('compare', {
+    metric: 'map@100',
+    queries,
+    live: values(ofLive),
+    candidate: values(ofCandidate),
+  });
+  return {
+    test: { queries: queries.length, live: means(ofLive), candidate: means(ofCandidate), comparison },
+  };
+}
+
+async function agreement(
+  collection: TrainableCollection,
+  { live, candidate }: Sides,
+  signal: AbortSignal,
+): Promise<Pick<Judgement, 'agreement'>> {
+  const recent = [...new Set(collection.recentQueries())].slice(-AGREEMENT_QUERIES);
+  const isRecent = recent.length >= LEAST_RECENT;
+  const queries = isRecent ? recent : collection.list({ limit: AGREEMENT_QUERIES }).map(({ text }) => text);
+  if (queries.length === 0) return {};
+  const before = await search(collection, live, queries, TOP, signal);
+  const after = await search(collection, candidate, queries, TOP, signal);
+  const overlaps = before.map((hits, q) => {
+    const ids = new Set(after[q].map(({ id }) => id));
+    return hits.length === 0 ? 1 : hits.filter(({ id }) => ids.has(id)).length / hits.length;
+  });
+  return {
+    agreement: {
+      queries: queries.length,
+      of: isRecent ? 'recent queries' : 'documents',
+      overlap: mean(overlaps),
+    },
+  };
+}
+
+/** Beside requests, which come first. */
+async function search(
+  collection: TrainableCollection,
+  generation: ServedGeneration,
+  queries: readonly string[],
+  k: number,
+  signal: AbortSignal,
+): Promise<Hit[][]> {
+  const { inference } = generation;
+  const vectors = await inference.encode(queries, { priority: 'bulk', normalize: true, signal });
+  const d = inference.dimensions;
+  const rankings: Hit[][] = [];
+  for (const [q, query] of queries.entries()) {
+    const vector = vectors.slice(q * d, (q + 1) * d);
+    rankings.push(await collection.search({ query, vector, k, mode: 'dense', generation, signal }));
+  }
+  return rankings;
+}
+
+function means(perQuery: readonly RankingMetrics[]): RankingMetrics {
+  const of = (name: keyof RankingMetrics): number => mean(perQuery.map((metrics) => metrics[name]));
+  return { 'map@100': of('map@100'), 'mrr@10': of('mrr@10'), 'recall@10': of('recall@10') };
+}

@@ -1,0 +1,323 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { modelNameOf } from '../../server/jobs/runner.js';
+import { partOf } from '../../server/search/feedback-table.js';
+import {
+  documentsOf,
+  encoderNamed,
+  feedbackOf,
+  LIVE,
+  openAround,
+  requestOf,
+  until,
+  withAround,
+  type Around,
+} from './jobs-support.js';
+
+const DOCUMENTS = 300;
+
+async function fill({ collection }: Around): Promise<void> {
+  await collection.upsert(documentsOf(DOCUMENTS));
+  await collection.addFeedback(feedbackOf(DOCUMENTS));
+}
+
+/** What the trainer was given. */
+function seen(
+  { dataDir }: Around,
+  id: number,
+): { file: (name: string) => string[]; arguments: Record<string, unknown> } {
+  const folder = path.join(dataDir, 'models', `${modelNameOf(id)}.training`);
+  return {
+    file: (name) =>
+      readFileSync(path.join(folder, 'seen', name), 'utf8')
+        .trimEnd()
+        .split('\n'),
+    arguments: JSON.parse(readFileSync(path.join(folder, 'arguments.json'), 'utf8')) as Record<
+      string,
+      unknown
+    >,
+  };
+}
+
+describe('a training job', () => {
+  it('trains on the documents and on feedback that is not held out', () =>
+    withAround(async (around) => {
+      await fill(around);
+      // Somebody's question that is held out, and a document as well.
+      const asked = feedbackOf(DOCUMENTS).find(({ query }) => partOf(query) === 'test')!.query;
+      await around.collection.upsert([{ id: 'asked', text: asked.toUpperCase() }]);
+      const { id } = await around.runner.submit(requestOf('better', { preset: 'context' }));
+      await until(around.runner, id);
+      const { file, arguments: given } = seen(around, id);
+      const texts = file('texts.txt');
+      assert.equal(texts.length, DOCUMENTS);
+      assert.ok(!texts.includes(asked.toUpperCase()));
+      const pairs = file('pairs.tsv').map((line) => line.split('\t'));
+      const parts = { train: 0, dev: 0, test: 0 };
+      for (const { query } of feedbackOf(DOCUMENTS)) parts[partOf(query)]++;
+      assert.equal(pairs.length, parts.train);
+      for (const [query] of pairs) assert.equal(partOf(query), 'train');
+      const chosenBy = file('dev/queries.jsonl').map((line) => (JSON.parse(line) as { text: string }).text);
+      assert.equal(chosenBy.length, parts.dev);
+      for (const query of chosenBy) assert.equal(partOf(query), 'dev');
+      assert.equal(given.model, LIVE);
+      assert.equal(given.preset, 'context');
+      assert.match(String(given.eval), /^beir:/);
+      assert.ok(!existsSync(path.join(around.dataDir, 'jobs', String(id), 'data')));
+    }));
+
+  it('trains on what was sent instead', () =>
+    withAround(async (around) => {
+      await fill(around);
+      const request = requestOf('better', { feedback: false });
+      const sent = {
+        texts: ['one  text\nof two lines', 'another'],
+        pairs: [['a', 'b']] as [string, string][],
+      };
+      const { id } = await around.runner.submit(request, sent);
+      await until(around.runner, id);
+      const { file, arguments: given } = seen(around, id);
+      assert.deepEqual(file('texts.txt'), ['one text of two lines', 'another']);
+      assert.deepEqual(file('pairs.tsv'), ['a\tb']);
+      assert.equal(given.eval, undefined);
+      assert.deepEqual(
+        readdirSync(path.join(around.dataDir, 'jobs')).filter((name) => name.startsWith('sent')),
+        [],
+      );
+    }));
+
+  it('puts a better model live, beyond chance, and only where it was asked to', () =>
+    withAround(async (around) => {
+      await fill(around);
+      const { collection, runner } = around;
+      const waiting = await runner.submit(requestOf('better'));
+      const { verdict: ready } = await until(runner, waiting.id);
+      assert.equal(ready?.decision, 'ready');
+      assert.equal(collection.served().model, LIVE);
+
+      const { id } = await runner.submit(requestOf('better', { activate: 'if-better' }));
+      const { verdict } = await until(runner, id);
+      assert.equal(verdict?.decision, 'activated');
+      assert.equal(collection.served().model, modelNameOf(id));
+      const { test, agreement, diagnostics } = verdict!;
+      const heldOut = feedbackOf(DOCUMENTS).filter(({ query }) => partOf(query) === 'test').length;
+      assert.equal(test?.queries, heldOut);
+      assert.ok(test!.candidate['map@100'] > test!.live['map@100'] && test!.comparison.low > 0);
+      assert.ok(
+        Math.abs(test!.candidate['map@100'] - test!.live['map@100'] - test!.comparison.difference) < 1e-9,
+      );
+      assert.equal(agreement?.of, 'documents');
+      assert.ok(diagnostics.candidate.std > 0.5);
+      const report = readFileSync(path.join(around.dataDir, 'jobs', String(id), 'report.md'), 'utf8');
+      assert.match(report, /\*\*activated\*\*: map@100 \d/);
+      // The candidate that waited has made room.
+      assert.deepEqual(
+        collection.generations().map(({ model, state }) => [model, state]),
+        [
+          [LIVE, 'retired'],
+          [modelNameOf(id), 'live'],
+        ],
+      );
+      assert.ok(!existsSync(path.join(around.dataDir, 'models', modelNameOf(waiting.id))));
+    }));
+
+  it('refuses a worse model, saying why; a person may activate it all the same', () =>
+    withAround(async (around) => {
+      await fill(around);
+      const { collection, runner } = around;
+      const { id } = await runner.submit(requestOf('worse', { activate: 'if-better' }));
+      const { verdict } = await until(runner, id);
+      assert.equal(verdict?.decision, 'refused');
+      assert.match(verdict!.reason, /lower end is not above \+0\.00/);
+      assert.equal(collection.served().model, LIVE);
+      await runner.activate(modelNameOf(id));
+      assert.equal(collection.served().model, modelNameOf(id));
+      await runner.rollback();
+      assert.equal(collection.served().model, LIVE);
+    }));
+
+  it('refuses by itself what nobody can judge', () =>
+    withAround(async (around) => {
+      await around.collection.upsert(documentsOf(50));
+      await around.collection.addFeedback(feedbackOf(10));
+      const { id } = await around.runner.submit(requestOf('better', { activate: 'if-better' }));
+      const { verdict } = await until(around.runner, id);
+      assert.equal(verdict?.decision, 'refused');
+      assert.match(verdict!.reason, /expected at least 20 held-out queries/);
+    }));
+
+  it('fails with the reason of the trainer when that collapses, and is never judged', () =>
+    withAround(async (around) => {
+      await fill(around);
+      const { id } = await around.runner.submit(requestOf('collapse', { activate: 'if-better' }));
+      const job = await until(around.runner, id);
+      assert.equal(job.state, 'failed');
+      assert.match(job.error!, /collapse: their spread fell to 0\.01 at step 5/);
+      assert.equal(job.verdict, undefined);
+      assert.equal(around.collection.generations().length, 1);
+      // The trainer's log stays; what it was trained on does not.
+      const left = readdirSync(path.join(around.dataDir, 'models', `${modelNameOf(id)}.training`));
+      assert.deepEqual(left, ['log.jsonl']);
+    }));
+
+  it('fails when training takes more memory than it may', () =>
+    withAround(
+      async (around) => {
+        await fill(around);
+        const { id } = await around.runner.submit(requestOf('hog'));
+        const job = await until(around.runner, id);
+        assert.equal(job.state, 'failed');
+        assert.match(job.error!, /MiB of memory, the limit is 16 MiB/);
+      },
+      { memoryBytes: 16 * 2 ** 20 },
+    ));
+
+  it('fails when training has changed nothing', () =>
+    withAround(async (around) => {
+      await fill(around);
+      const { id } = await around.runner.submit(requestOf('better'));
+      // The model that comes out is the live one.
+      Object.assign(around.runner, {
+        options: {
+          ...(around.runner as unknown as { options: object }).options,
+          openModel: async () => encoderNamed(LIVE, 'beginner'),
+        },
+      });
+      const job = await until(around.runner, id);
+      assert.equal(job.state, 'failed');
+      assert.match(job.error!, /training changed nothing/);
+    }));
+
+  it('is cancelled, whatever it is doing, and leaves nothing behind', () =>
+    withAround(async (around) => {
+      await fill(around);
+      const { runner, dataDir } = around;
+      const first = await runner.submit(requestOf('slow'));
+      const second = await runner.submit(requestOf('better'));
+      await until(runner, first.id, 'training');
+      assert.equal(runner.job(second.id).state, 'queued');
+      assert.equal((await runner.cancel(first.id)).state, 'cancelled');
+      assert.equal((await runner.cancel(second.id)).state, 'cancelled');
+      await assert.rejects(runner.cancel(first.id), {
+        kind: 'exists',
+        message: /has ended already: cancelled/,
+      });
+      await assert.rejects(runner.cancel(99), { kind: 'not-found' });
+      assert.equal(around.collection.generations().length, 1);
+      for (const { id } of [first, second]) {
+        assert.ok(!existsSync(path.join(dataDir, 'models', modelNameOf(id))));
+        assert.ok(!existsSync(path.join(dataDir, 'jobs', String(id), 'data')));
+      }
+    }));
+
+  it('goes on after a restart, and what was activated goes on being live', async () => {
+    const dataDir = mkdtempSync(path.join(tmpdir(), 'jobs-'));
+    try {
+      let around = await openAround(dataDir);
+      await fill(around);
+      const { id } = await around.runner.submit(requestOf('slow', { activate: 'if-better' }));
+      await until(around.runner, id, 'training');
+      await sleep(300);
+      await around.close();
+      assert.equal(around.runner.job(id).state, 'training');
+
+      around = await openAround(dataDir);
+      const { verdict } = await until(around.runner, id);
+      assert.equal(verdict?.decision, 'activated');
+      assert.equal(seen(around, id).arguments.resume, true);
+      await around.close();
+
+      around = await openAround(dataDir, { model: encoderNamed(modelNameOf(id), 'better') });
+      assert.equal(around.collection.served().model, modelNameOf(id));
+      while (!around.collection.generations().every(({ served }) => served)) await sleep(10);
+      await around.runner.rollback();
+      assert.equal(around.collection.served().model, LIVE);
+      await around.close();
+    } finally {
+      rmSync(dataDir, { recursive: true, force: true });
+    }
+  });
+
+  it('is refused on an empty collection', () =>
+    withAround(async ({ runner }) => {
+      await assert.rejects(runner.submit(requestOf('better')), {
+        kind: 'empty',
+        message: /collection is empty/,
+      });
+    }));
+});
+
+describe('switching models', () => {
+  it('says what there is when a model is not, and when there is nothing to go back to', () =>
+    withAround(async ({ runner }) => {
+      await assert.rejects(runner.activate('finetuned-7'), { kind: 'not-found', message: /"beginner"/ });
+      await assert.rejects(runner.rollback(), { kind: 'not-found', message: /no earlier model/ });
+    }));
+
+  it('answers each search by one generation, and loses no write, while it switches back and forth', () =>
+    withAround(async (around) => {
+      await fill(around);
+      const { collection, runner } = around;
+      const { id } = await runner.submit(requestOf('better'));
+      await until(runner, id);
+      const models = [collection.served(), collection.served(modelNameOf(id))];
+
+      let stop = false;
+      let searches = 0;
+      const search = async (): Promise<void> => {
+        for (let i = 0; !stop; i++) {
+          const generation = collection.served();
+          const query = `how does subject${i % DOCUMENTS} do`;
+          const hits = await collection.search({ query, k: 3, mode: 'dense', generation });
+          const { inference } = generation;
+          const [asked, ...found] = await Promise.all(
+            [query, ...hits.map(({ text }) => text)].map((text) => inference.encode([text])),
+          );
+          hits.forEach(({ score }, h) => {
+            const cosine = asked.reduce((sum, x, j) => sum + x * found[h][j], 0);
+            assert.ok(Math.abs(cosine - score) < 1e-5, `${generation.model}: ${score}, not ${cosine}`);
+          });
+          searches++;
+        }
+      };
+      let written = 0;
+      const write = async (): Promise<void> => {
+        for (; !stop; written++)
+          await collection.upsert([{ id: `w${written}`, text: `written number ${written}` }]);
+      };
+      const traffic = [search(), search(), write()];
+      for (let i = 0; i < 6; i++) await runner.activate(models[(i + 1) % 2].model);
+      stop = true;
+      await Promise.all(traffic);
+      assert.ok(searches > 10 && written > 10);
+      for (const model of models) {
+        await runner.activate(model.model);
+        for (let w = 0; w < written; w++) {
+          const hits = await collection.search({ query: `written number ${w}`, k: 1, mode: 'dense' });
+          assert.equal(hits[0].id, `w${w}`, model.model);
+        }
+      }
+    }));
+
+  it('keeps the model before complete, and forgets what is deleted in both', () =>
+    withAround(async (around) => {
+      await fill(around);
+      const { collection, runner } = around;
+      const { id } = await runner.submit(requestOf('better'));
+      await until(runner, id);
+      await runner.activate(modelNameOf(id));
+      await collection.upsert([{ id: 'new', text: 'penguins on the ice' }]);
+      await collection.delete('d0');
+      await runner.rollback();
+      const [hit] = await collection.search({ query: 'penguins on the ice', k: 1, mode: 'dense' });
+      assert.equal(hit.id, 'new');
+      const all = await collection.search({ query: 'subject0', k: 1000, mode: 'dense' });
+      assert.equal(all.length, DOCUMENTS);
+      assert.ok(!all.some(({ id }) => id === 'd0'));
+    }));
+});

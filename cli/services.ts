@@ -16,7 +16,7 @@ import { JobRunner } from '../server/jobs/runner.js';
 import type { Observer } from '../server/observer.js';
 import type { Collection, TrainableCollection } from '../server/search/collection.js';
 import { openCollection } from '../server/search/open-collection.js';
-import { activatedModel } from '../server/search/store.js';
+import { activatedModel, trainedModelFolder } from '../server/search/store.js';
 import type { Services } from '../server/services.js';
 import { findModelWithProgress } from './find-model.js';
 import { progressBar } from './progress.js';
@@ -41,7 +41,7 @@ export async function openServices(
       `${activated.model} was activated here, and goes on (--reembed returns to --model ${config.model ?? DEFAULT_MODEL})`,
     );
   const model = activated
-    ? path.resolve(config.dataDir, 'models', activated.model)
+    ? trainedModelFolder(path.resolve(config.dataDir), activated.model)
     : (config.model ?? DEFAULT_MODEL);
   const isHere = await resolveModel(model, say).then(
     () => true,

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 
 import { messageOf, UserError } from '../../base/errors.js';
@@ -8,12 +8,13 @@ import { runFinetune } from '../../base/finetune-process.js';
 import type { Inference } from '../batching/inference.js';
 import type { GenerationInfo, ServedGeneration, TrainableCollection } from '../search/collection.js';
 import type { JobChange, JobRecord, JobState } from '../search/job-table.js';
+import { trainedModelFolder } from '../search/store.js';
 import { judge } from './judge.js';
 import { watchMemory } from './memory-limit.js';
 import { recipeArguments, type FinetuneRequest, type SentData } from './request.js';
 import { startSchedule, type Schedule } from './schedule.js';
 import { readTrainingData, writeTrainingData } from './training-data.js';
-import { decide, verdictReport, type Verdict } from './verdict.js';
+import { decide, type Verdict } from './verdict.js';
 
 export type Job = JobRecord<FinetuneRequest, Verdict>;
 
@@ -189,7 +190,7 @@ export class JobRunner {
   }
 
   private modelFolder(name: string): string {
-    return path.join(this.options.dataDir, 'models', name);
+    return trainedModelFolder(this.options.dataDir, name);
   }
 
   /** Runs what is queued, when nothing runs. */
@@ -247,7 +248,6 @@ export class JobRunner {
     const isLive = collection.served().id === candidate.id;
     const verdict = (isLive && job.verdict) || (await this.judge(job, candidate, signal));
     if (verdict.decision === 'activated') await this.switchTo(candidate);
-    await writeFileAtomic(path.join(this.folderOf(job.id), 'report.md'), verdictReport(job.id, verdict));
     await this.removeData(job);
     await this.change(job, { state: 'done', ended: now() });
     log(`job ${job.id}: ${candidate.model} ${verdict.decision}: ${verdict.reason}`);
@@ -324,6 +324,8 @@ export class JobRunner {
     const known = collection.generations().find((generation) => generation.job === job);
     if (known?.served) return collection.served(known.model);
     const inference = await openModel(folder);
+    // Trained once more, after a backup was restored in between.
+    if (known && known.fingerprint !== inference.fingerprint) await collection.discard(known.id);
     try {
       return await collection.prepare({ inference, job });
     } catch (error) {
@@ -398,12 +400,6 @@ export class JobRunner {
     await this.options.collection.changeJob(job.id, change);
     Object.assign(job, change);
   }
-}
-
-/** What the verdict says, for a person; nothing while there is none. */
-export async function reportOf(runner: JobRunner, id: number): Promise<string | undefined> {
-  const file = path.join(runner.folderOf(id), 'report.md');
-  return (await exists(file)) ? readFile(file, 'utf8') : undefined;
 }
 
 function now(): string {

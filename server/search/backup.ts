@@ -6,6 +6,7 @@ import path from 'node:path';
 import { UserError } from '../../base/errors.js';
 import { fileError, readJson, sha256File, writeFileAtomic, writeFolderAtomic } from '../../base/files.js';
 import { version } from '../../base/paths.js';
+import { copyModels, restoreModels, type BackupFile } from './backup-models.js';
 import { inspect, openForReading, type Inspection } from './inspect.js';
 import { lockFolder } from './lock.js';
 import { SCHEMA_VERSION, sqliteError } from './schema.js';
@@ -23,6 +24,8 @@ export interface BackupManifest {
   /** Whose vectors are live; none in a collection that no server has opened. */
   model?: string;
   database: { bytes: number; sha256: string };
+  /** Of models that training jobs have made. */
+  models?: BackupFile[];
 }
 
 type OnProgress = (done: number, total: number) => void;
@@ -34,7 +37,7 @@ const PAGES = 64;
 /**
  * Copies a collection as it is at one moment into a folder that appears when it is complete. The server goes on
  * reading and writing meanwhile; every write that was answered before this was called is in the copy. The index is
- * left out: it is derived, and made again at the first start.
+ * left out: it is derived, and made again at the first start. Models that training jobs have made are copied as well.
  *
  * @param onProgress pages of the database
  * @throws UserError `exists` for a folder that is not empty; `corrupt` when the collection is not whole
@@ -56,6 +59,7 @@ export async function backUp(dataDir: string, out: string, onProgress?: OnProgre
         documents: found.documents,
         model: found.generations.find(({ state }) => state === 'live')?.model,
         database: { bytes: (await stat(copy)).size, sha256: await sha256File(copy) },
+        models: await copyModels(dataDir, found.generations, folder),
       };
       await writeFileAtomic(path.join(folder, BACKUP_MANIFEST), JSON.stringify(manifest, null, 2) + '\n');
     });
@@ -110,19 +114,23 @@ export async function checkBackup(folder: string): Promise<BackupManifest> {
       'invalid',
       `${folder}: made by a later version of sentence-jepa (${manifest.program}, schema ${manifest.schema}; this one knows up to ${SCHEMA_VERSION}). Update sentence-jepa`,
     );
-  const file = databaseFile(folder);
-  const { size } = await stat(file).catch((error: unknown) => {
-    throw fileError(error, file, 'read');
-  });
-  const { bytes, sha256 } = manifest.database;
-  if (size !== bytes) throw damaged(file, `${bytes} bytes`, `${size}`);
-  const found = await sha256File(file);
-  if (found !== sha256) throw damaged(file, `SHA-256 ${sha256.slice(0, 12)}…`, `${found.slice(0, 12)}…`);
+  await checkFile(databaseFile(folder), manifest.database);
+  for (const file of manifest.models ?? []) await checkFile(path.join(folder, file.path), file);
   return manifest;
 }
 
+async function checkFile(file: string, { bytes, sha256 }: Omit<BackupFile, 'path'>): Promise<void> {
+  const { size } = await stat(file).catch((error: unknown) => {
+    throw fileError(error, file, 'read');
+  });
+  if (size !== bytes) throw damaged(file, `${bytes} bytes`, `${size}`);
+  const found = await sha256File(file);
+  if (found !== sha256) throw damaged(file, `SHA-256 ${sha256.slice(0, 12)}…`, `${found.slice(0, 12)}…`);
+}
+
 /**
- * Puts a backup's collection into a data folder, in one rename.
+ * Puts a backup's collection into a data folder, in one rename, after the models. Stopped before its end it is to be run
+ * again.
  *
  * @param options.force replace the collection that is there
  * @param options.onProgress bytes
@@ -149,6 +157,7 @@ export async function restore(
         );
       finishLog(target);
     }
+    await restoreModels(from, dataDir, manifest.models ?? []);
     await removeDerived(dataDir);
     await writeFileAtomic(target, checked(databaseFile(from), manifest, onProgress));
   } finally {
@@ -168,11 +177,11 @@ function finishLog(file: string): void {
   }
 }
 
-/** What belongs to the database that is replaced: its log, and an index whose keys would mean other documents. */
+/** What belongs to the database that is replaced: its log, indexes whose keys would mean other documents, data of jobs. */
 async function removeDerived(dataDir: string): Promise<void> {
   for (const name of await readdir(dataDir))
-    if (/^(collection\.sqlite-(wal|shm)|index\.json|\.?hnsw-.*\.(bin|partial))$/.test(name))
-      await rm(path.join(dataDir, name), { force: true });
+    if (/^(collection\.sqlite-(wal|shm)|index\.json|\.?hnsw-.*\.(bin|partial)|generations|jobs)$/.test(name))
+      await rm(path.join(dataDir, name), { recursive: true, force: true });
 }
 
 /** A file's bytes; throws at their end unless they are the manifest's. */

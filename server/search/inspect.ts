@@ -55,31 +55,29 @@ function inspectNow(db: Database.Database): Inspection {
   const problems = (db.prepare('PRAGMA integrity_check').pluck().all() as string[]).filter(
     (line) => line !== 'ok',
   );
-  const generations = (
-    db
-      .prepare('SELECT id, model, fingerprint, dimensions, state FROM generations ORDER BY id')
-      .all() as Generation[]
-  ).map((generation) => {
-    const { id, model, dimensions, state } = generation;
-    const check = (found: number, what: string): void => {
-      if (found > 0) problems.push(`${found} ${what} (${model}, generation ${id})`);
-    };
-    const vectors = `vectors_${id}`;
-    check(
-      count(`SELECT count(*) FROM ${vectors} WHERE key NOT IN (SELECT key FROM documents)`),
-      'vectors belong to no document',
-    );
-    check(
-      count(`SELECT count(*) FROM ${vectors} WHERE length(vector) != ${4 * dimensions}`),
-      `vectors have not ${dimensions} dimensions`,
-    );
-    if (state === 'live')
+  const generations = (db.prepare('SELECT * FROM generations ORDER BY id').all() as Generation[]).map(
+    (generation) => {
+      const { id, model, dimensions, state } = generation;
+      const check = (found: number, what: string): void => {
+        if (found > 0) problems.push(`${found} ${what} (${model}, generation ${id})`);
+      };
+      const vectors = `vectors_${id}`;
       check(
-        count(`SELECT count(*) FROM documents WHERE key NOT IN (SELECT key FROM ${vectors})`),
-        'documents have no vector',
+        count(`SELECT count(*) FROM ${vectors} WHERE key NOT IN (SELECT key FROM documents)`),
+        'vectors belong to no document',
       );
-    return { ...generation, vectors: count(`SELECT count(*) FROM ${vectors}`) };
-  });
+      check(
+        count(`SELECT count(*) FROM ${vectors} WHERE length(vector) != ${4 * dimensions}`),
+        `vectors have not ${dimensions} dimensions`,
+      );
+      if (state === 'live')
+        check(
+          count(`SELECT count(*) FROM documents WHERE key NOT IN (SELECT key FROM ${vectors})`),
+          'documents have no vector',
+        );
+      return { ...generation, vectors: count(`SELECT count(*) FROM ${vectors}`) };
+    },
+  );
   return {
     schema: db.pragma('user_version', { simple: true }) as number,
     documents: count('SELECT count(*) FROM documents'),

@@ -55,6 +55,15 @@ export function databaseFile(folder: string): string {
   return path.join(folder, 'collection.sqlite');
 }
 
+/** Where the models are that training jobs have made. */
+export function trainedModelsFolder(dataDir: string): string {
+  return path.join(dataDir, 'models');
+}
+
+export function trainedModelFolder(dataDir: string, model: string): string {
+  return path.join(trainedModelsFolder(dataDir), model);
+}
+
 function toDocument({ id, text, metadata }: DocumentRow): Document {
   return { id, text, ...(metadata !== null && { metadata: JSON.parse(metadata) as Metadata }) };
 }

@@ -113,12 +113,54 @@ describe('backup and restore', () => {
       { id: 'y', text: 'two' },
     ]);
     await other.close();
-    assert.ok((await readdir(target)).includes('index.json'));
+    assert.ok((await readdir(target, { recursive: true })).includes('generations/1/index.json'));
     await assert.rejects(restore(backup, target), { kind: 'exists', message: /--force/ });
     assert.equal(inspect(databaseFile(target)).documents, 2);
     await restore(backup, target, { force: true });
     assert.deepEqual((await readdir(target)).sort(), ['collection.sqlite', 'lock']);
     assert.equal(inspect(databaseFile(target)).documents, documents);
+  });
+
+  it('has the models that jobs have made and generations are of, and no other', async () => {
+    const source = path.join(folder, 'trained');
+    const model = (id: number): string =>
+      path.join(source, 'models', `finetuned-${id}`, 'onnx', 'model.onnx');
+    for (const id of [1, 2]) {
+      await mkdir(path.dirname(model(id)), { recursive: true });
+      await writeFile(model(id), `weights ${id}`);
+    }
+    const collection = await openCollection({ dataDir: source, inference: fakeInference() });
+    await collection.upsert([{ id: 'a', text: 'one' }]);
+    const inference = { ...fakeInference({ seed: 'trained' }), name: 'finetuned-2', fingerprint: 'f2' };
+    await collection.activate(await collection.prepare({ inference, job: 2 }));
+    const out = path.join(folder, 'of-trained');
+    const { models } = await backUp(source, out);
+    await collection.close();
+    assert.deepEqual(
+      models?.map((file) => file.path),
+      ['models/finetuned-2/onnx/model.onnx'],
+    );
+
+    // What a server kept of other jobs goes; what is restored is what the database speaks of.
+    const target = path.join(folder, 'of-trained-restored');
+    await mkdir(path.join(target, 'models', 'finetuned-9'), { recursive: true });
+    await mkdir(path.join(target, 'jobs', '9'), { recursive: true });
+    await restore(out, target);
+    assert.deepEqual((await readdir(target)).sort(), ['collection.sqlite', 'lock', 'models']);
+    assert.deepEqual(await readdir(path.join(target, 'models')), ['finetuned-2']);
+    const restored = path.join(target, 'models/finetuned-2/onnx/model.onnx');
+    assert.equal(await readFile(restored, 'utf8'), 'weights 2');
+
+    await writeFile(path.join(out, 'models/finetuned-2/onnx/model.onnx'), 'weights 3');
+    await assert.rejects(restore(out, path.join(folder, 'nowhere')), {
+      kind: 'corrupt',
+      message: /onnx\/model\.onnx: expected SHA-256/,
+    });
+    await rm(path.dirname(path.dirname(model(2))), { recursive: true });
+    await assert.rejects(backUp(source, path.join(folder, 'too-late')), {
+      kind: 'unavailable',
+      message: /another one was activated meanwhile/,
+    });
   });
 
   it('is refused when a byte was changed, the end is cut off, or a part is missing', async () => {

@@ -6,6 +6,7 @@ import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { modelNameOf } from '../../server/jobs/runner.js';
+import { verdictReport } from '../../server/jobs/verdict.js';
 import { partOf } from '../../server/search/feedback-table.js';
 import {
   documentsOf,
@@ -113,8 +114,7 @@ describe('a training job', () => {
       );
       assert.equal(agreement?.of, 'documents');
       assert.ok(diagnostics.candidate.std > 0.5);
-      const report = readFileSync(path.join(around.dataDir, 'jobs', String(id), 'report.md'), 'utf8');
-      assert.match(report, /\*\*activated\*\*: map@100 \d/);
+      assert.match(verdictReport(id, verdict!), /\*\*activated\*\*: map@100 \d/);
       // The candidate that waited has made room.
       assert.deepEqual(
         collection.generations().map(({ model, state }) => [model, state]),

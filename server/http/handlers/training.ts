@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { exists } from '../../../base/files.js';
 import type { FinetuneRequest } from '../../jobs/request.js';
-import { reportOf, type Job, type JobRunner } from '../../jobs/runner.js';
+import type { Job, JobRunner } from '../../jobs/runner.js';
+import { verdictReport } from '../../jobs/verdict.js';
 import { progressOf, TrainingLog } from '../../jobs/training-log.js';
 import type { Feedback } from '../../search/feedback-table.js';
 import type { TrainableCollection } from '../../search/collection.js';
@@ -152,10 +153,9 @@ export const trainingHandlers: Handlers<
         return undefined;
       }
     }
-    const report = await reportOf(jobs, job.id);
-    if (report === undefined)
+    if (!job.verdict)
       throw new HttpError('not-found', `job ${job.id} has no report: it is ${job.state}`, { param: 'id' });
-    response.type('text/markdown').send(report);
+    response.type('text/markdown').send(verdictReport(job.id, job.verdict));
     return undefined;
   },
 

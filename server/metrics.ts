@@ -3,6 +3,7 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import type { MemoryGuard } from './memory-guard.js';
 import type { Observer } from './observer.js';
 import type { Services } from './services.js';
+import { trainingMetrics } from './training-metrics.js';
 import { DURATION_BUCKETS, workMetrics } from './work-metrics.js';
 
 export interface Metrics {
@@ -111,6 +112,7 @@ export function createMetrics(
     (s) => s.inference.stats().cache?.bytes ?? 0,
   );
 
+  trainingMetrics(registers, services);
   return {
     observer: workMetrics(registers),
     observe: (method, route, status, seconds) => duration.observe({ method, route, status }, seconds),

@@ -10,6 +10,8 @@ import { parse } from 'yaml';
 
 import { projectRoot } from '../base/paths.js';
 import { backupCommand } from '../cli/commands/backup.js';
+import { finetuneCommand } from '../cli/commands/finetune.js';
+import { jobsCommand } from '../cli/commands/jobs.js';
 import { restoreCommand } from '../cli/commands/restore.js';
 import { serveCommand } from '../cli/commands/serve.js';
 import { verifyCommand } from '../cli/commands/verify.js';
@@ -61,9 +63,10 @@ describe('docs/OPERATIONS.md', () => {
   });
 
   it('names no option that is not there', () => {
-    const known = [serveCommand(), backupCommand(), restoreCommand(), verifyCommand()].flatMap((command) =>
-      command.options.map(({ long }) => long),
-    );
+    const known = [
+      ...[serveCommand(), backupCommand(), restoreCommand(), verifyCommand(), finetuneCommand()],
+      ...jobsCommand().commands,
+    ].flatMap((command) => command.options.map(({ long }) => long));
     const named = [...page.matchAll(/(?<![\w-])--[a-z][a-z-]+/g)].map(([name]) => name);
     assert.ok(named.length > 20);
     for (const name of named) assert.ok(name === '--help' || known.includes(name), name);

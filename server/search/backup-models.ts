@@ -25,7 +25,8 @@ export async function copyModels(
 ): Promise<BackupFile[]> {
   const files: BackupFile[] = [];
   for (const { model, job, state } of generations) {
-    if (job == null) continue;
+    // A database of an earlier version has no such column.
+    if (typeof job !== 'number') continue;
     const from = trainedModelFolder(dataDir, model);
     if (!(await exists(from))) {
       if (state !== 'live') continue;

@@ -69,9 +69,9 @@ export interface GenerationInfo {
   job?: number;
   /** What --model said, where no job made it. */
   source?: string;
-  /** Whether requests may name it. */
   /** ISO 8601. */
   created: string;
+  /** Whether requests may name it. */
   served: boolean;
   vectors: number;
 }

@@ -11,6 +11,7 @@ import { openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
 import { DEFAULT_MODEL } from '../encoder/resolve.js';
 import { PRESETS } from '../trainer/presets.js';
 import { benchEncode, encodeBenchTable } from './encode.js';
+import { benchJobs, isWhole, jobsTable } from './jobs.js';
 import { machine, machineLine } from './machine.js';
 import { benchParity, parityTable } from './parity.js';
 import { benchSearch, searchBenchTable, type SearchBenchRow } from './search.js';
@@ -27,6 +28,14 @@ interface Options {
   rounds: number;
   python?: string;
   json?: boolean;
+}
+
+interface JobsOptions extends Pick<Options, 'model' | 'data' | 'seconds' | 'json'> {
+  pairs: string;
+  set: string[];
+  preset?: string;
+  searches: number;
+  writes: number;
 }
 
 const EXAMPLE = path.join(projectRoot, 'examples/askubuntu-style/corpus.jsonl');
@@ -139,6 +148,43 @@ Examples:
       print(options, { model: name, ...result }, () => searchHttpTable(result));
     },
   );
+
+benchmark('jobs', 'A job that trains, goes live and is rolled back, while requests come at a steady rate.')
+  .option('--model <dir|name>', 'the live model to begin with', DEFAULT_MODEL)
+  .requiredOption('--data <file>', 'documents: a text a line, or a BEIR corpus (.jsonl); .gz too')
+  .requiredOption('--pairs <file>', 'feedback: a question, a tab, the text of its document')
+  .option('--set <key=value...>', 'settings of the job, as "finetune --set" takes them', [])
+  .option('--preset <name>', 'its recipe')
+  .option('--searches <n>', 'a second', integerFrom(1, 10_000), 20)
+  .option('--writes <n>', 'a second', integerFrom(1, 10_000), 2)
+  .option('--seconds <n>', 'before the job, and after it', integerFrom(1, 600), 30)
+  .addHelpText(
+    'after',
+    `
+Every answer is checked: its scores against the cosines of both models, and after it all every acknowledged document is looked
+for with both. Ends with 1 when one is wrong or missing.
+
+Examples:
+  npm run bench -- jobs --data dev/corpus.jsonl --pairs duplicates.tsv --set maxSteps=200`,
+  )
+  .action(async (options: JobsOptions) => {
+    const { set, preset, searches, writes } = options;
+    await findModelWithProgress(options.model);
+    const result = await benchJobs({
+      ...options,
+      texts: await readTexts(options.data, Infinity),
+      request: {
+        preset,
+        settings: Object.fromEntries(set.map((each) => each.split('='))),
+        activate: 'if-better',
+      },
+      searchesPerSecond: searches,
+      writesPerSecond: writes,
+      say,
+    });
+    print(options, { model: options.model, ...result }, () => jobsTable(result));
+    if (!isWhole(result)) process.exitCode = 1;
+  });
 
 inRounds(
   onTexts(benchmark('train', 'Real tokens a second of a training step: VICReg on two views.'), 3200),

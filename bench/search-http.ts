@@ -11,6 +11,7 @@ import { mean } from '../evaluation/ranking-metrics.js';
 import type { components } from '../server/http/openapi.js';
 import { RECALL_K, recallOf } from '../server/search/recall.js';
 import { Sqlite } from '../server/search/sqlite.js';
+import { indexFolder } from '../server/search/engine.js';
 import { databaseFile } from '../server/search/store.js';
 import { VectorTable } from '../server/search/vectors.js';
 import { runLoad } from './load.js';
@@ -334,12 +335,14 @@ async function openBareGraph(
   dataDir: string,
   dimensions: number,
 ): Promise<{ graph: hnswlib.HierarchicalNSW; ef: number }> {
-  const manifest = JSON.parse(await readFile(path.join(dataDir, 'index.json'), 'utf8')) as {
+  // One model, one generation.
+  const folder = indexFolder(dataDir, 1);
+  const manifest = JSON.parse(await readFile(path.join(folder, 'index.json'), 'utf8')) as {
     file: string;
     chosen: { ef: number };
   };
   const graph = new hnswlib.HierarchicalNSW('ip', dimensions);
-  graph.readIndexSync(path.join(dataDir, manifest.file));
+  graph.readIndexSync(path.join(folder, manifest.file));
   graph.setEf(manifest.chosen.ef);
   return { graph, ef: manifest.chosen.ef };
 }

@@ -106,8 +106,11 @@ async function openWith(
         say('the collection is empty; start with --example to try it with example questions');
       // As the first model was, and not measured again.
       const { workers, threadsPerWorker } = inference.stats();
-      const jobs = jobRunner(config, collection, say, (other) =>
-        load({ model: other, precision: inference.precision, workers, threads: threadsPerWorker }),
+      const jobs = jobRunner(config, collection, say, (other, { background } = {}) =>
+        load({
+          ...{ model: other, precision: inference.precision, workers, threads: threadsPerWorker },
+          background,
+        }),
       );
       await jobs.start();
       return {
@@ -133,7 +136,7 @@ function jobRunner(
   { dataDir, training }: ServerConfig,
   collection: TrainableCollection,
   log: (line: string) => void,
-  openModel: (model: string) => Promise<Inference>,
+  openModel: (model: string, options?: { background?: boolean }) => Promise<Inference>,
 ): JobRunner {
   return new JobRunner({
     collection,

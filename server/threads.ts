@@ -1,6 +1,18 @@
+import { setPriority } from 'node:os';
 import { parentPort, Worker } from 'node:worker_threads';
 
 import { messageOf, UserError, type ErrorKind } from '../base/errors.js';
+
+/** As `nice` counts it, 0 to 19: of what gives way to requests. */
+export const BACKGROUND_NICE = 15;
+
+/**
+ * Lets this thread, and those that it starts from here on, give way to others; for good, since going back up is for root
+ * alone. Only Linux has priorities of threads; elsewhere it would be the whole process's.
+ */
+export function giveWay(): void {
+  if (process.platform === 'linux') setPriority(0, BACKGROUND_NICE);
+}
 
 /** What a handler in a thread knows of the call it answers. */
 export interface CallContext {

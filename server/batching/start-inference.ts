@@ -31,6 +31,8 @@ export interface ModelSpec {
   precision?: Precision;
   /** ONNX Runtime's threads for one batch. */
   threads: number;
+  /** Whether it gives way to all that has no such mark (see giveWay). */
+  background?: boolean;
 }
 
 /** The calls that server/batching/worker.ts answers. */
@@ -61,11 +63,11 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
  * @throws UserError as `openEncoder` does, or `invalid` for a number of workers or threads below 1
  */
 export async function startInference(options: StartInferenceOptions): Promise<Inference> {
-  const { model } = options;
+  const { model, background } = options;
   const maxQueueTokens = wholeNumber(options.maxQueueTokens ?? defaults.maxQueueTokens, 'maxQueueTokens');
   const script = new URL('./worker.js', import.meta.url);
   const start = (precision: Precision, threads: number): Promise<ModelWorker> =>
-    startModelWorker(script, { model, precision, threads });
+    startModelWorker(script, { model, precision, threads, background });
   const cores = availableParallelism();
   const { precision: choice = 'fp32' } = options;
   const precision = choice === 'auto' ? await choosePrecision((each) => start(each, 1)) : choice;

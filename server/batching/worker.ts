@@ -1,7 +1,7 @@
 import { UserError } from '../../base/errors.js';
 import { BATCH_TOKENS, batchByLength } from '../../encoder/batches.js';
 import { openEncoder, type OnnxEncoder } from '../../encoder/open-encoder.js';
-import { answerCalls, type CallContext } from '../threads.js';
+import { answerCalls, giveWay, type CallContext } from '../threads.js';
 import type { Token } from './inference.js';
 import type { WorkerModel } from './pool.js';
 import type { InferenceHandlers, ModelSpec } from './start-inference.js';
@@ -14,7 +14,9 @@ function opened(): OnnxEncoder {
 }
 
 const handlers: InferenceHandlers = {
-  async open({ model, precision, threads }: ModelSpec): Promise<WorkerModel> {
+  async open({ model, precision, threads, background }: ModelSpec): Promise<WorkerModel> {
+    // Before ONNX Runtime starts its threads, which take after this one.
+    if (background) giveWay();
     encoder = await openEncoder(model, { precision, threads });
     const { name, dimensions, maxTokens, fingerprint, folder } = encoder;
     return { name, dimensions, maxTokens, fingerprint, normalizes: folder.normalize };

@@ -1,7 +1,7 @@
 import { compareScores, type Comparison } from '../../evaluation/bootstrap.js';
 import { embeddingDiagnostics } from '../../evaluation/diagnostics.js';
 import type { EmbeddingDiagnostics } from '../../evaluation/evaluation.js';
-import { answerCalls } from '../threads.js';
+import { answerCalls, giveWay } from '../threads.js';
 
 /** A value for each query, in the order of the queries. */
 export interface JudgeInput {
@@ -32,4 +32,5 @@ const handlers = {
 
 export type JudgeHandlers = typeof handlers;
 
+giveWay();
 answerCalls(handlers);

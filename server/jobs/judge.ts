@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import type { Comparison } from '../../evaluation/bootstrap.js';
 import type { EmbeddingDiagnostics } from '../../evaluation/evaluation.js';
 import { averagePrecision, mean, recall, reciprocalRank } from '../../evaluation/ranking-metrics.js';
@@ -15,6 +17,10 @@ const AGREEMENT_QUERIES = 200;
 /** Fewer recent queries than this, and texts of documents stand in for them. */
 const LEAST_RECENT = 20;
 const SAMPLE = 1000;
+/** Queries that are embedded together: few, since somebody's search may have to wait for them. */
+const TOGETHER = 8;
+/** Of the time; the rest is left to requests. */
+const SHARE = 0.5;
 
 export interface RankingMetrics {
   'map@100': number;
@@ -86,8 +92,7 @@ async function judgeOnTest(
   const queries = [...relevant.keys()];
   if (queries.length === 0) return {};
   const perQuery = async (side: ServedGeneration): Promise<RankingMetrics[]> => {
-    const rankings = await search(collection, side, queries, DEPTH, signal);
-    return rankings.map((hits, q) => {
+    return search(collection, side, queries, DEPTH, signal, (hits, q) => {
       const wanted = relevant.get(queries[q])!;
       // A query that is itself a document is found by everybody, and tells nothing.
       const gains = hits
@@ -123,12 +128,12 @@ async function agreement(
   const isRecent = recent.length >= LEAST_RECENT;
   const queries = isRecent ? recent : collection.list({ limit: AGREEMENT_QUERIES }).map(({ text }) => text);
   if (queries.length === 0) return {};
-  const before = await search(collection, live, queries, TOP, signal);
-  const after = await search(collection, candidate, queries, TOP, signal);
-  const overlaps = before.map((hits, q) => {
-    const ids = new Set(after[q].map(({ id }) => id));
-    return hits.length === 0 ? 1 : hits.filter(({ id }) => ids.has(id)).length / hits.length;
-  });
+  const top = (side: ServedGeneration): Promise<string[][]> =>
+    search(collection, side, queries, TOP, signal, (hits) => hits.map(({ id }) => id));
+  const [before, after] = [await top(live), await top(candidate)];
+  const overlaps = before.map((ids, q) =>
+    ids.length === 0 ? 1 : ids.filter((id) => after[q].includes(id)).length / ids.length,
+  );
   return {
     agreement: {
       queries: queries.length,
@@ -138,23 +143,33 @@ async function agreement(
   };
 }
 
-/** Beside requests, which come first. */
-async function search(
+/**
+ * Asks query by query, beside requests, which come first.
+ * @param look what is wanted of each answer; called as it comes, since all at once would hold requests up
+ */
+async function search<T>(
   collection: TrainableCollection,
   generation: ServedGeneration,
   queries: readonly string[],
   k: number,
   signal: AbortSignal,
-): Promise<Hit[][]> {
+  look: (hits: readonly Hit[], query: number) => T,
+): Promise<T[]> {
   const { inference } = generation;
-  const vectors = await inference.encode(queries, { priority: 'bulk', normalize: true, signal });
   const d = inference.dimensions;
-  const rankings: Hit[][] = [];
-  for (const [q, query] of queries.entries()) {
-    const vector = vectors.slice(q * d, (q + 1) * d);
-    rankings.push(await collection.search({ query, vector, k, mode: 'dense', generation, signal }));
+  const found: T[] = [];
+  while (found.length < queries.length) {
+    const begin = performance.now();
+    const some = queries.slice(found.length, found.length + TOGETHER);
+    const vectors = await inference.encode(some, { priority: 'bulk', normalize: true, signal });
+    for (const [q, query] of some.entries()) {
+      const vector = vectors.slice(q * d, (q + 1) * d);
+      const hits = await collection.search({ query, vector, k, mode: 'dense', generation, signal });
+      found.push(look(hits, found.length));
+    }
+    await sleep((performance.now() - begin) * (1 / SHARE - 1), undefined, { signal });
   }
-  return rankings;
+  return found;
 }
 
 function means(perQuery: readonly RankingMetrics[]): RankingMetrics {

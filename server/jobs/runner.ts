@@ -9,6 +9,7 @@ import type { Inference } from '../batching/inference.js';
 import type { GenerationInfo, ServedGeneration, TrainableCollection } from '../search/collection.js';
 import type { JobChange, JobRecord, JobState } from '../search/job-table.js';
 import { trainedModelFolder } from '../search/store.js';
+import { BACKGROUND_NICE } from '../threads.js';
 import { judge } from './judge.js';
 import { watchMemory } from './memory-limit.js';
 import { recipeArguments, type FinetuneRequest, type SentData } from './request.js';
@@ -20,8 +21,6 @@ export type Job = JobRecord<FinetuneRequest, Verdict>;
 
 /** Share of the time in which a candidate embeds the collection: the rest is left to requests. */
 const EMBEDDING_SHARE = 0.5;
-/** Of the training process: it gives way to the server. */
-const NICE = 15;
 /** Of the trainer's folder, what is worth keeping of a job that failed. */
 const TOLD = ['log.jsonl', 'report.html'];
 const ENDED: readonly JobState[] = ['done', 'failed', 'cancelled'];
@@ -31,8 +30,8 @@ export interface JobRunnerOptions {
   dataDir: string;
   /** The program that has `finetune`, and what comes before its name. */
   command: readonly string[];
-  /** Loads a model for serving, in the precision of the live one. */
-  openModel(model: string): Promise<Inference>;
+  /** Loads a model for serving, in the precision of the live one; `background`: by threads that give way. */
+  openModel(model: string, options?: { background?: boolean }): Promise<Inference>;
   /** Cores for training. */
   threads: number;
   /** Resident memory of the training process, in bytes: beyond it the process is ended. */
@@ -66,6 +65,8 @@ export class JobRunner {
   /** Activations, one after another. */
   private switching: Promise<unknown> = Promise.resolve();
   private listed: Job[] = [];
+  /** Generations whose models are computed by threads that give way. */
+  private readonly inBackground = new Set<number>();
   private endSchedule = (): void => undefined;
 
   constructor(private readonly options: JobRunnerOptions) {}
@@ -145,8 +146,7 @@ export class JobRunner {
     const made = collection.generations().find(({ id }) => id === served.id)?.job;
     if (this.listed.some(({ id, state }) => id === made && !ENDED.includes(state)))
       throw new UserError('exists', `job ${made} has not judged ${model} yet; wait for it, or cancel it`);
-    await this.switchTo(served);
-    return served;
+    return this.switchTo(served);
   }
 
   /** Back to the model before the live one. @throws UserError `not-found` when there is none */
@@ -158,14 +158,28 @@ export class JobRunner {
     return this.activate(retired.model);
   }
 
-  private async switchTo(served: ServedGeneration): Promise<void> {
+  private async switchTo(generation: ServedGeneration): Promise<ServedGeneration> {
     const { collection, log } = this.options;
     const before = this.switching;
-    const mine = before.catch(() => undefined).then(() => collection.activate(served, this.stopping.signal));
+    const mine = before
+      .catch(() => undefined)
+      .then(async () => {
+        const served = await this.inForeground(generation);
+        await collection.activate(served, this.stopping.signal);
+        return served;
+      });
     this.switching = mine;
-    await mine;
+    const served = await mine;
     log(`${served.model} is live`);
     await this.sweep();
+    return served;
+  }
+
+  private async inForeground(served: ServedGeneration): Promise<ServedGeneration> {
+    if (!this.inBackground.has(served.id)) return served;
+    const inference = await this.options.openModel(this.modelFolder(served.model));
+    this.inBackground.delete(served.id);
+    return this.options.collection.exchange(served, inference);
   }
 
   async close(): Promise<void> {
@@ -287,7 +301,7 @@ export class JobRunner {
     let outgrown: string | undefined;
     const ending = await runFinetune(command, args, {
       signal,
-      nice: NICE,
+      nice: BACKGROUND_NICE,
       onStart: async (pid) => {
         stopWatching = watchMemory(pid, memoryBytes, (bytes) => {
           outgrown = `training took ${mib(bytes)} MiB of memory, the limit is ${mib(memoryBytes)} MiB; a smaller batch takes less ("settings": {"batch": 32})`;
@@ -323,11 +337,13 @@ export class JobRunner {
     const { collection, openModel } = this.options;
     const known = collection.generations().find((generation) => generation.job === job);
     if (known?.served) return collection.served(known.model);
-    const inference = await openModel(folder);
+    const inference = await openModel(folder, { background: true });
     // Trained once more, after a backup was restored in between.
     if (known && known.fingerprint !== inference.fingerprint) await collection.discard(known.id);
     try {
-      return await collection.prepare({ inference, job });
+      const served = await collection.prepare({ inference, job });
+      this.inBackground.add(served.id);
+      return served;
     } catch (error) {
       await inference.close();
       if (error instanceof UserError && error.kind === 'exists')

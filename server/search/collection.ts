@@ -151,6 +151,11 @@ export interface TrainableCollection extends Collection {
    * @throws UserError `exists` when another one, the live one above all, is of that fingerprint
    */
   prepare(model: { inference: Inference; job?: number; source?: string }): Promise<ServedGeneration>;
+  /**
+   * Has another copy of the same model compute a generation's vectors from here on; the one before is closed when requests
+   * in flight are through.
+   */
+  exchange(generation: ServedGeneration, inference: Inference): ServedGeneration;
   /** Gives a generation the vectors that it lacks. */
   embedMissing(generation: ServedGeneration, options?: EmbedMissingOptions): Promise<void>;
   /**

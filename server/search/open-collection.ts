@@ -281,6 +281,14 @@ class ThreadedCollection implements TrainableCollection {
     return served;
   }
 
+  exchange({ id, model, inference: before }: ServedGeneration, inference: Inference): ServedGeneration {
+    const served = { id, model, inference };
+    this.loaded.set(id, served);
+    if (this.live.id === id) this.live = served;
+    this.closeLater(before);
+    return served;
+  }
+
   async embedMissing(served: ServedGeneration, options: EmbedMissingOptions = {}): Promise<void> {
     const { share = 1, signal, onProgress } = options;
     const { id: generation, inference } = served;
@@ -336,7 +344,10 @@ class ThreadedCollection implements TrainableCollection {
   private release(served: ServedGeneration): void {
     this.loaded.delete(served.id);
     this.building.delete(served.id);
-    const { inference } = served;
+    this.closeLater(served.inference);
+  }
+
+  private closeLater(inference: Inference): void {
     this.leaving.add(inference);
     setTimeout(() => {
       if (this.leaving.delete(inference)) void inference.close();

@@ -62,6 +62,8 @@ export class JobRunner {
   private working: Promise<void> | undefined;
   /** The job under way, and what cancels it. */
   private current: { id: number; cancel: AbortController; progress?: JobProgress } | undefined;
+  /** After a start, until what can be switched to is loaded. */
+  private isLoading = false;
   /** Activations, one after another. */
   private switching: Promise<unknown> = Promise.resolve();
   private listed: Job[] = [];
@@ -75,7 +77,9 @@ export class JobRunner {
   async start(): Promise<void> {
     this.listed = (await this.options.collection.jobs()) as Job[];
     await this.sweep();
+    this.isLoading = true;
     this.working = this.loadOthers().then(() => {
+      this.isLoading = false;
       this.working = undefined;
       this.work();
     });
@@ -139,9 +143,14 @@ export class JobRunner {
     return job;
   }
 
-  /** @throws UserError `not-found` for a model that is not served, `exists` while its job goes on */
+  /**
+   * @throws UserError `not-found` for a model that is not served, `not-ready` while it is loaded after a start, `exists`
+   *   while its job goes on
+   */
   async activate(model: string): Promise<ServedGeneration> {
     const { collection } = this.options;
+    if (this.isLoading && collection.generations().some((each) => each.model === model && !each.served))
+      throw new UserError('not-ready', `${model} is being loaded since the start; try again in a moment`);
     const served = collection.served(model);
     const made = collection.generations().find(({ id }) => id === served.id)?.job;
     if (this.listed.some(({ id, state }) => id === made && !ENDED.includes(state)))
@@ -152,7 +161,9 @@ export class JobRunner {
   /** Back to the model before the live one. @throws UserError `not-found` when there is none */
   async rollback(): Promise<ServedGeneration> {
     const { collection } = this.options;
-    const retired = collection.generations().find(({ state, served }) => state === 'retired' && served);
+    const retired = collection
+      .generations()
+      .find(({ state, served }) => state === 'retired' && (served || this.isLoading));
     if (!retired)
       throw new UserError('not-found', 'there is no earlier model to go back to (GET /models lists all)');
     return this.activate(retired.model);

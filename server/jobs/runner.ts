@@ -61,7 +61,8 @@ export class JobRunner {
   private readonly stopping = new AbortController();
   private working: Promise<void> | undefined;
   /** The job under way, and what cancels it. */
-  private current: { id: number; cancel: AbortController; progress?: JobProgress } | undefined;
+  private current:
+    { id: number; cancel: AbortController; progress?: JobProgress; isGoingLive?: boolean } | undefined;
   /** After a start, until what can be switched to is loaded. */
   private isLoading = false;
   /** Activations, one after another. */
@@ -135,6 +136,11 @@ export class JobRunner {
   async cancel(id: number): Promise<Job> {
     const job = this.job(id);
     if (ENDED.includes(job.state)) throw new UserError('exists', `job ${id} has ended already: ${job.state}`);
+    if (this.current?.id === id && this.current.isGoingLive)
+      throw new UserError(
+        'exists',
+        `job ${id} has found its model better, which is going live; roll back instead`,
+      );
     await this.change(job, { state: 'cancelled', ended: now() });
     if (this.current?.id === id) {
       this.current.cancel.abort();
@@ -272,7 +278,11 @@ export class JobRunner {
     // After a crash between the switch and the end, the candidate is live: there is nothing to compare it with any more.
     const isLive = collection.served().id === candidate.id;
     const verdict = (isLive && job.verdict) || (await this.judge(job, candidate, signal));
-    if (verdict.decision === 'activated') await this.switchTo(candidate);
+    signal.throwIfAborted();
+    if (verdict.decision === 'activated') {
+      if (this.current) this.current.isGoingLive = true;
+      await this.switchTo(candidate);
+    }
     await this.removeData(job);
     await this.change(job, { state: 'done', ended: now() });
     log(`job ${job.id}: ${candidate.model} ${verdict.decision}: ${verdict.reason}`);
@@ -424,8 +434,9 @@ export class JobRunner {
   private async change(job: Job, change: JobChange): Promise<void> {
     // Cancelled stays cancelled, whatever step notices it.
     if (job.state === 'cancelled') return;
-    await this.options.collection.changeJob(job.id, change);
+    // At once, so that of two changes the second sees the first.
     Object.assign(job, change);
+    await this.options.collection.changeJob(job.id, change);
   }
 }
 

@@ -34,7 +34,7 @@ const training = `${out}.training`;
 const log = path.join(training, 'log.jsonl');
 const tell = (entry: object): void => appendFileSync(log, JSON.stringify(entry) + '\n');
 
-let stopped = false;
+let stopped = process.connected === false;
 process.once('disconnect', () => (stopped = true));
 
 if (!values.resume && existsSync(training)) throw new Error('there is a run already');

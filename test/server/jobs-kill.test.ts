@@ -6,7 +6,7 @@ import { tortureJobs } from '../torture/jobs.js';
 describe('a server that is killed while it trains', () => {
   it('goes on with one model whole and every write', async () => {
     const { kills, violations, acknowledged } = await tortureJobs({
-      kills: 3,
+      kills: 2,
       seed: 4,
       say: () => undefined,
     });

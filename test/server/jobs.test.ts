@@ -217,12 +217,12 @@ describe('a training job', () => {
 
   it('goes on after a restart, and what was activated goes on being live', async () => {
     const dataDir = mkdtempSync(path.join(tmpdir(), 'jobs-'));
+    let around = await openAround(dataDir);
     try {
-      let around = await openAround(dataDir);
       await fill(around);
       const { id } = await around.runner.submit(requestOf('slow', { activate: 'if-better' }));
-      await until(around.runner, id, 'training');
-      await sleep(300);
+      const log = path.join(dataDir, 'models', `${modelNameOf(id)}.training`, 'log.jsonl');
+      while (!existsSync(log)) await sleep(10);
       await around.close();
       assert.equal(around.runner.job(id).state, 'training');
 
@@ -237,8 +237,8 @@ describe('a training job', () => {
       while (!around.collection.generations().every(({ served }) => served)) await sleep(10);
       await around.runner.rollback();
       assert.equal(around.collection.served().model, LIVE);
-      await around.close();
     } finally {
+      await around.close();
       rmSync(dataDir, { recursive: true, force: true });
     }
   });

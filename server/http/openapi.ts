@@ -98,8 +98,8 @@ export interface paths {
         put?: never;
         /**
          * Order documents by a query, Cohere's form
-         * @description For Cohere's clients and those that speak like them. The score is the cosine of the two texts' vectors, as at `/rerank`: this server has no
-         *     cross-encoder. `model` is the name that `/info` gives, and may be left out; another one answers 404. Texts that are too long are cut off.
+         * @description For Cohere's clients and those that speak like them. The score is the cosine of the two texts' vectors, as at `/rerank`: a bi-encoder's, since
+         *     this server has no cross-encoder. `model` is the name that `/info` gives, and may be left out; another one answers 404. Texts that are too long are cut off.
          */
         post: operations["rerankV1"];
         delete?: never;
@@ -119,8 +119,8 @@ export interface paths {
         put?: never;
         /**
          * Order documents by a query, Cohere's form
-         * @description For Cohere's clients and those that speak like them. The score is the cosine of the two texts' vectors, as at `/rerank`: this server has no
-         *     cross-encoder. `model` is the name that `/info` gives, and may be left out; another one answers 404. Texts that are too long are cut off.
+         * @description For Cohere's clients and those that speak like them. The score is the cosine of the two texts' vectors, as at `/rerank`: a bi-encoder's, since
+         *     this server has no cross-encoder. `model` is the name that `/info` gives, and may be left out; another one answers 404. Texts that are too long are cut off.
          */
         post: operations["rerankV2"];
         delete?: never;

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option } from 'commander';
 
-import { defaults } from '../server/config.js';
+import { defaults, type RateLimit } from '../server/config.js';
 
 /** Reads a number of a range. */
 export function numberFrom(least: number, most: number): (text: string) => number {
@@ -28,6 +28,25 @@ export function httpUrl(text: string): URL {
   if (url?.protocol !== 'http:' && url?.protocol !== 'https:')
     throw new InvalidArgumentError('Expected an address such as http://localhost:4318.');
   return url;
+}
+
+/** Reads 10, 10/s or 600/m. */
+export function rateLimit(text: string): RateLimit {
+  const [, requests, unit] = /^([1-9]\d{0,8})(?:\/([sm]))?$/.exec(text) ?? [];
+  if (requests === undefined)
+    throw new InvalidArgumentError('Expected requests a second or a minute, such as 10/s or 600/m.');
+  return { requests: Number(requests), seconds: unit === 'm' ? 60 : 1 };
+}
+
+/** Reads origins that are separated by commas: https://example.org, or * for all. */
+export function origins(text: string): string[] {
+  const list = text.split(',').map((origin) => origin.trim());
+  for (const origin of list)
+    if (origin !== '*' && !(URL.canParse(origin) && new URL(origin).origin === origin))
+      throw new InvalidArgumentError(
+        `Expected origins such as https://example.org or http://localhost:8080, or *, separated by commas; came "${origin}".`,
+      );
+  return list;
 }
 
 /** As `serve` has it. */

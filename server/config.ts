@@ -14,6 +14,12 @@ export interface Limits {
   bodySeconds: number;
 }
 
+/** How many requests of one client are answered within so many seconds. */
+export interface RateLimit {
+  requests: number;
+  seconds: 1 | 60;
+}
+
 export interface ServerConfig {
   /** A model folder or a name; undefined for the default encoder. */
   model?: string;
@@ -46,6 +52,10 @@ export interface ServerConfig {
   /** For vectors of texts that may come again; 0 remembers none. */
   cacheMib: number;
   limits: Limits;
+  /** For each API key, without keys for each address; undefined: none. */
+  rateLimit?: RateLimit;
+  /** Origins whose pages may ask from a browser; * for every one. */
+  corsOrigins?: readonly string[];
   /** Where traces are sent; undefined: nowhere. */
   otlpUrl?: URL;
   training: {

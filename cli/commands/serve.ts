@@ -8,13 +8,13 @@ import { messageOf, UserError } from '../../base/errors.js';
 import { fileError } from '../../base/files.js';
 import type { PrecisionChoice } from '../../server/batching/start-inference.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
-import { defaults, type ServerConfig } from '../../server/config.js';
+import { defaults, type RateLimit, type ServerConfig } from '../../server/config.js';
 import { checkSchema } from '../../server/http/spec.js';
 import type { FinetuneRequest } from '../../server/jobs/request.js';
 import { parseWindow, type TimeWindow } from '../../server/jobs/schedule.js';
 import { startServer } from '../../server/main.js';
 import type { Services } from '../../server/services.js';
-import { httpUrl, integerFrom, numberFrom } from '../options.js';
+import { httpUrl, integerFrom, numberFrom, origins, rateLimit } from '../options.js';
 import { openServices } from '../services.js';
 
 interface Options {
@@ -37,6 +37,8 @@ interface Options {
   apiKey: string[];
   apiKeyFile?: string;
   insecure?: boolean;
+  rateLimit?: RateLimit;
+  corsOrigin?: string[];
   maxTexts: number;
   maxCharacters: number;
   maxBodyMib: number;
@@ -136,6 +138,20 @@ export function serveCommand(): Command {
     )
     .addOption(option('--api-key-file <file>', 'a file with a key on each line', 'API_KEY_FILE'))
     .option('--insecure', 'listen on --host without keys, for everybody who can reach it')
+    .addOption(
+      option(
+        '--rate-limit <n[/s|/m]>',
+        'requests a second (/s, or nothing) or a minute (/m) of each API key, without keys of each address; what is beyond is answered with 429 (default: none)',
+        'RATE_LIMIT',
+      ).argParser(rateLimit),
+    )
+    .addOption(
+      option(
+        '--cors-origin <list>',
+        'origins whose pages may ask from a browser, separated by commas; * for all (default: none)',
+        'CORS_ORIGIN',
+      ).argParser(origins),
+    )
     .addOption(
       option('--cache-mib <n>', 'memory for vectors of texts that may come again; 0 for none', 'CACHE_MIB')
         .argParser(integerFrom(0, 65_536))
@@ -308,6 +324,8 @@ async function configOf(options: Options): Promise<ServerConfig> {
     logLevel,
     apiKeys: [...options.apiKey, ...fileKeys],
     insecure: options.insecure ?? false,
+    rateLimit: options.rateLimit,
+    corsOrigins: options.corsOrigin,
     reembed: options.reembed ?? false,
     limits: {
       texts: options.maxTexts,

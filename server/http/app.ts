@@ -10,6 +10,7 @@ import type { ServerConfig } from '../config.js';
 import type { Metrics } from '../metrics.js';
 import type { Services } from '../services.js';
 import { json, mediaType, ndjson, readJsonBody } from './body.js';
+import { crossOrigin } from './cross-origin.js';
 import { docsAssets } from './docs.js';
 import { asHttpError, errorBody, HttpError, sendError } from './errors.js';
 import type { Call, Handler } from './handler.js';
@@ -21,11 +22,12 @@ import { trainingHandlers } from './handlers/training.js';
 import { HeldBytes } from './held-bytes.js';
 import { keyCheck } from './keys.js';
 import type { operations } from './openapi.js';
+import { rateLimiter, type CountRequest } from './rate-limit.js';
 import { allOperations, type Operation } from './spec.js';
 
 /** What the routes ask of the server around them. */
 export interface Surroundings {
-  config: Pick<ServerConfig, 'apiKeys' | 'limits'>;
+  config: Pick<ServerConfig, 'apiKeys' | 'limits' | 'rateLimit' | 'corsOrigins'>;
   log: Logger;
   metrics: Metrics;
   /** @throws UserError `unavailable` when inference does not answer */
@@ -63,6 +65,9 @@ export function createApp(around: Surroundings): express.Express {
     }),
   );
 
+  const { apiKeys, limits, rateLimit, corsOrigins } = around.config;
+  if (corsOrigins) app.use(crossOrigin(corsOrigins));
+
   const handlers = {
     ...embeddingHandlers,
     ...searchHandlers,
@@ -70,13 +75,16 @@ export function createApp(around: Surroundings): express.Express {
     ...trainingHandlers,
     ...operationHandlers(around),
   } as unknown as Record<keyof operations, AnyHandler>;
-  const checkKey = keyCheck(around.config.apiKeys);
-  const held = new HeldBytes(BODIES_HELD * around.config.limits.bytes);
+  const entrance = {
+    checkKey: keyCheck(apiKeys),
+    countRequest: rateLimit && rateLimiter(rateLimit),
+    held: new HeldBytes(BODIES_HELD * limits.bytes),
+  };
   app.use('/docs', docsAssets());
   for (const operation of allOperations) {
     const route = operation.path.replace(/\{(\w+)\}/g, ':$1');
     app[operation.method](route, (request, response) =>
-      serve(operation, handlers[operation.id], checkKey, around, held, request, response),
+      serve(operation, handlers[operation.id], entrance, around, request, response),
     );
   }
   for (const [path, methods] of allowedMethods()) {
@@ -97,17 +105,26 @@ export function createApp(around: Surroundings): express.Express {
   return app;
 }
 
+/** What a request passes before it is served. */
+interface Entrance {
+  checkKey: ReturnType<typeof keyCheck>;
+  countRequest?: CountRequest;
+  held: HeldBytes;
+}
+
 async function serve(
   operation: Operation,
   handler: AnyHandler,
-  checkKey: ReturnType<typeof keyCheck>,
+  { checkKey, countRequest, held }: Entrance,
   { config: { limits }, services, draining, admit }: Surroundings,
-  held: HeldBytes,
   request: express.Request,
   response: express.Response,
 ): Promise<void> {
   response.locals.route = operation.path;
-  if (!operation.open) checkKey(request.headers.authorization, operation.scope);
+  if (!operation.open) {
+    const client = checkKey(request.headers.authorization, operation.scope);
+    await countRequest?.(request, response, client);
+  }
   const ready = operation.needsServices ? services() : undefined;
   if (operation.isWork) admit();
 

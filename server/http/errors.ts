@@ -2,7 +2,7 @@ import type express from 'express';
 
 import { UserError, type ErrorKind } from '../../base/errors.js';
 
-export type HttpErrorKind = ErrorKind | 'method-not-allowed' | 'timeout';
+export type HttpErrorKind = ErrorKind | 'method-not-allowed' | 'timeout' | 'rate-limited';
 
 /** The only table from what went wrong to an HTTP status. */
 export const statusOf: Readonly<Record<HttpErrorKind, number>> = Object.freeze({
@@ -21,6 +21,7 @@ export const statusOf: Readonly<Record<HttpErrorKind, number>> = Object.freeze({
   invalid: 422,
   'unsupported-model': 422,
   overloaded: 429,
+  'rate-limited': 429,
   backend: 500,
   corrupt: 500,
   'not-ready': 503,

@@ -17,14 +17,17 @@ function parseKey(text: string): { scope: Scope; digest: Buffer } {
 /**
  * A check of the Authorization header against the server's keys, of which only digests are kept. It
  * takes the same time whichever key it is and however much of it is right. Without keys everybody may.
+ * It returns who asks: the digest of the key, undefined without keys.
  *
  * @param keys as they are given at start: KEY, read:KEY, write:KEY or admin:KEY
  * @throws (from the check) HttpError `unauthorized`, or `forbidden` for a key whose scope is too small
  */
-export function keyCheck(keys: readonly string[]): (authorization: string | undefined, scope: Scope) => void {
+export function keyCheck(
+  keys: readonly string[],
+): (authorization: string | undefined, scope: Scope) => string | undefined {
   const known = keys.map(parseKey);
   return (authorization, wanted) => {
-    if (known.length === 0) return;
+    if (known.length === 0) return undefined;
     const headers = { 'WWW-Authenticate': 'Bearer' };
     const key = /^bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
     if (key === undefined)
@@ -46,5 +49,6 @@ export function keyCheck(keys: readonly string[]): (authorization: string | unde
         'forbidden',
         `expected an API key that may ${wanted}, came one that may ${SCOPES[scope]}`,
       );
+    return sent.toString('hex');
   };
 }

@@ -1219,11 +1219,14 @@ export interface components {
         };
         /**
          * @description Too much waits already, for requests of this size: those of up to 32 texts and larger ones have each an allowance of
-         *     their own. `Retry-After` says when there will be room, by the speed of what was done last.
+         *     their own. `Retry-After` says when there will be room, by the speed of what was done last. Or, as at every route that needs a
+         *     key, more requests came than `--rate-limit` allows.
          */
         Overloaded: {
             headers: {
                 "Retry-After": components["headers"]["Retry-After"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                 [name: string]: unknown;
             };
             content: {
@@ -1231,6 +1234,24 @@ export interface components {
                  * @example {
                  *       "error": "about 99000 tokens are waiting and 2000 more would pass the limit of 100000 for interactive requests (--max-queue-tokens); send it again in 1 s",
                  *       "error_type": "overloaded"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description More requests came with this key, or from this address where there are no keys, than `--rate-limit` allows. */
+        RateLimited: {
+            headers: {
+                "Retry-After": components["headers"]["Retry-After"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "expected at most 600 requests a minute (--rate-limit), came more; send it again in 12 s",
+                 *       "error_type": "rate-limited"
                  *     }
                  */
                 "application/json": components["schemas"]["Error"];
@@ -1403,11 +1424,14 @@ export interface components {
         };
         /**
          * @description Too much waits already, for requests of this size: those of up to 32 texts and larger ones have each an allowance of
-         *     their own. `Retry-After` says when there will be room, by the speed of what was done last.
+         *     their own. `Retry-After` says when there will be room, by the speed of what was done last. Or, as at every route that needs a
+         *     key, more requests came than `--rate-limit` allows.
          */
         OpenAiOverloaded: {
             headers: {
                 "Retry-After": components["headers"]["Retry-After"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                 [name: string]: unknown;
             };
             content: {
@@ -1475,6 +1499,17 @@ export interface components {
     headers: {
         /** @description Seconds after which a try makes sense. */
         "Retry-After": number;
+        /**
+         * @description Where the server was started with `--rate-limit`, in every answer to a request that needs a key: `r` requests are left until `t` seconds
+         *     have passed (draft-ietf-httpapi-ratelimit-headers-08).
+         * @example "600-in-1min"; r=599; t=60
+         */
+        RateLimit: string;
+        /**
+         * @description The limit itself, `q` requests in `w` seconds.
+         * @example "600-in-1min"; q=600; w=60; pk=:OTFiMTUwY2I1OTg5:
+         */
+        "RateLimit-Policy": string;
         /** @description How to send a key. */
         "WWW-Authenticate": string;
     };
@@ -2127,6 +2162,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             422: components["responses"]["Invalid"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["Failed"];
             503: components["responses"]["NotReady"];
         };
@@ -2241,6 +2277,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["Failed"];
             503: components["responses"]["NotReady"];
         };
@@ -2348,6 +2385,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["Failed"];
             503: components["responses"]["NotReady"];
         };
@@ -2868,6 +2906,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["Failed"];
             503: components["responses"]["NotReady"];
         };
@@ -2963,6 +3002,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["Unauthorized"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["Failed"];
         };
     };

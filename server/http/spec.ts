@@ -24,7 +24,7 @@ export interface Operation {
   scope: Scope;
   /** Answers 503 until the model is loaded and the collection is open. */
   needsServices: boolean;
-  /** May answer 429: it needs memory and time of the encoder or the collection. */
+  /** It needs memory and time of the encoder or the collection: refused when there is too little of them. */
   isWork: boolean;
   checkQuery: Check;
   checkPath: Check;
@@ -46,6 +46,8 @@ interface OperationObject {
   responses: Record<string, unknown>;
   /** Answered while the model loads. */
   'x-while-loading'?: boolean;
+  /** Costs so little that only a limit of the client's own refuses it. */
+  'x-light'?: boolean;
   parameters?: ParameterObject[];
   requestBody?: { content: Record<string, { schema: Schema }> };
 }
@@ -119,7 +121,7 @@ export const allOperations: readonly Operation[] = Object.entries(spec.paths).fl
         open: operation.security?.length === 0,
         scope: (operation.security ?? spec.security)[0]?.apiKey[0] ?? 'read',
         needsServices: '503' in operation.responses && !operation['x-while-loading'],
-        isWork: '429' in operation.responses,
+        isWork: '429' in operation.responses && !operation['x-light'],
         checkQuery: compile(urlAjv, parametersSchema(parameters, 'query'), 'the query'),
         checkPath: compile(urlAjv, parametersSchema(parameters, 'path'), 'the path'),
         checkBody: content && compile(bodyAjv, content['application/json'].schema, 'the body'),

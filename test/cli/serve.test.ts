@@ -306,6 +306,14 @@ describe('sentence-jepa serve, told what it can not do', () => {
       [[], { SENTENCE_JEPA_PORT: '-1' }, /SENTENCE_JEPA_PORT.*whole number/],
       [['--precision', 'fp8'], {}, /--precision.*fp32, int8, auto, quantized/],
       [['--otlp-url', 'localhost:4318'], {}, /--otlp-url.*Expected an address such as http:/],
+      [['--rate-limit', '0/s'], {}, /--rate-limit.*'0\/s'.*such as 10\/s or 600\/m/],
+      [['--rate-limit', '10/h'], {}, /--rate-limit.*such as 10\/s or 600\/m/],
+      [
+        ['--cors-origin', 'https://a.example/path'],
+        {},
+        /--cors-origin.*such as https:.*came "https:\/\/a\.example\/path"/,
+      ],
+      [[], { SENTENCE_JEPA_CORS_ORIGIN: '*,null' }, /SENTENCE_JEPA_CORS_ORIGIN.*came "null"/],
       [['--no-such-option'], {}, /unknown option '--no-such-option'/],
       [['--host', '0.0.0.0'], {}, /reachable from other machines: expected an API key.*--insecure/],
     ];

@@ -88,7 +88,7 @@ describe('openapi.yaml', () => {
     for (const { method, path, open, scope, needsServices, checkBody } of allOperations) {
       const has = Object.keys(spec.paths[path][method].responses);
       const wanted = [
-        ...(open ? [] : ['401', '500']),
+        ...(open ? [] : ['401', '429', '500']),
         ...(scope === 'read' ? [] : ['403']),
         ...(needsServices ? ['503'] : []),
         ...(checkBody ? ['400', '408', '413', '415', '422'] : []),

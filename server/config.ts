@@ -14,6 +14,14 @@ export interface Limits {
   bodySeconds: number;
 }
 
+/** Seconds of patience with a connection. */
+export interface ConnectionTimes {
+  /** For a request's first line and headers to arrive. */
+  headers: number;
+  /** For what a client still sends after it got its answer. */
+  linger: number;
+}
+
 /** How many requests of one client are answered within so many seconds. */
 export interface RateLimit {
   requests: number;
@@ -52,6 +60,9 @@ export interface ServerConfig {
   /** For vectors of texts that may come again; 0 remembers none. */
   cacheMib: number;
   limits: Limits;
+  /** Requests that are worked on at a time. */
+  maxRequests: number;
+  connectionTimes: ConnectionTimes;
   /** For each API key, without keys for each address; undefined: none. */
   rateLimit?: RateLimit;
   /** Origins whose pages may ask from a browser; * for every one. */
@@ -79,6 +90,8 @@ export const defaults = Object.freeze({
   recall: 0.98,
   lexicalWeight: 0.05,
   cacheMib: 64,
+  maxRequests: 512,
+  connectionTimes: Object.freeze({ headers: 15, linger: 10 }),
   maxTexts: 1024,
   maxCharacters: 131_072,
   maxBodyMib: 16,

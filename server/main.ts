@@ -7,6 +7,7 @@ import { messageOf, UserError } from '../base/errors.js';
 import { checkExposure, type ServerConfig } from './config.js';
 import { HealthCheck } from './health.js';
 import { createApp } from './http/app.js';
+import { connectionOptions, guardConnections } from './http/connections.js';
 import { MemoryGuard } from './memory-guard.js';
 import { createMetrics } from './metrics.js';
 import { observers, type Observer } from './observer.js';
@@ -64,15 +65,11 @@ export async function startServer(
     },
   });
 
-  const server = createServer((request, response) => {
+  const server = createServer(connectionOptions(config.connectionTimes), (request, response) => {
     if (draining.signal.aborted) response.setHeader('Connection', 'close');
     app(request, response);
   });
-  server.headersTimeout = 15_000;
-  // A stream of documents takes as long as it takes: http/body.ts limits how long a body may stall.
-  server.requestTimeout = 0;
-  // Longer than load balancers keep theirs, so that it is they who close.
-  server.keepAliveTimeout = 65_000;
+  guardConnections(server, config.connectionTimes, log);
   await listen(server, config);
   memory.start();
 

@@ -39,6 +39,7 @@ interface Options {
   insecure?: boolean;
   rateLimit?: RateLimit;
   corsOrigin?: string[];
+  maxRequests: number;
   maxTexts: number;
   maxCharacters: number;
   maxBodyMib: number;
@@ -174,6 +175,13 @@ export function serveCommand(): Command {
       )
         .argParser(numberFrom(0, 1))
         .default(defaults.lexicalWeight),
+    )
+    .addOption(
+      count(
+        '--max-requests <n>',
+        'requests that are worked on at a time; what is beyond is answered with 429',
+        'MAX_REQUESTS',
+      ).default(defaults.maxRequests),
     )
     .addOption(count('--max-texts <n>', 'texts of one request', 'MAX_TEXTS').default(defaults.maxTexts))
     .addOption(
@@ -324,6 +332,8 @@ async function configOf(options: Options): Promise<ServerConfig> {
     logLevel,
     apiKeys: [...options.apiKey, ...fileKeys],
     insecure: options.insecure ?? false,
+    maxRequests: options.maxRequests,
+    connectionTimes: defaults.connectionTimes,
     rateLimit: options.rateLimit,
     corsOrigins: options.corsOrigin,
     reembed: options.reembed ?? false,

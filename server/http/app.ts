@@ -9,7 +9,8 @@ import { UserError } from '../../base/errors.js';
 import type { ServerConfig } from '../config.js';
 import type { Metrics } from '../metrics.js';
 import type { Services } from '../services.js';
-import { json, mediaType, ndjson, readJsonBody } from './body.js';
+import { json, mediaType, ndjson, oneTextBytes, readJsonBody } from './body.js';
+import { checkHead } from './connections.js';
 import { crossOrigin } from './cross-origin.js';
 import { docsAssets } from './docs.js';
 import { asHttpError, errorBody, HttpError, sendError } from './errors.js';
@@ -23,11 +24,12 @@ import { HeldBytes } from './held-bytes.js';
 import { keyCheck } from './keys.js';
 import type { operations } from './openapi.js';
 import { rateLimiter, type CountRequest } from './rate-limit.js';
+import { RequestsInProgress } from './requests-in-progress.js';
 import { allOperations, type Operation } from './spec.js';
 
 /** What the routes ask of the server around them. */
 export interface Surroundings {
-  config: Pick<ServerConfig, 'apiKeys' | 'limits' | 'rateLimit' | 'corsOrigins'>;
+  config: Pick<ServerConfig, 'apiKeys' | 'limits' | 'maxRequests' | 'rateLimit' | 'corsOrigins'>;
   log: Logger;
   metrics: Metrics;
   /** @throws UserError `unavailable` when inference does not answer */
@@ -65,8 +67,9 @@ export function createApp(around: Surroundings): express.Express {
     }),
   );
 
-  const { apiKeys, limits, rateLimit, corsOrigins } = around.config;
+  const { apiKeys, limits, maxRequests, rateLimit, corsOrigins } = around.config;
   if (corsOrigins) app.use(crossOrigin(corsOrigins));
+  app.use(checkHead);
 
   const handlers = {
     ...embeddingHandlers,
@@ -78,6 +81,7 @@ export function createApp(around: Surroundings): express.Express {
   const entrance = {
     checkKey: keyCheck(apiKeys),
     countRequest: rateLimit && rateLimiter(rateLimit),
+    inProgress: new RequestsInProgress(maxRequests),
     held: new HeldBytes(BODIES_HELD * limits.bytes),
   };
   app.use('/docs', docsAssets());
@@ -109,13 +113,14 @@ export function createApp(around: Surroundings): express.Express {
 interface Entrance {
   checkKey: ReturnType<typeof keyCheck>;
   countRequest?: CountRequest;
+  inProgress: RequestsInProgress;
   held: HeldBytes;
 }
 
 async function serve(
   operation: Operation,
   handler: AnyHandler,
-  { checkKey, countRequest, held }: Entrance,
+  { checkKey, countRequest, inProgress, held }: Entrance,
   { config: { limits }, services, draining, admit }: Surroundings,
   request: express.Request,
   response: express.Response,
@@ -126,7 +131,10 @@ async function serve(
     await countRequest?.(request, response, client);
   }
   const ready = operation.needsServices ? services() : undefined;
-  if (operation.isWork) admit();
+  if (operation.isWork) {
+    admit();
+    inProgress.enter(response);
+  }
 
   const path = { ...request.params };
   const query = { ...request.query };
@@ -136,7 +144,8 @@ async function serve(
   if (operation.checkBody) {
     const accepted = operation.takesNdjson ? [json, ndjson] : [json];
     if (mediaType(request, accepted) === json) {
-      const { bytes, bodySeconds: seconds } = limits;
+      const bytes = operation.takesOneText ? oneTextBytes(limits) : limits.bytes;
+      const seconds = limits.bodySeconds;
       body = await readJsonBody(request, response, { bytes, seconds }, held);
       operation.checkBody(body);
     }
@@ -235,9 +244,6 @@ function observeRequests(metrics: Metrics): express.RequestHandler {
   };
 }
 
-/** How long a client may go on sending after an error was answered, before the connection is cut. */
-const LINGER_MS = 10_000;
-
 function answerError(
   thrown: unknown,
   request: express.Request,
@@ -248,10 +254,6 @@ function answerError(
   if (response.destroyed) return;
   // Where pino-http looks for what to log with the request.
   if (error.status >= 500) response.err = error.cause instanceof Error ? error.cause : error;
-  if (!request.complete) {
-    const cut = setTimeout(() => request.destroy(), LINGER_MS).unref();
-    request.once('close', () => clearTimeout(cut));
-  }
   if (response.headersSent) {
     // A stream of NDJSON: the status is sent, the error is its last line.
     response.end(JSON.stringify(errorBody(error)) + '\n');

@@ -1,14 +1,23 @@
-import type { Readable } from 'node:stream';
-import { createGunzip } from 'node:zlib';
+import type { Readable, Transform } from 'node:stream';
+import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 
-import express from 'express';
+import type express from 'express';
 
 import { messageOf } from '../../base/errors.js';
+import type { Limits } from '../config.js';
 import { HttpError } from './errors.js';
 import type { HeldBytes } from './held-bytes.js';
 
 export const json = 'application/json';
 export const ndjson = 'application/x-ndjson';
+
+/** Beside one text, for all that such a request may have: a filter, ids, metadata. */
+const BESIDE_TEXT_BYTES = 256 * 1024;
+
+/** The largest body that has one text, in which each character may be written as \u0123. */
+export function oneTextBytes({ bytes, characters }: Pick<Limits, 'bytes' | 'characters'>): number {
+  return Math.min(bytes, 6 * characters + BESIDE_TEXT_BYTES);
+}
 
 /**
  * The body's media type, when it is one of `accepted` and in UTF-8.
@@ -67,7 +76,8 @@ function isWellFormed(value: unknown): boolean {
 }
 
 /**
- * The whole body as JSON, inflated when it is compressed.
+ * The whole body as JSON, inflated when it is compressed: the limit is of what comes out, and refuses it as soon as
+ * it is passed.
  *
  * @param held what the requests in flight hold
  * @throws HttpError `too-large`, `malformed`, `unsupported-media-type`, `timeout`, `overloaded`
@@ -78,74 +88,32 @@ export async function readJsonBody(
   limits: { bytes: number; seconds: number },
   held: HeldBytes,
 ): Promise<unknown> {
-  const count = held.counterFor(response);
-  let counted = 0;
-  const countUpTo = (bytes: number): void => {
-    if (bytes > counted) count(bytes - counted);
-    counted = Math.max(counted, bytes);
-  };
-  // A larger one is refused below for its size.
-  countUpTo(Math.min(Number(request.headers['content-length'] ?? 0), limits.bytes));
-  const read = express.raw({ limit: limits.bytes, type: () => true });
-  await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(
-      () => reject(new HttpError('timeout', `the request's body did not arrive within ${limits.seconds} s`)),
-      limits.seconds * 1000,
-    );
-    // Without Content-Length only this tells how much it is.
-    let arrived = 0;
-    request.on('data', (chunk: Buffer) => {
-      arrived += chunk.length;
-      try {
-        countUpTo(arrived);
-      } catch (error) {
-        clearTimeout(timer);
-        request.removeAllListeners('data').resume();
-        reject(error as HttpError);
-      }
-    });
-    read(request, response, (error?: unknown) => {
-      clearTimeout(timer);
-      if (error) reject(bodyError(error, limits.bytes));
-      else resolve();
-    });
-  });
-  const body = request.body as Buffer | undefined;
-  countUpTo(body?.length ?? 0);
-  return parseJson(body ?? new Uint8Array(), 'the body');
-}
-
-/** What express.raw throws, by its `type`. */
-function bodyError(error: unknown, bytes: number): unknown {
-  switch ((error as { type?: string }).type) {
-    case 'entity.too.large':
-      return new HttpError(
+  const checkSize = (bytes: number): void => {
+    if (bytes > limits.bytes)
+      throw new HttpError(
         'too-large',
-        `the body: expected at most ${bytes} bytes, came more; send several requests`,
+        `the body: expected at most ${limits.bytes} bytes, came more; send less at a time`,
       );
-    case 'encoding.unsupported':
-      return new HttpError(
-        'unsupported-media-type',
-        `expected Content-Encoding gzip, deflate, br or none, came ${(error as { encoding?: string }).encoding}`,
-      );
-    case 'request.aborted':
-    case 'request.size.invalid':
-      return new HttpError(
-        'malformed',
-        'the body: expected as many bytes as Content-Length says, came fewer',
-      );
-    default:
-      return inflateError(error);
+  };
+  const announced = Number(request.headers['content-length'] ?? 0);
+  checkSize(announced);
+  const count = held.counterFor(response);
+  count(announced);
+  let counted = announced;
+  let bytes = 0;
+  const chunks: Buffer[] = [];
+  const end = performance.now() + limits.seconds * 1000;
+  const late = `the request's body did not arrive within ${limits.seconds} s`;
+  for await (const chunk of arriving(request, () => end - performance.now(), late)) {
+    bytes += chunk.length;
+    checkSize(bytes);
+    if (bytes > counted) {
+      count(bytes - counted);
+      counted = bytes;
+    }
+    chunks.push(chunk);
   }
-}
-
-/** What zlib throws, or anything else as it is. */
-function inflateError(error: unknown): unknown {
-  if (!(error as { code?: string }).code?.startsWith('Z_')) return error;
-  return new HttpError(
-    'malformed',
-    `the body: expected to be compressed as Content-Encoding says: ${messageOf(error)}`,
-  );
+  return parseJson(Buffer.concat(chunks), 'the body');
 }
 
 export interface Line {
@@ -156,7 +124,8 @@ export interface Line {
 
 /**
  * The lines of a stream that are not blank, read no faster than they are taken.
- * @throws HttpError `too-large` for a line over the limit, `timeout` when nothing comes for so long
+ * @throws HttpError `too-large` for a line over the limit, or as many blank ones in a row, `timeout` when nothing
+ *   comes for so long
  */
 export async function* readLines(
   request: express.Request,
@@ -164,7 +133,7 @@ export async function* readLines(
 ): AsyncGenerator<Line> {
   let number = 0;
   let pending: Buffer[] = [];
-  let pendingBytes = 0;
+  let bytesSinceLine = 0;
   const lineOf = (parts: Buffer[]): Line | undefined => {
     number++;
     const bytes = parts.length === 1 ? parts[0] : Buffer.concat(parts);
@@ -172,13 +141,14 @@ export async function* readLines(
       ? undefined
       : { number, bytes };
   };
-  for await (const chunk of withIdleLimit(inflated(request), limits.seconds)) {
+  const late = `the stream: nothing came for ${limits.seconds} s`;
+  for await (const chunk of arriving(request, () => limits.seconds * 1000, late)) {
     let start = 0;
     for (let end = chunk.indexOf(10); ; end = chunk.indexOf(10, start)) {
       const part = chunk.subarray(start, end < 0 ? chunk.length : end);
       pending.push(part);
-      pendingBytes += part.length;
-      if (pendingBytes > limits.bytes)
+      bytesSinceLine += part.length;
+      if (bytesSinceLine > limits.bytes)
         throw new HttpError(
           'too-large',
           `line ${number + 1}: expected at most ${limits.bytes} bytes, came more`,
@@ -188,50 +158,85 @@ export async function* readLines(
         );
       if (end < 0) break;
       const line = lineOf(pending);
-      if (line) yield line;
       pending = [];
-      pendingBytes = 0;
+      bytesSinceLine = line ? 0 : bytesSinceLine + 1;
+      if (line) yield line;
       start = end + 1;
     }
   }
-  if (pendingBytes > 0) {
-    const line = lineOf(pending);
-    if (line) yield line;
-  }
+  const line = lineOf(pending);
+  if (line) yield line;
 }
 
+const inflaters: Readonly<Record<string, () => Transform>> = {
+  gzip: createGunzip,
+  deflate: createInflate,
+  br: createBrotliDecompress,
+};
+
+/** The body as a stream, through an inflater when it is compressed. @throws HttpError `unsupported-media-type` */
 function inflated(request: express.Request): Readable {
   const encoding = request.headers['content-encoding']?.toLowerCase() ?? 'identity';
   if (encoding === 'identity') return request;
-  if (encoding !== 'gzip')
-    throw new HttpError('unsupported-media-type', `expected Content-Encoding gzip or none, came ${encoding}`);
-  const gunzip = createGunzip();
-  request.on('error', (error) => gunzip.destroy(error));
-  request.on('aborted', () => gunzip.destroy(new Error('the client disconnected')));
-  return request.pipe(gunzip);
+  if (!Object.hasOwn(inflaters, encoding))
+    throw new HttpError(
+      'unsupported-media-type',
+      `expected Content-Encoding gzip, deflate, br or none, came ${encoding}`,
+    );
+  const inflater = inflaters[encoding]();
+  request.once('close', () => {
+    if (!request.complete) inflater.destroy(new Disconnected());
+  });
+  return request.pipe(inflater);
 }
 
-/** The stream's chunks; waiting for the client longer than `seconds` is an error, being waited for is not. */
-async function* withIdleLimit(stream: Readable, seconds: number): AsyncGenerator<Buffer> {
+/** What an inflater ends with when the client is gone. */
+class Disconnected extends Error {}
+
+/**
+ * The body's bytes, inflated, no faster than they are taken.
+ *
+ * @param patience milliseconds for which the next of them may be waited for
+ * @param late the message when they do not come
+ */
+async function* arriving(
+  request: express.Request,
+  patience: () => number,
+  late: string,
+): AsyncGenerator<Buffer> {
+  const stream = inflated(request);
   const chunks = stream.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
-  for (;;) {
+  const next = async (): Promise<IteratorResult<Buffer>> => {
     let timer: NodeJS.Timeout | undefined;
-    const idle = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new HttpError('timeout', `the stream: nothing came for ${seconds} s`)),
-        seconds * 1000,
-      );
+    const isLate = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new HttpError('timeout', late)), patience());
     });
-    const next = chunks.next();
-    next.catch(() => undefined);
     try {
-      const { value, done } = await Promise.race([next, idle]);
-      if (done) return;
-      yield value;
+      return await Promise.race([chunks.next(), isLate]);
     } catch (error) {
-      throw inflateError(error);
+      throw arrivalError(error, stream !== request);
     } finally {
       clearTimeout(timer);
     }
+  };
+  try {
+    for (let part = await next(); !part.done; part = await next()) yield part.value;
+  } finally {
+    // What still comes must not wait for an inflater that is not read.
+    if (stream !== request) {
+      request.unpipe();
+      stream.destroy();
+    }
+    void chunks.return?.();
   }
+}
+
+function arrivalError(error: unknown, isInflated: boolean): HttpError {
+  if (error instanceof HttpError) return error;
+  if (isInflated && !(error instanceof Disconnected))
+    return new HttpError(
+      'malformed',
+      `the body: expected to be compressed as Content-Encoding says: ${messageOf(error)}`,
+    );
+  return new HttpError('malformed', 'the body: expected to come to its end, came a part and a disconnect');
 }

@@ -2,7 +2,8 @@ import type express from 'express';
 
 import { UserError, type ErrorKind } from '../../base/errors.js';
 
-export type HttpErrorKind = ErrorKind | 'method-not-allowed' | 'timeout' | 'rate-limited';
+export type HttpErrorKind =
+  ErrorKind | 'method-not-allowed' | 'timeout' | 'uri-too-long' | 'rate-limited' | 'headers-too-large';
 
 /** The only table from what went wrong to an HTTP status. */
 export const statusOf: Readonly<Record<HttpErrorKind, number>> = Object.freeze({
@@ -17,11 +18,13 @@ export const statusOf: Readonly<Record<HttpErrorKind, number>> = Object.freeze({
   exists: 409,
   'fingerprint-mismatch': 409,
   'too-large': 413,
+  'uri-too-long': 414,
   'unsupported-media-type': 415,
   invalid: 422,
   'unsupported-model': 422,
   overloaded: 429,
   'rate-limited': 429,
+  'headers-too-large': 431,
   backend: 500,
   corrupt: 500,
   'not-ready': 503,

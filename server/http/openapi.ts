@@ -212,7 +212,7 @@ export interface paths {
          * Add or replace documents
          * @description **JSON**: `{"documents": [...]}` or the list alone. All of them or, when anything is wrong, none. An id may be given once.
          *
-         *     **NDJSON** (`Content-Type: application/x-ndjson`, gzip allowed): one document a line, any number of lines, read no faster
+         *     **NDJSON** (`Content-Type: application/x-ndjson`, compressed or not): one document a line, any number of lines, read no faster
          *     than they can be stored. A line is `{"id", "text", "metadata"?}` or BEIR's `{"_id", "title"?, "text", "metadata"?}` (title
          *     and text are joined by a space). A later line replaces an earlier one with the same id. At the first line that is wrong the
          *     stream ends: every line before it is stored, that line and those after it are not, and the error says which line it was
@@ -1043,8 +1043,10 @@ export interface components {
                 max_texts: number;
                 /** @description Characters (UTF-16 units) of one text. */
                 max_text_characters: number;
-                /** @description Bytes of one request; of one line for NDJSON. */
+                /** @description Bytes of one request, inflated; of one line for NDJSON. */
                 max_body_bytes: number;
+                /** @description Bytes of a request that takes one text: of `POST /search`, `POST /duplicates` and `PUT /documents/{id}`. */
+                max_one_text_body_bytes: number;
             };
             version: string;
         };
@@ -1219,8 +1221,8 @@ export interface components {
         };
         /**
          * @description Too much waits already, for requests of this size: those of up to 32 texts and larger ones have each an allowance of
-         *     their own. `Retry-After` says when there will be room, by the speed of what was done last. Or, as at every route that needs a
-         *     key, more requests came than `--rate-limit` allows.
+         *     their own. `Retry-After` says when there will be room, by the speed of what was done last. Or too many requests are in
+         *     progress (`--max-requests`), or, as at every route that needs a key, more came than `--rate-limit` allows.
          */
         Overloaded: {
             headers: {
@@ -1424,8 +1426,8 @@ export interface components {
         };
         /**
          * @description Too much waits already, for requests of this size: those of up to 32 texts and larger ones have each an allowance of
-         *     their own. `Retry-After` says when there will be room, by the speed of what was done last. Or, as at every route that needs a
-         *     key, more requests came than `--rate-limit` allows.
+         *     their own. `Retry-After` says when there will be room, by the speed of what was done last. Or too many requests are in
+         *     progress (`--max-requests`), or, as at every route that needs a key, more came than `--rate-limit` allows.
          */
         OpenAiOverloaded: {
             headers: {
@@ -2897,7 +2899,8 @@ export interface operations {
                      *       "limits": {
                      *         "max_texts": 1024,
                      *         "max_text_characters": 131072,
-                     *         "max_body_bytes": 16777216
+                     *         "max_body_bytes": 16777216,
+                     *         "max_one_text_body_bytes": 1048576
                      *       },
                      *       "version": "0.1.0"
                      *     }

@@ -31,6 +31,8 @@ export interface Operation {
   /** Undefined where no body is taken. */
   checkBody?: Check;
   takesNdjson: boolean;
+  /** The body has one text, not a list of them, and needs no more room than that. */
+  takesOneText: boolean;
 }
 
 interface ParameterObject {
@@ -48,6 +50,7 @@ interface OperationObject {
   'x-while-loading'?: boolean;
   /** Costs so little that only a limit of the client's own refuses it. */
   'x-light'?: boolean;
+  'x-one-text'?: boolean;
   parameters?: ParameterObject[];
   requestBody?: { content: Record<string, { schema: Schema }> };
 }
@@ -126,6 +129,7 @@ export const allOperations: readonly Operation[] = Object.entries(spec.paths).fl
         checkPath: compile(urlAjv, parametersSchema(parameters, 'path'), 'the path'),
         checkBody: content && compile(bodyAjv, content['application/json'].schema, 'the body'),
         takesNdjson: content?.['application/x-ndjson'] !== undefined,
+        takesOneText: operation['x-one-text'] ?? false,
       },
     ];
   }),

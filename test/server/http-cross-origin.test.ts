@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { call, startTestServer } from './http-support.js';
+import { call, withServer } from './http-support.js';
 
 const preflight = (origin: string): RequestInit => ({
   method: 'OPTIONS',
@@ -17,8 +17,7 @@ describe('--cors-origin', () => {
 
   it('answers the preflight of the origins in the list, before it asks for a key', async () => {
     const corsOrigins = [ours, 'http://localhost:8080'];
-    const { url, server } = await startTestServer({ corsOrigins, apiKeys: ['key'] });
-    try {
+    await withServer({ corsOrigins, apiKeys: ['key'] }, async ({ url }) => {
       for (const origin of corsOrigins) {
         const { status, headers } = await call(`${url}/documents/x`, preflight(origin));
         assert.equal(status, 204);
@@ -29,14 +28,11 @@ describe('--cors-origin', () => {
       }
       const stranger = await call(`${url}/documents/x`, preflight('https://example.org.evil'));
       assert.equal(stranger.headers.get('access-control-allow-origin'), null);
-    } finally {
-      await server.close();
-    }
+    });
   });
 
   it('lets them read answers and errors, and the headers that matter', async () => {
-    const { url, server } = await startTestServer({ corsOrigins: [ours], apiKeys: ['key'] });
-    try {
+    await withServer({ corsOrigins: [ours], apiKeys: ['key'] }, async ({ url }) => {
       for (const [path, status] of [
         ['/health', 200],
         ['/info', 401],
@@ -48,29 +44,21 @@ describe('--cors-origin', () => {
         assert.match(answer.headers.get('vary') ?? '', /Origin/);
         assert.match(answer.headers.get('access-control-expose-headers') ?? '', /Retry-After/);
       }
-    } finally {
-      await server.close();
-    }
+    });
   });
 
   it('takes * for all of them', async () => {
-    const { url, server } = await startTestServer({ corsOrigins: ['*'] });
-    try {
+    await withServer({ corsOrigins: ['*'] }, async ({ url }) => {
       const { headers } = await call(`${url}/health`, { headers: { Origin: 'https://any.example' } });
       assert.equal(headers.get('access-control-allow-origin'), '*');
-    } finally {
-      await server.close();
-    }
+    });
   });
 
   it('is none unless given', async () => {
-    const { url, server } = await startTestServer();
-    try {
+    await withServer({}, async ({ url }) => {
       const { headers } = await call(`${url}/health`, { headers: { Origin: ours } });
       assert.equal(headers.get('access-control-allow-origin'), null);
       assert.equal((await call(`${url}/documents/x`, preflight(ours))).status, 405);
-    } finally {
-      await server.close();
-    }
+    });
   });
 });

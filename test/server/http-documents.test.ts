@@ -411,7 +411,7 @@ describe('/search', () => {
     ['k = "10"', { query: 'a', k: '10' }, 422, /k: expected an integer from 1 to 1000, came "10"/],
     ['no query', { k: 1 }, 422, /query: expected a text/],
     ['an empty query', { query: '' }, 400, /query: expected a text/],
-    ['a query of 1 MB', { query: 'x'.repeat(2 ** 20) }, 413, /query: expected at most 131072 characters/],
+    ['a query of 512 KB', { query: 'x'.repeat(2 ** 19) }, 413, /query: expected at most 131072 characters/],
     [
       'an unknown mode',
       { query: 'a', mode: 'fuzzy' },

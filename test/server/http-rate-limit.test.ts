@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, mock } from 'node:test';
 
-import { call, post, startTestServer, type Answer } from './http-support.js';
+import { call, post, withServer, type Answer } from './http-support.js';
 
 const withKey = (key: string): RequestInit => ({ headers: { Authorization: `Bearer ${key}` } });
 const statuses = async (count: number, ask: () => Promise<Answer>): Promise<number[]> => {
@@ -12,8 +12,7 @@ const statuses = async (count: number, ask: () => Promise<Answer>): Promise<numb
 
 describe('--rate-limit', () => {
   it('refuses what is beyond with 429, says when to come again, and does nothing of it', async () => {
-    const { url, server, inference } = await startTestServer({ rateLimit: { requests: 2, seconds: 60 } });
-    try {
+    await withServer({ rateLimit: { requests: 2, seconds: 60 } }, async ({ url, inference }) => {
       const first = await post(`${url}/embed`, { inputs: 'a' });
       assert.equal(first.status, 200);
       assert.match(first.headers.get('ratelimit') ?? '', /^"2-in-1min"; r=1; t=\d+$/);
@@ -34,48 +33,37 @@ describe('--rate-limit', () => {
         ['rate_limit_error', 'rate-limited'],
       );
       assert.equal(inference.calls.length, 1);
-    } finally {
-      await server.close();
-    }
+    });
   });
 
   it('counts each key apart, however its header is written, and no request without a key', async () => {
     const rateLimit = { requests: 2, seconds: 60 } as const;
-    const { url, server } = await startTestServer({ rateLimit, apiKeys: ['one', 'read:two'] });
-    try {
+    await withServer({ rateLimit, apiKeys: ['one', 'read:two'] }, async ({ url }) => {
       assert.deepEqual(await statuses(3, () => call(`${url}/info`)), [401, 401, 401]);
       assert.deepEqual(await statuses(3, () => call(`${url}/info`, withKey('other'))), [401, 401, 401]);
       assert.deepEqual(await statuses(3, () => call(`${url}/info`, withKey('one'))), [200, 200, 429]);
       const otherSpelling = { headers: { Authorization: 'bearer   one' } };
       assert.equal((await call(`${url}/info`, otherSpelling)).status, 429);
       assert.deepEqual(await statuses(3, () => call(`${url}/info`, withKey('two'))), [200, 200, 429]);
-    } finally {
-      await server.close();
-    }
+    });
   });
 
   it('leaves alone what needs no key', async () => {
-    const { url, server } = await startTestServer({ rateLimit: { requests: 1, seconds: 60 } });
-    try {
+    await withServer({ rateLimit: { requests: 1, seconds: 60 } }, async ({ url }) => {
       await call(`${url}/info`);
       for (const path of ['/health', '/ready', '/docs', '/openapi.yaml'])
         assert.deepEqual(await statuses(2, () => call(url + path)), [200, 200], path);
       assert.equal((await call(`${url}/info`)).status, 429);
-    } finally {
-      await server.close();
-    }
+    });
   });
 
   it('begins anew when the time is over', async () => {
-    const { url, server } = await startTestServer({ rateLimit: { requests: 1, seconds: 1 } });
-    try {
+    await withServer({ rateLimit: { requests: 1, seconds: 1 } }, async ({ url }) => {
       assert.deepEqual(await statuses(2, () => call(`${url}/info`)), [200, 429]);
       const later = Date.now() + 1001;
       const clock = mock.method(Date, 'now', () => later);
       assert.equal((await call(`${url}/info`)).status, 200);
       clock.mock.restore();
-    } finally {
-      await server.close();
-    }
+    });
   });
 });

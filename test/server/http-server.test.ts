@@ -15,29 +15,13 @@ import {
   fakeCollection,
   fakeInference,
   fakeServices,
+  gate,
   post,
   startTestServer,
   testConfig,
+  withServer,
   type Answer,
-  type TestServer,
 } from './http-support.js';
-
-async function withServer(
-  config: Parameters<typeof startTestServer>[0],
-  use: (test: TestServer) => Promise<void>,
-): Promise<void> {
-  const test = await startTestServer(config);
-  try {
-    await use(test);
-  } finally {
-    await test.server.close();
-  }
-}
-
-function gate(): { opened: Promise<void>; open: () => void } {
-  let open = (): void => undefined;
-  return { opened: new Promise((resolve) => (open = resolve)), open: () => open() };
-}
 
 describe('every answer', () => {
   it('has an id that the client may choose, and no word about what serves it', async () => {

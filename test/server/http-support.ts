@@ -168,6 +168,8 @@ export const testConfig: ServerConfig = {
     bodySeconds: defaults.bodySeconds,
   },
   training: { memoryMib: defaults.trainingMemoryMib },
+  maxRequests: defaults.maxRequests,
+  connectionTimes: defaults.connectionTimes,
   drainSeconds: 5,
   logLevel: 'silent',
 };
@@ -193,6 +195,25 @@ export async function startTestServer(
   const server = await startServer({ ...testConfig, ...config }, pino({ level: 'silent' }), open);
   if (!opened) await server.ready;
   return { server, url: server.url, inference, collection };
+}
+
+/** Starts a server, and stops it whatever comes of it. */
+export async function withServer(
+  config: Parameters<typeof startTestServer>[0],
+  use: (test: TestServer) => Promise<void>,
+): Promise<void> {
+  const test = await startTestServer(config);
+  try {
+    await use(test);
+  } finally {
+    await test.server.close();
+  }
+}
+
+/** A promise and what resolves it. */
+export function gate(): { opened: Promise<void>; open: () => void } {
+  let open = (): void => undefined;
+  return { opened: new Promise((resolve) => (open = resolve)), open: () => open() };
 }
 
 export interface Answer {

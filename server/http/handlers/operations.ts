@@ -1,6 +1,7 @@
 import { messageOf } from '../../../base/errors.js';
 import { version } from '../../../base/paths.js';
 import type { Metrics } from '../../metrics.js';
+import { oneTextBytes } from '../body.js';
 import { docsHtml } from '../docs.js';
 import { generationFor, type Handlers } from '../handler.js';
 import { specText } from '../spec.js';
@@ -33,6 +34,7 @@ export function operationHandlers(around: {
           max_texts: limits.texts,
           max_text_characters: limits.characters,
           max_body_bytes: limits.bytes,
+          max_one_text_body_bytes: oneTextBytes(limits),
         },
         version,
       };

@@ -205,13 +205,13 @@ function logRequests(log: Logger): express.RequestHandler {
       response.setHeader('X-Request-Id', id);
       return id;
     },
-    // Not the headers: they hold the API key.
+    // Neither headers nor the query: the one holds the API key, the other may, beside what people search for.
     wrapSerializers: false,
     serializers: {
-      req: ({ id, method, url, socket }: express.Request) => ({
+      req: ({ id, method, path, socket }: express.Request) => ({
         id,
         method,
-        url,
+        path,
         from: socket.remoteAddress,
       }),
       res: ({ statusCode }: express.Response) => ({ statusCode }),

@@ -2,6 +2,16 @@ import express from 'express';
 import helmet from 'helmet';
 import swaggerUi from 'swagger-ui-express';
 
+/** Of the folder that Swagger UI comes in, what its page loads. */
+const ASSETS = [
+  'favicon-16x16.png',
+  'favicon-32x32.png',
+  'swagger-ui-bundle.js',
+  'swagger-ui-init.js',
+  'swagger-ui-standalone-preset.js',
+  'swagger-ui.css',
+].map((name) => `/${name}`);
+
 /** What Swagger UI's page loads, under /docs/. Its styles are inline, so it has a policy of its own. */
 export function docsAssets(): express.Router {
   const router = express.Router();
@@ -16,6 +26,7 @@ export function docsAssets(): express.Router {
         connectSrc: ["'self'"],
       },
     }),
+    (request, _response, next) => next(ASSETS.includes(request.path) ? undefined : 'router'),
     ...swaggerUi.serve,
   );
   return router;

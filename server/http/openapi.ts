@@ -1188,6 +1188,36 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description A URL of more than 16 KiB. `POST /search` takes the same in a body. */
+        UriTooLong: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "the URL: expected at most 16384 bytes, came 20000; send a POST with a body instead",
+                 *       "error_type": "uri-too-long"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description A URL and headers of more than 32 KiB together; the connection is closed. */
+        HeadersTooLarge: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": "expected a URL and headers of at most 32768 bytes, came more",
+                 *       "error_type": "headers-too-large"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description Not JSON (or NDJSON) in UTF-8. */
         UnsupportedMediaType: {
             headers: {
@@ -1963,8 +1993,10 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             404: components["responses"]["NotFound"];
             413: components["responses"]["TooLarge"];
+            414: components["responses"]["UriTooLong"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["Overloaded"];
+            431: components["responses"]["HeadersTooLarge"];
             500: components["responses"]["Failed"];
             503: components["responses"]["NotReady"];
         };

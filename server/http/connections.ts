@@ -60,6 +60,8 @@ export function guardConnections(server: Server, times: ConnectionTimes, log: Lo
       request.once('close', () => clearTimeout(cut));
     });
   });
+  // By default one that is not known is refused with 417, not in our form; HTTP lets it be passed over as well.
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response));
   server.on('clientError', (error: NodeJS.ErrnoException & { reason?: string }, socket: Socket) => {
     // Once answered, what else comes is not looked at.
     if (!socket.writable) return;
@@ -90,10 +92,7 @@ function refusalOf({ code, reason }: { code?: string; reason?: string }): HttpEr
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return new HttpError('timeout', 'the request did not arrive in time');
     default:
-      return new HttpError(
-        'malformed',
-        `expected HTTP/1.1, came something else: ${reason ?? code ?? 'an error'}`,
-      );
+      return new HttpError('malformed', `expected HTTP/1.1, came something else: ${reason ?? code}`);
   }
 }
 

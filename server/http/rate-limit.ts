@@ -30,7 +30,7 @@ export function rateLimiter({ requests, seconds }: RateLimit): CountRequest {
       const message = `expected at most ${requests} requests a ${seconds === 1 ? 'second' : 'minute'} (--rate-limit), came more; send it again in ${wait} s`;
       next(new HttpError('rate-limited', message, { headers: { 'Retry-After': wait } }));
     },
-    // What it finds is written to the console; there is nothing in these options to be found.
+    // It would tell the console, not the log, about headers of proxies that are not looked at here.
     validate: false,
   });
   return (request, response, client) =>

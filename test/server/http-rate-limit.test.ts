@@ -58,9 +58,9 @@ describe('--rate-limit', () => {
   });
 
   it('begins anew when the time is over', async () => {
-    await withServer({ rateLimit: { requests: 1, seconds: 1 } }, async ({ url }) => {
+    await withServer({ rateLimit: { requests: 1, seconds: 60 } }, async ({ url }) => {
       assert.deepEqual(await statuses(2, () => call(`${url}/info`)), [200, 429]);
-      const later = Date.now() + 1001;
+      const later = Date.now() + 60_001;
       const clock = mock.method(Date, 'now', () => later);
       assert.equal((await call(`${url}/info`)).status, 200);
       clock.mock.restore();

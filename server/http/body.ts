@@ -95,11 +95,9 @@ export async function readJsonBody(
         `the body: expected at most ${limits.bytes} bytes, came more; send less at a time`,
       );
   };
-  const announced = Number(request.headers['content-length'] ?? 0);
-  checkSize(announced);
+  checkSize(Number(request.headers['content-length'] ?? 0));
+  // What comes, not what is announced: who sends nothing must not keep others out.
   const count = held.counterFor(response);
-  count(announced);
-  let counted = announced;
   let bytes = 0;
   const chunks: Buffer[] = [];
   const end = performance.now() + limits.seconds * 1000;
@@ -107,10 +105,7 @@ export async function readJsonBody(
   for await (const chunk of arriving(request, () => end - performance.now(), late)) {
     bytes += chunk.length;
     checkSize(bytes);
-    if (bytes > counted) {
-      count(bytes - counted);
-      counted = bytes;
-    }
+    count(chunk.length);
     chunks.push(chunk);
   }
   return parseJson(Buffer.concat(chunks), 'the body');

@@ -359,6 +359,23 @@ describe('a flood of large requests', () => {
         }
       });
     });
+
+  it('is not what is only announced', async () => {
+    await withServer({ limits }, async ({ url }) => {
+      const announced = Array.from({ length: 9 }, () => {
+        const request = http.request(`${url}/embed`, {
+          method: 'POST',
+          headers: { 'Content-Type': 'application/json', 'Content-Length': 1000 },
+        });
+        request.on('error', () => undefined).flushHeaders();
+        return request;
+      });
+      await Promise.all(announced.map((request) => once(request, 'socket')));
+      for (let i = 0; i < announced.length; i++) await call(`${url}/info`);
+      assert.equal((await post(`${url}/embed`, { inputs: 'a' })).status, 200);
+      for (const request of announced) request.destroy();
+    });
+  });
 });
 
 describe('a client that goes away', () => {

@@ -13,6 +13,7 @@ import { startServer } from '../../server/main.js';
 import {
   call,
   fakeCollection,
+  fakeServices,
   gate,
   post,
   send,
@@ -228,7 +229,7 @@ describe('a client that goes away while its texts wait', () => {
       batchSeconds: 60,
     });
     const log = pino({ level: 'silent' });
-    const services = { inference, collection: fakeCollection() };
+    const services = fakeServices(inference, fakeCollection(inference));
     const server = await startServer(testConfig, log, async () => services);
     await server.ready;
     const client = new AbortController();

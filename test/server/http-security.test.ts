@@ -21,6 +21,7 @@ import { fakeInference } from './fake-inference.js';
 import {
   call,
   fakeCollection,
+  fakeServices,
   fakeInference as httpInference,
   post,
   send,
@@ -50,7 +51,7 @@ async function startOnDisk(): Promise<{ server: RunningServer; services: Service
   const folder = await mkdtemp(path.join(tmpdir(), 'sentence-jepa-security-'));
   const inference = fakeInference();
   const collection = await openCollection({ dataDir: path.join(folder, 'data'), inference });
-  const services = { inference, collection };
+  const services = fakeServices(inference, collection);
   const server = await startServer(testConfig, pino({ level: 'silent' }), async () => services);
   await server.ready;
   return { server, services, folder };
@@ -249,7 +250,8 @@ describe('the log, however much it tells', () => {
     const secret = 'sEcReT-123';
     const lines: string[] = [];
     const log = pino({ level: 'trace' }, { write: (line) => void lines.push(line) });
-    const services = { inference: httpInference(), collection: fakeCollection() };
+    const inference = httpInference();
+    const services = fakeServices(inference, fakeCollection(inference));
     const server = await startServer({ ...testConfig, apiKeys: [secret] }, log, async () => services);
     await server.ready;
     const { url } = server;
@@ -274,7 +276,7 @@ describe('the log, however much it tells', () => {
         }),
         await send('PUT', `${url}/documents/a`, { text: secret }, withKey),
       ].map(({ status }) => status);
-      services.inference.failure = new Error('not foreseen');
+      inference.failure = new Error('not foreseen');
       statuses.push((await post(`${url}/embed`, { inputs: secret }, withKey)).status);
       assert.deepEqual(statuses, [200, 401, 401, 200, 404, 422, 400, 200, 404, 400, 201, 500]);
       await raw(url, `GET http://user:${secret}@host/info HTTP/1.1`, [authorization]);

@@ -818,6 +818,7 @@ export interface components {
              * @default 10
              */
             k: number;
+            model?: components["schemas"]["ModelName"];
             filter?: components["schemas"]["Filter"];
         };
         DuplicatesResponse: {
@@ -2147,6 +2148,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
             408: components["responses"]["Timeout"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];

@@ -89,7 +89,7 @@ export const searchHandlers: Handlers<'search' | 'searchByUrl' | 'duplicatesOf' 
 
   async duplicatesOf(call) {
     const { body, services, limits, signal } = call;
-    const generation = generationFor(call);
+    const generation = generationFor(call, body.model);
     checkText(body.text, 'text', limits);
     const { threshold, k } = body;
     const hits = await services.collection.duplicatesOf(body.text, {

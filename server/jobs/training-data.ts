@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 
@@ -141,8 +142,7 @@ async function writeLines(
     stream.on('error', (error) => (failure ??= error));
     await body(async (line) => {
       if (failure !== undefined) throw failure;
-      if (!stream.write(line + '\n'))
-        await new Promise<void>((resolve) => stream.once('drain', resolve).once('error', () => resolve()));
+      if (!stream.write(line + '\n')) await once(stream, 'drain');
     });
     await new Promise<void>((resolve, reject) => stream.once('error', reject).end(resolve));
   } catch (error) {

@@ -3,8 +3,8 @@ import path from 'node:path';
 
 import { Command } from 'commander';
 
-import { BACKUP_MANIFEST, checkBackup, refuseProblems } from '../../server/search/backup.js';
-import { inspect } from '../../server/search/inspect.js';
+import { BACKUP_MANIFEST, checkBackup } from '../../server/search/backup.js';
+import { inspect, refuseProblems } from '../../server/search/inspect.js';
 import { databaseFile } from '../../server/search/store.js';
 import { dataDirOption } from '../options.js';
 
@@ -15,8 +15,8 @@ export function verifyCommand(): Command {
     .addHelpText(
       'after',
       `
-It checks the database's pages, that every document has its vector and every vector its document, and a backup's
-checksum. A server may go on serving the collection. Ends with 1 when something is damaged.
+It checks the database's pages, the checksum of every text and vector, that every document has its vector and every
+vector its document, that nothing that was answered is missing, and a backup's checksum. A server may go on serving the collection. Ends with 1 when something is damaged.
 
 Examples:
   sentence-jepa verify --data-dir ./data
@@ -26,7 +26,7 @@ Examples:
       if (existsSync(path.join(dataDir, BACKUP_MANIFEST))) await checkBackup(dataDir);
       const file = databaseFile(dataDir);
       const found = inspect(file);
-      refuseProblems(file, found);
+      refuseProblems(file, found.problems);
       const generations = found.generations.map(
         ({ model, vectors, state }) => `${vectors} vectors of ${model} (${state})`,
       );

@@ -7,7 +7,7 @@ import { UserError } from '../../base/errors.js';
 import { fileError, readJson, sha256File, writeFileAtomic, writeFolderAtomic } from '../../base/files.js';
 import { version } from '../../base/paths.js';
 import { copyModels, restoreModels, type BackupFile } from './backup-models.js';
-import { inspect, openForReading, type Inspection } from './inspect.js';
+import { inspect, openForReading, refuseProblems } from './inspect.js';
 import { lockFolder } from './lock.js';
 import { SCHEMA_VERSION, sqliteError } from './schema.js';
 import { Sqlite } from './sqlite.js';
@@ -50,7 +50,7 @@ export async function backUp(dataDir: string, out: string, onProgress?: OnProgre
       const copy = databaseFile(folder);
       await copyDatabase(source, copy, onProgress);
       const found = inspect(copy);
-      refuseProblems(databaseFile(dataDir), found);
+      refuseProblems(databaseFile(dataDir), found.problems);
       manifest = {
         version: 1,
         program: version,
@@ -177,11 +177,15 @@ function finishLog(file: string): void {
   }
 }
 
-/** What belongs to the database that is replaced: its log, indexes whose keys would mean other documents, data of jobs. */
+/**
+ * What belongs to the database that is replaced: its log, its commits, indexes whose keys would mean other documents, data
+ * of jobs.
+ */
 async function removeDerived(dataDir: string): Promise<void> {
+  const derived =
+    /^(collection\.(sqlite-(wal|shm)|commits)|index\.json|\.?hnsw-.*\.(bin|partial)|generations|jobs)$/;
   for (const name of await readdir(dataDir))
-    if (/^(collection\.sqlite-(wal|shm)|index\.json|\.?hnsw-.*\.(bin|partial)|generations|jobs)$/.test(name))
-      await rm(path.join(dataDir, name), { recursive: true, force: true });
+    if (derived.test(name)) await rm(path.join(dataDir, name), { recursive: true, force: true });
 }
 
 /** A file's bytes; throws at their end unless they are the manifest's. */
@@ -199,15 +203,6 @@ async function* checked(
     onProgress?.(bytes, database.bytes);
   }
   if (hash.digest('hex') !== database.sha256) throw damaged(file, 'what was checked', 'other bytes');
-}
-
-/** @throws UserError `corrupt` */
-export function refuseProblems(file: string, { problems }: Inspection): void {
-  if (problems.length > 0)
-    throw new UserError(
-      'corrupt',
-      `${file}: damaged: ${problems.slice(0, 5).join('; ')}. Restore it from a backup`,
-    );
 }
 
 function damaged(file: string, expected: string, found: string): UserError {

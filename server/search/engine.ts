@@ -85,7 +85,7 @@ export class SearchEngine {
     }
     const unlock = lockFolder(dataDir);
     try {
-      const store = new Store(databaseFile(dataDir));
+      const store = new Store(databaseFile(dataDir), options.log);
       try {
         return new SearchEngine(options, unlock, store, chooseGeneration(store, model, reembed));
       } catch (error) {
@@ -221,7 +221,7 @@ export class SearchEngine {
       },
       log,
     });
-    await index.load(this.store.vectors(generation));
+    await index.load(this.store.vectors(this.known(generation)));
     this.indexes.set(generation, index);
   }
 
@@ -395,6 +395,11 @@ function chooseGeneration(store: Store, model: GenerationModel, reembed: boolean
     throw new UserError(
       'fingerprint-mismatch',
       `the collection's vectors were made by ${live.model} (${live.fingerprint.slice(0, 12)}), the model is ${model.name} (${model.fingerprint.slice(0, 12)}), and vectors of two encoders can't be compared. Start with --reembed to embed the collection with ${model.name}, or with --model ${live.model} and the --precision of then`,
+    );
+  if (ours && ours.dimensions !== model.dimensions)
+    throw new UserError(
+      'corrupt',
+      `the collection says that ${ours.model} has ${ours.dimensions} dimensions, it has ${model.dimensions}. Restore the collection from a backup`,
     );
   // The same model may lie elsewhere today.
   if (ours && model.source !== undefined) store.setSource(ours.id, model.source);

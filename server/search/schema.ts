@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 
 import type Database from 'better-sqlite3';
 
-import { UserError } from '../../base/errors.js';
+import { messageOf, UserError } from '../../base/errors.js';
+import { documentChecksum, vectorChecksum } from './checksums.js';
 import { Sqlite } from './sqlite.js';
 
 /**
@@ -13,7 +14,7 @@ import { Sqlite } from './sqlite.js';
  * never used twice (AUTOINCREMENT). So (generation, key) -> vector never changes, keys grow in the order
  * of the writes, and whatever is derived from the table catches up by comparing keys.
  */
-const migrations = [
+const migrations: (string | ((db: Database.Database) => void))[] = [
   `CREATE TABLE documents (
      key INTEGER PRIMARY KEY AUTOINCREMENT,
      id TEXT NOT NULL UNIQUE,
@@ -65,10 +66,31 @@ const migrations = [
      created TEXT NOT NULL,
      PRIMARY KEY (query, document)
    ) STRICT, WITHOUT ROWID;`,
+
+  function addChecksums(db) {
+    db.function('document_checksum', (id, text, metadata) =>
+      documentChecksum({ id, text, metadata } as Parameters<typeof documentChecksum>[0]),
+    );
+    db.function('vector_checksum', (key, vector) => vectorChecksum(key as number, vector as Buffer));
+    db.exec(
+      `ALTER TABLE documents ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+       UPDATE documents SET checksum = document_checksum(id, text, metadata);
+       CREATE TABLE commits (count INTEGER NOT NULL) STRICT;
+       INSERT INTO commits VALUES (0);`,
+    );
+    for (const id of db.prepare('SELECT id FROM generations').pluck().all() as number[])
+      db.exec(
+        `ALTER TABLE vectors_${id} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+         UPDATE vectors_${id} SET checksum = vector_checksum(key, vector);`,
+      );
+  },
 ];
 
 /** The version that a file has when it was opened for writing. */
 export const SCHEMA_VERSION = migrations.length;
+
+/** The first version whose rows have checksums. */
+export const CHECKSUMS_SINCE = 3;
 
 /**
  * Opens the database for its one writer, made or migrated as needed.
@@ -97,7 +119,9 @@ export function openForWriting(file: string): Database.Database {
 function migrate(db: Database.Database, file: string): void {
   const version = checkSchemaVersion(db, file);
   db.transaction(() => {
-    for (const sql of migrations.slice(version)) db.exec(sql);
+    for (const migration of migrations.slice(version))
+      if (typeof migration === 'string') db.exec(migration);
+      else migration(db);
     db.pragma(`user_version = ${migrations.length}`);
   }).immediate();
 }
@@ -105,6 +129,8 @@ function migrate(db: Database.Database, file: string): void {
 /** @throws UserError `invalid` for a later version's */
 export function checkSchemaVersion(db: Database.Database, file: string): number {
   const version = db.pragma('user_version', { simple: true }) as number;
+  if (version < 0)
+    throw new UserError('corrupt', `${file}: damaged: schema ${version}. Restore it from a backup`);
   if (version > migrations.length)
     throw new UserError(
       'invalid',
@@ -118,9 +144,14 @@ export function translated<T>(file: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
+    // The statements are fixed: what they name is missing when the schema is damaged.
+    if ((error as { code?: string }).code === 'SQLITE_ERROR') throw corrupt(file, error);
     throw sqliteError(file, error);
   }
 }
+
+/** No statement of ours breaks a constraint, unless an index or a table lacks what it held. */
+const DAMAGES = ['SQLITE_NOTADB', 'SQLITE_CORRUPT', 'SQLITE_CONSTRAINT', 'SQLITE_IOERR_SHORT_READ'];
 
 /** SQLite's error as one that says what to do; any other as it is. */
 export function sqliteError(file: string, error: unknown): unknown {
@@ -131,13 +162,16 @@ export function sqliteError(file: string, error: unknown): unknown {
       `${file}: the disk is full; nothing of this write was stored. Free some space and send it again`,
       { cause: error },
     );
-  if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT'))
-    return new UserError(
-      'corrupt',
-      `${file}: not a SQLite database, or damaged. Restore it from a backup, or name another --data-dir`,
-      { cause: error },
-    );
+  if (DAMAGES.some((damage) => code.startsWith(damage))) return corrupt(file, error);
   if (code === 'SQLITE_CANTOPEN' || code.startsWith('SQLITE_READONLY') || code === 'SQLITE_PERM')
     return new UserError('unavailable', `${file}: no permission to write it`, { cause: error });
   return error;
+}
+
+function corrupt(file: string, cause: unknown): UserError {
+  return new UserError(
+    'corrupt',
+    `${file}: not a SQLite database, or damaged (${messageOf(cause)}). Restore it from a backup, or name another --data-dir`,
+    { cause },
+  );
 }

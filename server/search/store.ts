@@ -3,9 +3,19 @@ import path from 'node:path';
 
 import type Database from 'better-sqlite3';
 
+import {
+  checkDocument,
+  checkVector,
+  documentChecksum,
+  vectorChecksum,
+  type CheckedDocument,
+  type CheckedVector,
+} from './checksums.js';
 import type { Document, Metadata } from './collection.js';
+import { checkCommits, CommitRecord, commitRecordFile, readCommitRecord } from './commit-record.js';
 import { FeedbackTable } from './feedback-table.js';
 import { JobTable } from './job-table.js';
+import { checkAtStart } from './inspect.js';
 import { ftsQuery } from './lexical.js';
 import { openForWriting, translated } from './schema.js';
 import { Sqlite } from './sqlite.js';
@@ -44,11 +54,8 @@ export type Write = { put: readonly EmbeddedDocument[] } | { remove: string };
 export type Change =
   { added: number; document: EmbeddedDocument; replaced: number | undefined } | { removed: number };
 
-interface DocumentRow {
+interface DocumentRow extends CheckedDocument {
   key: number;
-  id: string;
-  text: string;
-  metadata: string | null;
 }
 
 export function databaseFile(folder: string): string {
@@ -64,7 +71,10 @@ export function trainedModelFolder(dataDir: string, model: string): string {
   return path.join(trainedModelsFolder(dataDir), model);
 }
 
-function toDocument({ id, text, metadata }: DocumentRow): Document {
+/** @throws UserError `corrupt` */
+function toDocument(file: string, row: DocumentRow): Document {
+  checkDocument(file, row);
+  const { id, text, metadata } = row;
   return { id, text, ...(metadata !== null && { metadata: JSON.parse(metadata) as Metadata }) };
 }
 
@@ -75,14 +85,35 @@ export class Store {
   readonly jobs: JobTable;
   readonly feedback: FeedbackTable;
 
-  constructor(private readonly file: string) {
+  private readonly commits: CommitRecord;
+
+  /**
+   * @param log one line about what had to be made again
+   * @throws UserError `corrupt` when the database is not whole, or lacks what was answered
+   */
+  constructor(
+    private readonly file: string,
+    log?: (message: string) => void,
+  ) {
+    const record = commitRecordFile(file);
     this.db = openForWriting(file);
+    try {
+      translated(file, () => {
+        checkCommits(file, readCommitRecord(record), this.countCommits());
+        checkAtStart(this.db, file, log);
+      });
+      this.commits = new CommitRecord(record);
+    } catch (error) {
+      this.db.close();
+      throw error;
+    }
     this.jobs = new JobTable(this.db, file);
     this.feedback = new FeedbackTable(this.db, file);
   }
 
   close(): void {
     this.statements.clear();
+    this.commits.close();
     this.db.close();
   }
 
@@ -100,7 +131,9 @@ export class Store {
          VALUES (?, ?, ?, ?, ?, ?, ?)`,
       ).run(name, fingerprint, dimensions, state, source, job, new Date().toISOString());
       const id = Number(lastInsertRowid);
-      this.db.exec(`CREATE TABLE vectors_${id} (key INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT`);
+      this.db.exec(
+        `CREATE TABLE vectors_${id} (key INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT`,
+      );
       return this.generations().find((generation) => generation.id === id)!;
     });
   }
@@ -160,49 +193,62 @@ export class Store {
    * @returns the keys that have theirs now
    */
   addVectors(generation: number, vectors: readonly { key: number; vector: Float32Array }[]): number[] {
-    return this.transaction(() => {
-      const insert = this.sql(
-        `INSERT OR IGNORE INTO vectors_${generation}(key, vector)
-         SELECT key, ? FROM documents WHERE key = ?`,
-      );
-      return vectors.flatMap(({ key, vector }) =>
-        insert.run(toBlob(vector), key).changes === 1 ? [key] : [],
-      );
-    });
+    return this.transaction(() =>
+      vectors.flatMap(({ key, vector }) => (this.addVector(generation, key, vector) ? [key] : [])),
+    );
   }
 
-  /** Every vector of a generation, in the order of the keys. */
-  *vectors(generation: number): Generator<{ key: number; vector: Float32Array }> {
-    const rows = this.sql(`SELECT key, vector FROM vectors_${generation} ORDER BY key`)
-      .raw()
-      .iterate() as Iterable<[key: number, vector: Buffer]>;
-    for (const [key, vector] of rows) yield { key, vector: fromBlob(vector) };
+  /** @returns false where the document is gone, or has its vector */
+  private addVector(generation: number, key: number, vector: Float32Array): boolean {
+    const blob = toBlob(vector);
+    const { changes } = this.sql(
+      `INSERT OR IGNORE INTO vectors_${generation}(key, vector, checksum)
+       SELECT key, ?, ? FROM documents WHERE key = ?`,
+    ).run(blob, vectorChecksum(key, blob), key);
+    return changes === 1;
+  }
+
+  /** Every vector of a generation, in the order of the keys. @throws UserError `corrupt` */
+  *vectors({ id, dimensions }: Generation): Generator<{ key: number; vector: Float32Array }> {
+    const rows = this.sql(
+      `SELECT key, vector, checksum FROM vectors_${id} ORDER BY key`,
+    ).iterate() as Iterable<CheckedVector & { vector: Buffer }>;
+    for (const row of rows) {
+      checkVector(this.file, row, dimensions);
+      yield { key: row.key, vector: fromBlob(row.vector) };
+    }
   }
 
   // Documents
 
   /** All writes in one transaction, durable on return. */
   write(generation: number, writes: readonly Write[]): Change[][] {
-    return this.transaction(() => {
+    const changes = this.transaction(() => {
       const generations = this.generations();
+      this.sql('UPDATE commits SET count = count + 1').run();
       return writes.map((write) =>
         'put' in write
           ? write.put.map((document) => this.put(generation, generations, document))
           : this.remove(generations, write.remove),
       );
     });
+    this.commits.write(this.countCommits());
+    return changes;
+  }
+
+  private countCommits(): number {
+    return this.sql('SELECT count FROM commits').pluck().get() as number;
   }
 
   private put(generation: number, generations: readonly Generation[], document: EmbeddedDocument): Change {
     const { id, text, metadata, vector } = document;
     const [before] = this.remove(generations, id);
-    const { lastInsertRowid } = this.sql('INSERT INTO documents(id, text, metadata) VALUES (?, ?, ?)').run(
-      id,
-      text,
-      metadata ? JSON.stringify(metadata) : null,
-    );
+    const row = { id, text, metadata: metadata ? JSON.stringify(metadata) : null };
+    const { lastInsertRowid } = this.sql(
+      'INSERT INTO documents(id, text, metadata, checksum) VALUES (?, ?, ?, ?)',
+    ).run(id, text, row.metadata, documentChecksum(row));
     const added = Number(lastInsertRowid);
-    this.sql(`INSERT INTO vectors_${generation}(key, vector) VALUES (?, ?)`).run(added, toBlob(vector));
+    this.addVector(generation, added, vector);
     return { added, document, replaced: before?.removed };
   }
 
@@ -220,8 +266,8 @@ export class Store {
   }
 
   document(key: number): Document | undefined {
-    const row = this.sql('SELECT key, id, text, metadata FROM documents WHERE key = ?').get(key);
-    return row === undefined ? undefined : toDocument(row as DocumentRow);
+    const row = this.sql('SELECT * FROM documents WHERE key = ?').get(key);
+    return row === undefined ? undefined : toDocument(this.file, row as DocumentRow);
   }
 
   *metadata(): Generator<{ key: number; metadata: Metadata }> {
@@ -293,21 +339,20 @@ export class DocumentReader {
   private readonly byId: Database.Statement;
   private readonly page: Database.Statement;
 
-  constructor(file: string) {
+  constructor(private readonly file: string) {
     this.db = new Sqlite(file, { readonly: true });
-    this.byId = this.db.prepare('SELECT key, id, text, metadata FROM documents WHERE id = ?');
-    this.page = this.db.prepare(
-      'SELECT key, id, text, metadata FROM documents WHERE id > ? ORDER BY id LIMIT ?',
-    );
+    this.byId = this.db.prepare('SELECT * FROM documents WHERE id = ?');
+    this.page = this.db.prepare('SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?');
   }
 
   get(id: string): Document | undefined {
-    const row = this.byId.get(id) as DocumentRow | undefined;
-    return row && toDocument(row);
+    const row = translated(this.file, () => this.byId.get(id)) as DocumentRow | undefined;
+    return row && toDocument(this.file, row);
   }
 
   list(after: string, limit: number): Document[] {
-    return (this.page.all(after, limit) as DocumentRow[]).map(toDocument);
+    const rows = translated(this.file, () => this.page.all(after, limit)) as DocumentRow[];
+    return rows.map((row) => toDocument(this.file, row));
   }
 
   close(): void {

@@ -1,10 +1,11 @@
 import { UserError } from '../../base/errors.js';
-import { answerCalls, emitEvent, type CallContext } from '../threads.js';
+import { answerCalls, emitEvent, type CallContext, type Handlers } from '../threads.js';
 import type { Document, DuplicatePair, Hit } from './collection.js';
 import { SearchEngine, unitRows, type EngineOptions, type EngineSearch } from './engine.js';
 import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
 import type { JobChange, JobRecord } from './job-table.js';
-import type { Change, Generation, GenerationModel, Write } from './store.js';
+import { sqliteError } from './schema.js';
+import { databaseFile, type Change, type Generation, type GenerationModel, type Write } from './store.js';
 
 /** More documents than this are not merged into one transaction: searches wait while it runs. */
 const GROUP_DOCUMENTS = 1000;
@@ -16,6 +17,8 @@ interface Pending {
 }
 
 let engine: SearchEngine | undefined;
+/** For messages about it. */
+let database = '';
 let pending: Pending[] = [];
 
 function opened(): SearchEngine {
@@ -92,6 +95,7 @@ function reportWhenSettled(): void {
 const handlers = {
   /** @returns how many documents have no vector of the model yet */
   open(options: EngineOptions): number {
+    database = databaseFile(options.dataDir);
     engine = SearchEngine.open({
       ...options,
       onMeasured: report,
@@ -221,4 +225,17 @@ const handlers = {
 
 export type SearchHandlers = typeof handlers;
 
-answerCalls(handlers);
+/** A read that meets a damaged page says so, and what to do. */
+function saying(handler: Handlers[string]): Handlers[string] {
+  return async (...call) => {
+    try {
+      return await handler(...call);
+    } catch (error) {
+      throw sqliteError(database, error);
+    }
+  };
+}
+
+answerCalls(
+  Object.fromEntries(Object.entries<Handlers[string]>(handlers).map(([name, it]) => [name, saying(it)])),
+);

@@ -234,14 +234,15 @@ describe('backup and restore', () => {
     await restore(backup, broken);
     const db = new Sqlite(databaseFile(broken));
     const { id } = db.prepare('SELECT id FROM generations').get() as { id: number };
+    db.exec(`UPDATE documents SET text = text || '!' WHERE key = 3`);
     db.exec(`DELETE FROM vectors_${id} WHERE key = 1; UPDATE vectors_${id} SET vector = x'00' WHERE key = 2`);
-    db.exec(`INSERT INTO vectors_${id}(key, vector) VALUES (999999, x'00')`);
+    db.exec(`INSERT INTO vectors_${id}(key, vector, checksum) VALUES (999999, x'00', 0)`);
     db.close();
     const { code, stderr } = await run('verify', '--data-dir', broken);
     assert.equal(code, 1);
     assert.match(
       stderr,
-      /1 vectors belong to no document .*2 vectors have not 16 dim.*1 documents have no vec/,
+      /document "[^"]+" is damaged; 2 vectors are damaged .*1 vectors belong to no document .*2 vectors have not 16 dim.*1 documents have no vec/,
     );
     await assert.rejects(backUp(broken, path.join(folder, 'of-broken')), { kind: 'corrupt' });
   });

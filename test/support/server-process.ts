@@ -1,0 +1,74 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+import { pino } from 'pino';
+
+import { UserError } from '../../base/errors.js';
+import { startInference } from '../../server/batching/start-inference.js';
+import { cachedInference } from '../../server/batching/cached-inference.js';
+import { defaults } from '../../server/config.js';
+import { startServer } from '../../server/main.js';
+import { openCollection } from '../../server/search/open-collection.js';
+import { tell } from './faults.js';
+import type { FromServer, ServerOptions, ToServer } from './server.js';
+
+/** The server in a process of its own, as `serve` starts it, but with a graph from few documents on. See server.ts. */
+const options = JSON.parse(process.argv[2]) as ServerOptions;
+const { model, dataDir, exactUpTo, ...given } = options;
+const config = {
+  ...defaults,
+  dataDir,
+  port: 0,
+  apiKeys: [],
+  insecure: false,
+  reembed: false,
+  threads: 1,
+  workers: 1,
+  logLevel: 'info',
+  ...given,
+  limits: {
+    texts: defaults.maxTexts,
+    characters: defaults.maxCharacters,
+    bytes: defaults.maxBodyMib * 2 ** 20,
+    bodySeconds: defaults.bodySeconds,
+    ...given.limits,
+  },
+};
+
+const say = (message: FromServer): void => void process.send?.(message);
+const log = pino({ level: config.logLevel }, pino.destination(2));
+try {
+  const server = await startServer(config, log, async (observer) => {
+    const { workers, threads, batchSeconds, maxQueueTokens } = config;
+    const inference = cachedInference(
+      await startInference({ model, workers, threads, batchSeconds, maxQueueTokens, observer }),
+      config.cacheMib * 2 ** 20,
+    );
+    const collection = await openCollection({
+      dataDir,
+      inference,
+      exactUpTo,
+      observer,
+      log: (line) => log.info(line),
+    });
+    return { inference, collection };
+  });
+  process.once('SIGTERM', () => void server.close().then(() => process.exit(0)));
+  await server.ready;
+  say({ url: server.url });
+} catch (error) {
+  console.error(error instanceof UserError ? `error: ${error.message}` : error);
+  process.exit(1);
+}
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+process.on('message', (message: ToServer) => {
+  if ('usage' in message) {
+    collectGarbage();
+    collectGarbage();
+    const { rss, heapUsed, external } = process.memoryUsage();
+    say({ usage: { rss, heapUsed, external, handles: process.getActiveResourcesInfo().length } });
+  } else tell(message.fault);
+});

@@ -124,6 +124,11 @@ export class Thread<H extends Handlers> {
     }
   }
 
+  /** Whether it answers no more, and never will. */
+  get hasStopped(): boolean {
+    return this.stopped !== undefined;
+  }
+
   /** Rejects the open calls at once; resolves when the thread is gone, which one that hangs in native code never is. */
   async terminate(): Promise<void> {
     this.stop('it was told to');

@@ -183,7 +183,7 @@ function finishLog(file: string): void {
  */
 async function removeDerived(dataDir: string): Promise<void> {
   const derived =
-    /^(collection\.(sqlite-(wal|shm)|commits)|index\.json|\.?hnsw-.*\.(bin|partial)|generations|jobs)$/;
+    /^(collection\.(sqlite-(wal|shm)|commits)|index\.json|hnsw-.*\.bin|\.(hnsw|index|collection).*\.partial|generations|jobs)$/;
   for (const name of await readdir(dataDir))
     if (derived.test(name)) await rm(path.join(dataDir, name), { recursive: true, force: true });
 }

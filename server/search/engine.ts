@@ -172,6 +172,7 @@ export class SearchEngine {
    * @returns false when vectors are missing: nothing has changed then
    */
   flip(generation: number): boolean {
+    if (generation === this.generation.id) return true;
     if (this.lacking.get(generation)?.size !== 0) return false;
     this.forget(this.store.activate(generation));
     this.lacking.delete(generation);

@@ -200,6 +200,6 @@ export class HnswGraph {
 /** Graphs that the manifest no longer names, and partial ones of a process that was killed. */
 async function removeOtherFiles(folder: string, keep: string): Promise<void> {
   for (const name of await readdir(folder))
-    if (name !== keep && /^\.?hnsw-.*\.(bin|partial)$/.test(name))
+    if (name !== keep && /^(\.?hnsw-.*\.(bin|partial)|\.index\.json\..*\.partial)$/.test(name))
       await rm(path.join(folder, name), { force: true });
 }

@@ -22,7 +22,8 @@ import { checkDocuments, checkK, checkText, checkThreshold, checkWeight } from '
 import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
 import type { JobChange, JobRecord } from './job-table.js';
 import { servedNamed } from './served.js';
-import { databaseFile, DocumentReader } from './store.js';
+import type { EngineOptions } from './engine.js';
+import { databaseFile, DocumentReader, type GenerationModel } from './store.js';
 import type { LogEvent, SearchHandlers, StatusEvent } from './worker.js';
 
 export interface CollectionOptions {
@@ -67,17 +68,13 @@ const RECENT_QUERIES = 256;
 export async function openCollection(options: CollectionOptions): Promise<TrainableCollection> {
   const { inference, source, reembed = false, exactUpTo, recall, log, observer } = options;
   const dataDir = path.resolve(options.dataDir);
-  const collection = new ThreadedCollection(options.lexicalWeight, observer, log);
+  const { name, fingerprint, dimensions } = inference;
+  const engine = { dataDir, exactUpTo, recall };
+  const collection = new ThreadedCollection(engine, options.lexicalWeight, observer, log);
   const thread = collection.thread;
   try {
-    const { name, fingerprint, dimensions } = inference;
-    const total = await thread.call('open', {
-      dataDir,
-      model: { name, fingerprint, dimensions, source },
-      reembed,
-      exactUpTo,
-      recall,
-    });
+    const model = { name, fingerprint, dimensions, source };
+    const total = await thread.call('open', { ...engine, model, reembed });
     for (let done = 0, after = 0; done < total;) {
       const documents = await thread.call('missing', { after, limit: REEMBED_DOCUMENTS });
       const texts = documents.map(({ text }) => text);
@@ -99,7 +96,7 @@ export async function openCollection(options: CollectionOptions): Promise<Traina
 }
 
 class ThreadedCollection implements TrainableCollection {
-  readonly thread: Thread<SearchHandlers>;
+  thread = this.startThread();
   private reader: DocumentReader | undefined;
   private status: StatusEvent['status'] | undefined;
   private live!: ServedGeneration;
@@ -115,17 +112,22 @@ class ThreadedCollection implements TrainableCollection {
   private readonly leaving = new Set<Inference>();
   private readonly recent: string[] = [];
   private readonly closing = new AbortController();
+  private replacing: Promise<void> | undefined;
 
+  /** @param engine what a thread opens that replaces another one */
   constructor(
+    private readonly engine: Omit<EngineOptions, 'model' | 'reembed' | 'onMeasured' | 'log'>,
     private readonly lexicalWeight: number = defaults.lexicalWeight,
     private readonly observer?: Pick<Observer, 'searched'>,
     private readonly log?: (message: string) => void,
-  ) {
-    this.thread = new Thread(new URL('./worker.js', import.meta.url), 'search', {
+  ) {}
+
+  private startThread(): Thread<SearchHandlers> {
+    return new Thread(new URL('./worker.js', import.meta.url), 'search', {
       onEvent: (event) => {
         const { status, log: line } = event as Partial<StatusEvent & LogEvent>;
         if (status) this.status = status;
-        if (line) log?.(line);
+        if (line) this.log?.(line);
       },
     });
   }
@@ -134,6 +136,84 @@ class ThreadedCollection implements TrainableCollection {
     this.reader = new DocumentReader(file);
     this.live = { id: this.opened.generation.id, model: inference.name, inference };
     this.loaded.set(this.live.id, this.live);
+    this.watch();
+  }
+
+  /** From `begin` on a thread that ends is replaced. */
+  private watch(): void {
+    const { thread } = this;
+    void thread.ended.then((reason) => {
+      if (!this.reader) return;
+      this.log?.(`${reason.message}; it is started again`);
+      // Where that fails, the next call says so, after trying once more.
+      this.replace(thread).catch((error: unknown) => this.log?.(messageOf(error)));
+    });
+  }
+
+  private async replace(thread: Thread<SearchHandlers>): Promise<void> {
+    if (this.thread !== thread) return;
+    this.replacing ??= this.startAnother().finally(() => (this.replacing = undefined));
+    await this.replacing;
+  }
+
+  private async startAnother(): Promise<void> {
+    const thread = this.startThread();
+    const known = new Map(this.opened.generations.map((generation) => [generation.id, generation]));
+    const modelOf = ({ id, model: name, inference }: ServedGeneration): GenerationModel => {
+      const { fingerprint, dimensions } = inference;
+      const { source, job } = known.get(id) ?? {};
+      return { name, fingerprint, dimensions, source: source ?? undefined, job: job ?? undefined };
+    };
+    try {
+      this.live = await this.openLive(thread, modelOf);
+      await thread.call('activate', undefined);
+      for (const served of this.loaded.values())
+        if (served !== this.live) await thread.call('prepare', modelOf(served));
+    } catch (error) {
+      await thread.terminate();
+      throw error;
+    }
+    this.thread = thread;
+    this.watch();
+  }
+
+  /** Opens it for the model that is live in the database: the thread may have ended in the middle of a switch. */
+  private async openLive(
+    thread: Thread<SearchHandlers>,
+    modelOf: (served: ServedGeneration) => GenerationModel,
+  ): Promise<ServedGeneration> {
+    const { engine, live } = this;
+    const others = [...this.loaded.values()].filter((served) => served !== live);
+    for (const served of [live, ...others])
+      try {
+        await thread.call('open', { ...engine, model: modelOf(served), reembed: false });
+        return served;
+      } catch (error) {
+        const isLast = served === (others.at(-1) ?? live);
+        if (isLast || !(error instanceof UserError && error.kind === 'fingerprint-mismatch')) throw error;
+      }
+    return live;
+  }
+
+  /**
+   * What a thread that ended did not answer, its successor is asked, once. A write that was durable by then is done
+   * again: the collection is the same, though a deletion may find that there is no such document any more.
+   */
+  private async call<K extends keyof SearchHandlers>(
+    name: K,
+    input: Parameters<SearchHandlers[K]>[0],
+    signal?: AbortSignal,
+  ): Promise<Awaited<ReturnType<SearchHandlers[K]>>> {
+    const { thread } = this;
+    try {
+      return await thread.call(name, input, { signal });
+    } catch (error) {
+      if (!thread.hasStopped || !this.reader) throw error;
+      await thread.ended;
+      await this.replace(thread);
+      signal?.throwIfAborted();
+      return await this.thread.call(name, input, { signal });
+    }
   }
 
   async upsert(
@@ -163,11 +243,7 @@ class ThreadedCollection implements TrainableCollection {
         documents.map(({ text }) => text),
         { priority: documents.length > BULK_DOCUMENTS ? 'bulk' : 'interactive', signal },
       );
-      const counts = await this.thread.call(
-        'upsert',
-        { documents, vectors, generation },
-        { transfer: [vectors.buffer as ArrayBuffer] },
-      );
+      const counts = await this.call('upsert', { documents, vectors, generation });
       // Nothing: another generation went live meanwhile, and these vectors are not its own.
       if (counts) return counts;
     }
@@ -178,7 +254,7 @@ class ThreadedCollection implements TrainableCollection {
   }
 
   delete(id: string): Promise<boolean> {
-    return this.thread.call('remove', id);
+    return this.call('remove', id);
   }
 
   list({ after = '', limit }: { after?: string; limit: number }): Document[] {
@@ -199,7 +275,7 @@ class ThreadedCollection implements TrainableCollection {
         : (request.vector ?? (await generation.inference.encode([query], { signal })));
     const input = { query, vector, k, mode, lexicalWeight, filter, exclude, generation: generation.id };
     const start = performance.now();
-    const hits = await this.thread.call('search', input, { signal });
+    const hits = await this.call('search', input, signal);
     this.observer?.searched({ mode, start, end: performance.now() });
     if (!hits)
       throw new UserError(
@@ -243,7 +319,7 @@ class ThreadedCollection implements TrainableCollection {
       threshold: checkThreshold(options.threshold),
       limit: checkK(options.limit, 'limit'),
     };
-    return this.thread.call('pairs', input, { signal: options.signal });
+    return this.call('pairs', input, options.signal);
   }
 
   info(): CollectionInfo {
@@ -274,7 +350,7 @@ class ThreadedCollection implements TrainableCollection {
   async prepare(model: { inference: Inference; job?: number; source?: string }): Promise<ServedGeneration> {
     const { inference, job, source } = model;
     const { name, fingerprint, dimensions } = inference;
-    const { id } = await this.thread.call('prepare', { name, fingerprint, dimensions, job, source });
+    const { id } = await this.call('prepare', { name, fingerprint, dimensions, job, source });
     const served = { id, model: name, inference };
     this.loaded.set(id, served);
     this.building.add(id);
@@ -295,7 +371,7 @@ class ThreadedCollection implements TrainableCollection {
     for (let done = 0; ;) {
       signal?.throwIfAborted();
       const begin = performance.now();
-      const { documents, count } = await this.thread.call('lacked', {
+      const { documents, count } = await this.call('lacked', {
         generation,
         limit: FOLLOWING_DOCUMENTS,
       });
@@ -303,7 +379,7 @@ class ThreadedCollection implements TrainableCollection {
       const texts = documents.map(({ text }) => text);
       const vectors = await inference.encode(texts, { priority: 'bulk', signal });
       const keys = documents.map(({ key }) => key);
-      await this.thread.call('addMissing', { keys, vectors, generation });
+      await this.call('addMissing', { keys, vectors, generation });
       done += keys.length;
       onProgress?.(done, done + count - keys.length);
       if (share < 1) await sleep((performance.now() - begin) * (1 / share - 1), undefined, { signal });
@@ -314,14 +390,14 @@ class ThreadedCollection implements TrainableCollection {
   async activate(served: ServedGeneration, signal?: AbortSignal): Promise<void> {
     if (served.id === this.live.id) return;
     await this.embedMissing(served, { signal });
-    await this.thread.call('settled', undefined, { signal });
+    await this.call('settled', undefined, signal);
     let resume = (): void => undefined;
     while (this.pause) await this.pause;
     this.pause = new Promise((resolve) => (resume = resolve));
     try {
       await Promise.allSettled(this.writes);
       await this.embedMissing(served, { signal });
-      if (!(await this.thread.call('flip', served.id)))
+      if (!(await this.call('flip', served.id)))
         throw new UserError(
           'backend',
           `the generation of ${served.model} has not all vectors, and stays as it is`,
@@ -336,7 +412,7 @@ class ThreadedCollection implements TrainableCollection {
   }
 
   async discard(id: number): Promise<void> {
-    await this.thread.call('discard', id);
+    await this.call('discard', id);
     const served = this.loaded.get(id);
     if (served && served !== this.live) this.release(served);
   }
@@ -372,35 +448,36 @@ class ThreadedCollection implements TrainableCollection {
   }
 
   sample(served: ServedGeneration, n: number): Promise<Float32Array> {
-    return this.thread.call('sample', { generation: served.id, n });
+    return this.call('sample', { generation: served.id, n });
   }
 
   addFeedback(feedback: readonly Feedback[]): Promise<void> {
-    return this.thread.call('addFeedback', feedback);
+    return this.call('addFeedback', feedback);
   }
 
   relevant(part: Part): Promise<{ query: string; id: string; text: string }[]> {
-    return this.thread.call('relevant', part);
+    return this.call('relevant', part);
   }
 
   feedbackCounts(): Promise<FeedbackCounts> {
-    return this.thread.call('feedbackCounts', undefined);
+    return this.call('feedbackCounts', undefined);
   }
 
   jobs(): Promise<JobRecord[]> {
-    return this.thread.call('jobs', undefined);
+    return this.call('jobs', undefined);
   }
 
   changesSinceLastJob(): Promise<number> {
-    return this.thread.call('changesSinceLastJob', undefined);
+    return this.call('changesSinceLastJob', undefined);
   }
 
   addJob(request: unknown): Promise<JobRecord> {
+    // Not asked again of another thread: the job may be there already.
     return this.thread.call('addJob', request);
   }
 
   changeJob(id: number, change: JobChange): Promise<void> {
-    return this.thread.call('changeJob', { id, change });
+    return this.call('changeJob', { id, change });
   }
 
   async close(): Promise<void> {
@@ -408,7 +485,8 @@ class ThreadedCollection implements TrainableCollection {
     await this.following;
     this.reader?.close();
     this.reader = undefined;
-    await this.thread.call('close', undefined);
+    await this.replacing?.catch(() => undefined);
+    if (!this.thread.hasStopped) await this.thread.call('close', undefined);
     await this.thread.terminate();
     const others = [...this.loaded.values()].filter((served) => served !== this.live);
     const inferences = [...others.map(({ inference }) => inference), ...this.leaving];

@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -7,6 +8,7 @@ import { UserError } from '../../base/errors.js';
 import { startInference } from '../../server/batching/start-inference.js';
 import { cachedInference } from '../../server/batching/cached-inference.js';
 import { defaults } from '../../server/config.js';
+import { JobRunner } from '../../server/jobs/runner.js';
 import { startServer } from '../../server/main.js';
 import { openCollection } from '../../server/search/open-collection.js';
 import { tell } from './faults.js';
@@ -33,6 +35,7 @@ const config = {
     bodySeconds: defaults.bodySeconds,
     ...given.limits,
   },
+  training: { memoryMib: defaults.trainingMemoryMib },
 };
 
 const say = (message: FromServer): void => void process.send?.(message);
@@ -51,7 +54,20 @@ try {
       observer,
       log: (line) => log.info(line),
     });
-    return { inference, collection };
+    const jobs = new JobRunner({
+      collection,
+      dataDir,
+      // It trains nothing, and no model comes of it.
+      command: [process.execPath, fileURLToPath(new URL('../server/fake-trainer.js', import.meta.url))],
+      openModel: async (folder) => {
+        throw new UserError('not-found', `${folder}: no model`);
+      },
+      threads: 1,
+      memoryBytes: 2 ** 30,
+      log: (line) => log.info(line),
+    });
+    await jobs.start();
+    return { inference, collection, jobs };
   });
   process.once('SIGTERM', () => void server.close().then(() => process.exit(0)));
   await server.ready;

@@ -26,7 +26,7 @@ export type ToServer = { usage: true } | { fault: Fault };
 export type FromServer = { url: string } | { usage: Usage };
 
 /** Of the log, kept for messages. */
-const KEPT_CHARACTERS = 20_000;
+const KEPT_CHARACTERS = 1 << 20;
 const script = fileURLToPath(new URL('./server-process.js', import.meta.url));
 const faults = new URL('./faults.js', import.meta.url).href;
 

@@ -50,7 +50,8 @@ export async function runFinetune(
   let lastLine = 'it said nothing';
   child.stdout!.setEncoding('utf8').on('data', (text: string) => (answer += text));
   createInterface({ input: child.stderr! }).on('line', (line) => {
-    lastLine = line;
+    // What comes behind an error is how to ask for help.
+    if (line.startsWith('error: ') || !lastLine.startsWith('error: ')) lastLine = line;
     onLine(line);
   });
   // Its event "close" would do, but Node 20 leaves that out after a disconnect.

@@ -166,7 +166,7 @@ describe('a damaged collection', () => {
     const db = new Sqlite(file);
     db.exec(
       `DROP TABLE commits; ALTER TABLE documents DROP COLUMN checksum; ALTER TABLE vectors_1 DROP COLUMN checksum;
-       PRAGMA user_version = 1`,
+       PRAGMA user_version = 2`,
     );
     db.close();
     await rm(path.join(dataDir, 'collection.commits'));

@@ -69,10 +69,18 @@ export function parseJson(bytes: Uint8Array, whole: string): unknown {
   return value;
 }
 
+/** Without recursion: a body may be nested deeper than the stack is. */
 function isWellFormed(value: unknown): boolean {
-  if (typeof value === 'string') return !/\p{Surrogate}/u.test(value);
-  if (value === null || typeof value !== 'object') return true;
-  return Object.entries(value).every(([key, inner]) => isWellFormed(key) && isWellFormed(inner));
+  const left = [value];
+  while (left.length > 0) {
+    const inner = left.pop();
+    if (typeof inner === 'string') {
+      if (/\p{Surrogate}/u.test(inner)) return false;
+    } else if (inner !== null && typeof inner === 'object') {
+      for (const [key, child] of Object.entries(inner)) left.push(key, child);
+    }
+  }
+  return true;
 }
 
 /**

@@ -102,7 +102,8 @@ export function sendError(request: express.Request, response: express.Response, 
   const seconds = retryAfter[error.kind];
   if (seconds !== undefined) response.set('Retry-After', String(seconds));
   response.status(error.status).set(error.details.headers ?? {});
-  const { path } = request;
+  // The route's own form: a path may end in a slash, or be written in capitals.
+  const path = (response.locals.route as string | undefined) ?? request.path;
   // /v1/rerank is of another family.
   const openAi = path.startsWith('/v1/') && path !== '/v1/rerank';
   response.json(openAi ? openAiErrorBody(error) : errorBody(error));

@@ -2951,7 +2951,9 @@ export interface operations {
                     "application/json": components["schemas"]["Info"];
                 };
             };
+            400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
+            422: components["responses"]["Invalid"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["Failed"];
             503: components["responses"]["NotReady"];
@@ -2980,6 +2982,8 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
+            400: components["responses"]["BadRequest"];
+            422: components["responses"]["Invalid"];
             /** @description Inference does not answer, or no thread for it can be started. */
             503: {
                 headers: {
@@ -3021,6 +3025,8 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
+            400: components["responses"]["BadRequest"];
+            422: components["responses"]["Invalid"];
             503: components["responses"]["NotReady"];
         };
     };
@@ -3047,7 +3053,9 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
+            422: components["responses"]["Invalid"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["Failed"];
         };
@@ -3070,6 +3078,8 @@ export interface operations {
                     "application/yaml": string;
                 };
             };
+            400: components["responses"]["BadRequest"];
+            422: components["responses"]["Invalid"];
         };
     };
     docs: {
@@ -3090,6 +3100,8 @@ export interface operations {
                     "text/html": string;
                 };
             };
+            400: components["responses"]["BadRequest"];
+            422: components["responses"]["Invalid"];
         };
     };
     home: {
@@ -3108,6 +3120,8 @@ export interface operations {
                 };
                 content?: never;
             };
+            400: components["responses"]["BadRequest"];
+            422: components["responses"]["Invalid"];
         };
     };
 }

@@ -165,6 +165,17 @@ describe('POST /documents with NDJSON', () => {
     }
   });
 
+  it('is refused, not failed at, however deep it is nested', async () => {
+    const deep = `{"documents":${'['.repeat(100_000)}"\\ud83d\\ude00"${']'.repeat(100_000)}}`;
+    assertRefused(await post(`${test.url}/documents`, deep), 422, /documents\[0\]: expected an object/);
+  });
+
+  it('says what is wrong with Brotli that is none', async () => {
+    const headers = { 'Content-Type': 'application/json', 'Content-Encoding': 'br' };
+    const answer = await post(`${test.url}/documents`, '[{"id":"a","text":"b"}]', headers);
+    assertRefused(answer, 400, /compressed as Content-Encoding says/);
+  });
+
   it('waits for its turn where too much waits already', async () => {
     const upsert = test.collection.upsert;
     let refusals = 2;

@@ -324,6 +324,11 @@ describe('POST /v1/embeddings', () => {
     assert.equal((await post(`${test.url}/v1/embeddings`, { input: 'a' })).body.error.type, 'server_error');
   });
 
+  it('has the form of its route, however the path is written', async () => {
+    assert.equal((await post(`${test.url}/v1/rerank/`, {})).body.error_type, 'invalid');
+    assert.equal((await post(`${test.url}/V1/Embeddings/`, {})).body.error.code, 'invalid');
+  });
+
   it('answers 404 in the same form to what is not there', async () => {
     const answer = await post(`${test.url}/v1/completions`, {});
     assert.equal(answer.status, 404);

@@ -9,10 +9,12 @@ import { findModelWithProgress } from '../cli/find-model.js';
 import { integerFrom } from '../cli/options.js';
 import { openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
 import { DEFAULT_MODEL } from '../encoder/resolve.js';
+import { defaults } from '../server/config.js';
 import { PRESETS } from '../trainer/presets.js';
 import { benchEncode, encodeBenchTable } from './encode.js';
 import { benchJobs, isWhole, jobsTable } from './jobs.js';
 import { machine, machineLine } from './machine.js';
+import { benchOverload, overloadBenchTable } from './overload.js';
 import { benchParity, parityTable } from './parity.js';
 import { benchSearch, searchBenchTable, type SearchBenchRow } from './search.js';
 import { benchSearchHttp, searchHttpTable } from './search-http.js';
@@ -56,11 +58,14 @@ function onTexts(command: Command, texts: number): Command {
   return command
     .option('--model <dir|name>', 'a model folder, or the name of a model', DEFAULT_MODEL)
     .option('--data <file>', 'texts: a text a line, or a BEIR corpus (.jsonl); .gz too', EXAMPLE)
-    .option('--texts <n>', 'take the first n texts of the file', integerFrom(1, 1e6), texts)
-    .option(
-      '--python <path>',
-      'a Python with sentence-transformers, to measure it too (serving: fastapi and uvicorn as well)',
-    );
+    .option('--texts <n>', 'take the first n texts of the file', integerFrom(1, 1e6), texts);
+}
+
+function besidePython(command: Command): Command {
+  return command.option(
+    '--python <path>',
+    'a Python with sentence-transformers, to measure it too (serving: fastapi and uvicorn as well)',
+  );
 }
 
 function inRounds(command: Command, seconds: number): Command {
@@ -69,7 +74,10 @@ function inRounds(command: Command, seconds: number): Command {
     .option('--rounds <n>', 'measure n times, taking turns; figures are medians', integerFrom(1, 100), 3);
 }
 
-inRounds(onTexts(benchmark('serve', 'Texts a second and latencies of /embed, by concurrency.'), 3200), 5)
+inRounds(
+  besidePython(onTexts(benchmark('serve', 'Texts a second and latencies of /embed, by concurrency.'), 3200)),
+  5,
+)
   .option(
     '--peer <name=url,api>',
     'a server that runs already, api tei or openai; may be given several times',
@@ -90,6 +98,31 @@ Examples:
     const { texts, model } = await inputs(options);
     const result = await benchServe({ ...options, texts, model, peers: options.peer, say });
     print(options, { model: model.name, texts: texts.length, ...result }, () => serveBenchTable(result));
+  });
+
+onTexts(benchmark('load', 'What becomes of a server that is offered more than it can do.'), 3200)
+  .option('--minutes <n>', 'how long', minutesOf, 10)
+  .option('--factor <n>', 'how much is offered, by what it can do', integerFrom(1, 100), 2)
+  .option(
+    '--max-queue-tokens <n>',
+    'as of "sentence-jepa serve"',
+    integerFrom(1, 1e9),
+    defaults.maxQueueTokens,
+  )
+  .addHelpText(
+    'after',
+    `
+Requests of 8 texts come at a rate, whether earlier ones are answered or not. Beside what becomes of them it tells how
+the memory grows after the first minute, and how soon afterwards a lone text is embedded as fast as before.
+
+Examples:
+  npm run bench -- load
+  npm run bench -- load --minutes 0.5 --factor 4`,
+  )
+  .action(async (options: Options & { minutes: number; factor: number; maxQueueTokens: number }) => {
+    const { texts, model } = await inputs(options);
+    const result = await benchOverload({ ...options, texts, model, say });
+    print(options, { model: model.name, texts: texts.length, ...result }, () => overloadBenchTable(result));
   });
 
 benchmark('search', 'Exact search against the HNSW graph: milliseconds a query and recall.')
@@ -187,7 +220,9 @@ Examples:
   });
 
 inRounds(
-  onTexts(benchmark('train', 'Real tokens a second of a training step: VICReg on two views.'), 3200),
+  besidePython(
+    onTexts(benchmark('train', 'Real tokens a second of a training step: VICReg on two views.'), 3200),
+  ),
   20,
 )
   .option('--batch <n>', 'texts a step, two views each', integerFrom(2, 100_000), PRESETS.vicreg.batch)
@@ -217,7 +252,9 @@ Examples:
     print(options, { model: model.name, texts: texts.length, ...result }, () => trainBenchTable(result));
   });
 
-onTexts(benchmark('parity', 'Whether every runtime makes the same vectors of the same model folder.'), 200)
+besidePython(
+  onTexts(benchmark('parity', 'Whether every runtime makes the same vectors of the same model folder.'), 200),
+)
   .addHelpText(
     'after',
     `
@@ -273,6 +310,12 @@ function peerOf(text: string, earlier: RunningPeer[]): RunningPeer[] {
   const [, name, url, api = 'tei'] = /^([^=]+)=(https?:\/\/[^,]+?)\/*(?:,(tei|openai))?$/.exec(text) ?? [];
   if (!name) throw new InvalidArgumentError('Expected NAME=URL,tei or NAME=URL,openai.');
   return [...earlier, { name, url, api: api as Api }];
+}
+
+function minutesOf(text: string): number {
+  const minutes = Number(text);
+  if (!(minutes > 0 && minutes <= 1440)) throw new InvalidArgumentError('Expected minutes, up to 1440.');
+  return minutes;
 }
 
 function sizesOf(text: string): number[] {

@@ -12,7 +12,8 @@ import { benchEncode, encodeBenchTable } from '../../bench/encode.js';
 import { runLoad } from '../../bench/load.js';
 import { BenchProcess, freePort } from '../../bench/processes.js';
 import { figure, markdownTable } from '../../bench/report.js';
-import { median, percentile } from '../../bench/statistics.js';
+import { runOverload } from '../../bench/overload.js';
+import { median, percentile, slope } from '../../bench/statistics.js';
 import { readTexts } from '../../bench/texts.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
@@ -31,6 +32,42 @@ describe('median and percentile', () => {
     assert.equal(percentile(values, 0.5), 35);
     assert.equal(percentile(values, 1), 50);
     assert.ok(Number.isNaN(percentile([], 0.5)));
+  });
+});
+
+describe('slope', () => {
+  it('is that of the nearest line: 1.4 for (1, 6) (2, 5) (3, 7) (4, 10)', () => {
+    const points = [
+      [1, 6],
+      [2, 5],
+      [3, 7],
+      [4, 10],
+    ] as const;
+    assert.ok(Math.abs(slope(points) - 1.4) < 1e-12);
+  });
+});
+
+describe('more load than a server can do', () => {
+  it('is sent whatever is answered, and every answer is counted', async () => {
+    let requests = 0;
+    const waiting: (() => void)[] = [];
+    // Nothing is answered before everything is sent.
+    const server = createServer((_, response) => {
+      response.statusCode = [200, 429, 429, 500][requests++ % 4];
+      waiting.push(() => response.end('[]'));
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const load = { url, bodies: ['{}'], requestsPerSecond: 40, seconds: 1 };
+    const { answers, afterwards } = await runOverload(load, async () => {
+      while (waiting.length < 40) await new Promise((resolve) => setTimeout(resolve, 10));
+      waiting.forEach((answer) => answer());
+      return requests;
+    });
+    server.close();
+    assert.equal(afterwards, 40);
+    assert.deepEqual([answers.accepted.length, answers.refused, answers.errors], [10, 20, 10]);
+    assert.match(answers.firstError ?? '', /status 500/);
   });
 });
 

@@ -18,14 +18,24 @@ interface Parameter {
   schema: { default?: unknown };
 }
 
+/** In place, or by its name among the components. */
+type MaybeReference = Parameter | { $ref: string };
+
 interface Described {
-  parameters?: Parameter[];
+  parameters?: MaybeReference[];
   requestBody?: {
     content: Record<string, { example?: unknown; examples?: Record<string, { value: unknown }> }>;
   };
 }
 
-const spec = parse(specText) as { paths: Record<string, Record<string, Described>> };
+const spec = parse(specText) as {
+  paths: Record<string, Record<string, Described>>;
+  components: { parameters: Record<string, Parameter> };
+};
+
+function parameterOf(parameter: MaybeReference): Parameter {
+  return '$ref' in parameter ? spec.components.parameters[parameter.$ref.split('/').at(-1)!] : parameter;
+}
 
 /** Every example of openapi.yaml, as the request that it describes. */
 export const validRequests: readonly FuzzRequest[] = allOperations.flatMap((operation): FuzzRequest[] => {
@@ -34,7 +44,7 @@ export const validRequests: readonly FuzzRequest[] = allOperations.flatMap((oper
   const parameters = [...((item as unknown as Described).parameters ?? []), ...(described.parameters ?? [])];
   const query = new URLSearchParams();
   let { path } = operation;
-  for (const { name, in: place, example, schema } of parameters) {
+  for (const { name, in: place, example, schema } of parameters.map(parameterOf)) {
     const value = example ?? schema.default;
     if (place === 'path') path = path.replace(`{${name}}`, encodeURIComponent(String(value)));
     else if (value !== undefined) query.set(name, String(value));

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import type { Collection } from '../../server/search/collection.js';
 import { inspect } from '../../server/search/inspect.js';
 import { openCollection } from '../../server/search/open-collection.js';
+import { SCHEMA_VERSION } from '../../server/search/schema.js';
 import { Sqlite } from '../../server/search/sqlite.js';
 import { databaseFile } from '../../server/search/store.js';
 import { fakeInference } from './fake-inference.js';
@@ -176,7 +177,7 @@ describe('a damaged collection', () => {
     assert.deepEqual([hit.id, hit.metadata], ['d5', { votes: 5 }]);
     await collection.close();
     const { schema, problems, documents } = inspect(file);
-    assert.deepEqual([schema, problems, documents], [2, [], 300]);
+    assert.deepEqual([schema, problems, documents], [SCHEMA_VERSION, [], 300]);
     await replaceBytes(file, 'question number42', 'question numbEr42');
     assert.deepEqual(inspect(file).problems, ['document "d42" is damaged']);
   });

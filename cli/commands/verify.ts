@@ -16,7 +16,8 @@ export function verifyCommand(): Command {
       'after',
       `
 It checks the database's pages, the checksum of every text and vector, that every document has its vector and every
-vector its document, that nothing that was answered is missing, and a backup's checksum. A server may go on serving the collection. Ends with 1 when something is damaged.
+vector its document, that nothing that was answered is missing, and a backup's checksum. A server may go on serving the
+collection. Ends with 1 when something is damaged.
 
 Examples:
   sentence-jepa verify --data-dir ./data

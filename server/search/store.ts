@@ -84,7 +84,6 @@ export class Store {
   private readonly statements = new Map<string, Database.Statement>();
   readonly jobs: JobTable;
   readonly feedback: FeedbackTable;
-
   private readonly commits: CommitRecord;
 
   /**

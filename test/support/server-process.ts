@@ -77,6 +77,9 @@ try {
   process.exit(1);
 }
 
+// Whoever started it was ended itself.
+process.once('disconnect', () => process.exit(1));
+
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 

@@ -10,7 +10,7 @@ const mayImport = {
   server: ['base', 'encoder', 'evaluation'],
   models: ['base'],
 };
-const rooms = ['base', 'encoder', 'evaluation', 'trainer', 'server', 'cli', 'models', 'bench', 'test'];
+const rooms = ['base', 'encoder', 'evaluation', 'trainer', 'server', 'cli', 'models', 'bench', 'test', 'web'];
 
 const tensorflow = {
   group: ['@tensorflow/*'],
@@ -34,6 +34,22 @@ const boundaries = Object.entries(mayImport).map(([room, allowed]) => ({
     ],
   },
 }));
+boundaries.push({
+  files: ['web/**/*.{ts,tsx}'],
+  rules: {
+    'no-restricted-imports': [
+      'error',
+      {
+        patterns: [
+          {
+            regex: `^(\\.\\./)+(?!server/http/openapi\\.js$)(${rooms.filter((r) => r !== 'web').join('|')})/`,
+            message: 'web/ knows only openapi.yaml, and the types generated from it (docs/ARCHITECTURE.md).',
+          },
+        ],
+      },
+    ],
+  },
+});
 boundaries.push({
   files: ['cli/**/*.ts', 'bench/**/*.ts', 'test/**/*.ts'],
   rules: { 'no-restricted-imports': ['error', { patterns: [tensorflow] }] },

@@ -23,6 +23,7 @@ import { trainingHandlers } from './handlers/training.js';
 import { HeldBytes } from './held-bytes.js';
 import { keyCheck } from './keys.js';
 import type { operations } from './openapi.js';
+import { pageAssets } from './pages.js';
 import { rateLimiter, type CountRequest } from './rate-limit.js';
 import { RequestsInProgress } from './requests-in-progress.js';
 import { allOperations, type Operation } from './spec.js';
@@ -85,6 +86,7 @@ export function createApp(around: Surroundings): express.Express {
     held: new HeldBytes(BODIES_HELD * limits.bytes),
   };
   app.use('/docs', docsAssets());
+  app.use('/assets', pageAssets());
   for (const operation of allOperations) {
     const route = operation.path.replace(/\{(\w+)\}/g, ':$1');
     app[operation.method](route, (request, response) =>

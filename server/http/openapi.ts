@@ -564,7 +564,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Leads to /docs */
+        /**
+         * The pages
+         * @description Search, duplicates and training for people. They ask for a key where the routes want one.
+         */
         get: operations["home"];
         put?: never;
         post?: never;
@@ -3116,12 +3119,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description To /docs. */
-            302: {
+            /** @description The page that all others are in. */
+            200: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "text/html": string;
+                };
             };
             400: components["responses"]["BadRequest"];
             422: components["responses"]["Invalid"];

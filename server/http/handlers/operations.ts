@@ -4,6 +4,7 @@ import type { Metrics } from '../../metrics.js';
 import { oneTextBytes } from '../body.js';
 import { docsHtml } from '../docs.js';
 import { generationFor, type Handlers } from '../handler.js';
+import { sendPages } from '../pages.js';
 import { specText } from '../spec.js';
 
 export function operationHandlers(around: {
@@ -69,8 +70,8 @@ export function operationHandlers(around: {
       return undefined;
     },
 
-    home({ response }) {
-      response.redirect('/docs/');
+    async home({ request, response }) {
+      await sendPages(request, response);
       return undefined;
     },
   };

@@ -1,0 +1,52 @@
+import { useEffect } from 'preact/hooks';
+
+import { KeyDialog } from './parts/key-dialog.js';
+import { page, PAGES, titleOf, type Page } from './route.js';
+import { SearchPage } from './search/page.js';
+import { nextTheme, theme } from './theme.js';
+
+const contentOf: Record<Page, () => preact.JSX.Element> = {
+  search: SearchPage,
+};
+
+export function App() {
+  const current = page.value;
+  const Content = contentOf[current];
+  useEffect(() => {
+    document.title = `${titleOf[current]} - sentence-jepa`;
+  }, [current]);
+  return (
+    <>
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event) => {
+          // The hash names the page.
+          event.preventDefault();
+          document.getElementById('main')?.focus();
+        }}
+      >
+        Skip to content
+      </a>
+      <header>
+        <nav aria-label="Pages">
+          {PAGES.map((each) => (
+            <a key={each} href={`#${each}`} aria-current={each === current ? 'page' : undefined}>
+              {titleOf[each]}
+            </a>
+          ))}
+          <a href="/docs/">API</a>
+        </nav>
+        <button type="button" class="quiet" onClick={nextTheme}>
+          <span class="hidden">Colours: </span>
+          {theme.value}
+        </button>
+      </header>
+      <main id="main" tabIndex={-1}>
+        <h1>{titleOf[current]}</h1>
+        <Content />
+      </main>
+      <KeyDialog />
+    </>
+  );
+}

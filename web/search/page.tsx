@@ -1,0 +1,111 @@
+import { useEffect, useRef, useState } from 'preact/hooks';
+
+import { api, dataOf } from '../api/client.js';
+import { useAnswer } from '../api/use-answer.js';
+import { Empty, Failure, Loading } from '../parts/notes.js';
+import { useDebounced } from '../parts/use-debounced.js';
+import { Results, type Mode } from './results.js';
+
+/** After the last key; together with the search it stays below 150 ms. */
+const DEBOUNCE_MS = 60;
+
+const MODES: readonly { mode: Mode; label: string }[] = [
+  { mode: 'dense', label: 'Meaning (dense)' },
+  { mode: 'lexical', label: 'Words (lexical)' },
+  { mode: 'hybrid', label: 'Both (hybrid)' },
+];
+
+/** "/" goes to the question from wherever nothing is typed. */
+function useSlash(box: { current: HTMLInputElement | null }): void {
+  useEffect(() => {
+    const focus = (event: KeyboardEvent): void => {
+      if (event.key !== '/' || (event.target as Element).closest('input, textarea, select, dialog')) return;
+      event.preventDefault();
+      box.current?.focus();
+    };
+    addEventListener('keydown', focus);
+    return () => removeEventListener('keydown', focus);
+  }, []);
+}
+
+export function SearchPage() {
+  const [text, setText] = useState('');
+  const [mode, setMode] = useState<Mode>('dense');
+  const [other, setOther] = useState('');
+  const query = useDebounced(text.trim(), DEBOUNCE_MS);
+  const box = useRef<HTMLInputElement>(null);
+  useSlash(box);
+
+  const { data, error } = useAnswer(async (signal) => {
+    const [info, { models }] = await Promise.all([
+      dataOf(api.GET('/info', { signal })),
+      dataOf(api.GET('/models', { signal })),
+    ]);
+    const served = models.filter((model) => model.served && model.name !== info.model_id);
+    return { live: info.model_id, documents: info.documents, others: served.map(({ name }) => name) };
+  }, []);
+
+  return (
+    <>
+      <form role="search" class="controls" onSubmit={(event) => event.preventDefault()}>
+        <label class="wide">
+          Question
+          <input
+            ref={box}
+            type="search"
+            value={text}
+            placeholder="usb stick is not recognised"
+            autocomplete="off"
+            onInput={(event) => setText(event.currentTarget.value)}
+          />
+        </label>
+        <label>
+          Search by
+          <select value={mode} onChange={(event) => setMode(event.currentTarget.value as Mode)}>
+            {MODES.map((each) => (
+              <option key={each.mode} value={each.mode}>
+                {each.label}
+              </option>
+            ))}
+          </select>
+        </label>
+        {data && data.others.length > 0 && (
+          <label>
+            Beside
+            <select value={other} onChange={(event) => setOther(event.currentTarget.value)}>
+              <option value="">no other model</option>
+              {data.others.map((name) => (
+                <option key={name}>{name}</option>
+              ))}
+            </select>
+          </label>
+        )}
+      </form>
+      {error && <Failure message={error} />}
+      {!data && !error && <Loading what="the collection" />}
+      {data?.documents === 0 && (
+        <Empty>
+          <p>The collection is empty.</p>
+          <p>
+            Add documents with <code>POST /documents</code> (<a href="/docs/">the interface</a>), or start the
+            server with <code>--example</code>.
+          </p>
+        </Empty>
+      )}
+      {data && data.documents > 0 && query === '' && (
+        <Empty>
+          <p>
+            Type a question to see which of {data.documents.toLocaleString('en')} documents ask the same.{' '}
+            <kbd>/</kbd> brings you back to the question.
+          </p>
+        </Empty>
+      )}
+      {data && data.documents > 0 && query !== '' && (
+        <div class="columns">
+          <Results query={query} mode={mode} model={data.live} />
+          {other !== '' && <Results query={query} mode={mode} model={other} />}
+        </div>
+      )}
+    </>
+  );
+}

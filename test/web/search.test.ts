@@ -1,0 +1,176 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+
+import type { Browser } from 'playwright-core';
+
+import { call } from '../server/http-support.js';
+import {
+  assertAccessible,
+  assertFits,
+  noBrowser,
+  openBrowser,
+  PHONE,
+  startPageServer,
+  withPage,
+  type PageServer,
+} from './support.js';
+
+describe('the search page', { skip: noBrowser }, () => {
+  let browser: Browser;
+  let server: PageServer;
+  before(async () => {
+    server = await startPageServer();
+    browser = await openBrowser();
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  const counts = async (): Promise<{ total: number; relevant: number }> =>
+    (await call(`${server.url}/feedback`)).body;
+
+  it('finds while typing, and takes what somebody says of a hit, with the keyboard alone', async () => {
+    const before = await counts();
+    await withPage(browser, {}, async (page) => {
+      await page.goto(server.url);
+      await page.getByText('Type a question').waitFor();
+      await page.keyboard.press('/');
+      await page.keyboard.type('my usb stick does not show up');
+      const first = page.locator('.hit').first();
+      await first.getByText('USB flash drive does not show up when I plug it in').waitFor();
+      const duplicate = first.getByRole('button', { name: /^Duplicate/ });
+      while (!(await duplicate.evaluate((button) => button.matches(':focus'))))
+        await page.keyboard.press('Tab');
+      await page.keyboard.press('Enter');
+      await first.locator('button[aria-pressed=true]').waitFor();
+    });
+    const then = await counts();
+    assert.deepEqual([then.total - before.total, then.relevant - before.relevant], [1, 1]);
+  });
+
+  it('marks the words of the question, by words as by meaning, with the mouse', async () => {
+    await withPage(browser, {}, async (page) => {
+      await page.goto(server.url);
+      await page.getByLabel('Question').fill('BLUETOOTH');
+      await page.getByLabel('Search by').selectOption('lexical');
+      await page.locator('.hit mark').first().waitFor();
+      for (const marked of await page.locator('.hit mark').allTextContents())
+        assert.equal(marked.toLowerCase(), 'bluetooth');
+      const before = await counts();
+      await page
+        .getByRole('button', { name: /^Not a duplicate/ })
+        .first()
+        .click();
+      await page.locator('button[aria-pressed=true]').waitFor();
+      const then = await counts();
+      assert.deepEqual([then.total - before.total, then.relevant - before.relevant], [1, 0]);
+    });
+  });
+
+  it('copies a command for a shell that does the same', async () => {
+    await withPage(browser, { permissions: ['clipboard-read', 'clipboard-write'] }, async (page) => {
+      await page.goto(server.url);
+      await page.getByLabel('Question').fill("it's slow");
+      await page.getByRole('button', { name: /^Copy as curl/ }).click();
+      await page.getByText('Copied').waitFor();
+      const copied = await page.evaluate('navigator.clipboard.readText()');
+      assert.equal(
+        copied,
+        `curl '${server.url}/search' -H 'Content-Type: application/json' -d '{"query":"it'\\''s slow","k":10,"mode":"dense","model":"default"}'`,
+      );
+    });
+  });
+
+  it('says what to do without a question, and when words find nothing', async () => {
+    await withPage(browser, {}, async (page) => {
+      await page.goto(server.url);
+      await page.getByText('Type a question').waitFor();
+      await page.getByLabel('Search by').selectOption('lexical');
+      await page.getByLabel('Question').fill('xyzzyx');
+      await page.getByText('Search by meaning').waitFor();
+    });
+  });
+
+  for (const colorScheme of ['light', 'dark'] as const)
+    it(`is accessible and fits a phone (${colorScheme})`, async () => {
+      await withPage(browser, { ...PHONE, colorScheme }, async (page) => {
+        await page.goto(server.url);
+        await page.getByText('Type a question').waitFor();
+        await assertAccessible(page);
+        await page.getByLabel('Question').fill('wallpaper');
+        await page.locator('.hit').first().waitFor();
+        await assertAccessible(page);
+        await assertFits(page);
+      });
+    });
+
+  it('changes its colours by a switch, and remembers', async () => {
+    await withPage(browser, { colorScheme: 'light' }, async (page) => {
+      const ground = (): Promise<unknown> => page.evaluate('getComputedStyle(document.body).backgroundColor');
+      await page.goto(server.url);
+      const toggle = page.getByRole('button', { name: /^Colours/ });
+      const light = await ground();
+      await toggle.click();
+      await toggle.click();
+      const dark = await ground();
+      assert.notEqual(dark, light);
+      await page.reload();
+      await toggle.waitFor();
+      assert.equal(await ground(), dark);
+    });
+  });
+
+  it('goes on by itself when the server was killed and is back, in two tabs', async () => {
+    await withPage(browser, {}, async (one) => {
+      const two = await one.context().newPage();
+      for (const page of [one, two]) {
+        await page.goto(server.url);
+        await page.getByText('Type a question').waitFor();
+      }
+      await server.kill();
+      for (const page of [one, two]) {
+        await page.getByLabel('Question').fill('bluetooth mouse');
+        await page.getByText('The server does not answer').waitFor();
+      }
+      await server.restart();
+      for (const page of [one, two]) await page.locator('.hit').first().waitFor();
+    });
+  });
+});
+
+describe('the pages of a server with keys', { skip: noBrowser }, () => {
+  let browser: Browser;
+  let server: PageServer;
+  before(async () => {
+    server = await startPageServer('--api-key', 'read:look', '--api-key', 'write:tell');
+    browser = await openBrowser();
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  it('ask for one, again when it was wrong, and show what a key may not do', async () => {
+    await withPage(browser, {}, async (page) => {
+      await page.goto(server.url);
+      const dialog = page.getByRole('dialog');
+      await dialog.waitFor();
+      await assertAccessible(page);
+      for (const [key, answer] of [
+        ['wrong', dialog.getByText('unknown')],
+        ['look', page.getByText('Type a question')],
+      ] as const) {
+        await dialog.getByLabel('API key').fill(key);
+        await page.keyboard.press('Enter');
+        await answer.waitFor();
+      }
+      await page.getByLabel('Question').fill('wallpaper');
+      await page
+        .getByRole('button', { name: /^Duplicate/ })
+        .first()
+        .click();
+      await page.getByText('expected an API key that may write').waitFor();
+    });
+  });
+});

@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
+import type { AxeResults } from 'axe-core';
+
+import { projectRoot } from '../../base/paths.js';
+
+const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
+const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+
+/** SENTENCE_JEPA_CHROMIUM, or Debian's. */
+const executablePath = process.env.SENTENCE_JEPA_CHROMIUM || '/usr/bin/chromium';
+
+/** Why nothing can be tested in a browser here; false where it can. */
+export const noBrowser: string | false = !existsSync(executablePath)
+  ? `no Chromium at ${executablePath}: apt-get install chromium, or name one in SENTENCE_JEPA_CHROMIUM`
+  : !existsSync(path.join(projectRoot, 'dist/web/index.html')) &&
+    'the pages are not built: npm run build:web';
+
+export function openBrowser(): Promise<Browser> {
+  // Everything comes from a server of our own; Chromium's sandbox refuses to work for root, which CI often is.
+  return chromium.launch({ executablePath, args: ['--no-sandbox'] });
+}
+
+export interface PageServer {
+  url: string;
+  /** kill -9. */
+  kill(): Promise<void>;
+  /** On the same port and data. */
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The server as a person starts it, with the default encoder and the example's questions. */
+export async function startPageServer(...options: string[]): Promise<PageServer> {
+  const dataDir = await mkdtemp(path.join(tmpdir(), 'pages-'));
+  let child: ChildProcess;
+  const start = async (port: string): Promise<string> => {
+    const args = ['serve', '--example', '--data-dir', dataDir, '--port', port, '--workers', '1', ...options];
+    child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let told = '';
+    child.stderr!.on('data', (chunk) => (told += chunk));
+    const url = await new Promise<string>((resolve, reject) => {
+      child.stderr!.on('data', () => {
+        const found = /listening on (http:\S+?)["\s]/.exec(told);
+        if (found) resolve(found[1]);
+      });
+      child.once('close', (code) => reject(new Error(`serve ended with ${code}: ${told}`)));
+    });
+    while (!(await fetch(`${url}/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 100));
+    return url;
+  };
+  const stop = async (signal: NodeJS.Signals): Promise<void> => {
+    const closed = once(child, 'close');
+    child.kill(signal);
+    await closed;
+  };
+  const url = await start('0');
+  return {
+    url,
+    kill: () => stop('SIGKILL'),
+    async restart() {
+      await start(new URL(url).port);
+    },
+    async close() {
+      if (child.exitCode === null && child.signalCode === null) await stop('SIGTERM');
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A tab. What the page itself gets wrong (an error, a refusal of its content security policy) fails the test. */
+export async function withPage(
+  browser: Browser,
+  options: BrowserContextOptions,
+  use: (page: Page) => Promise<void>,
+): Promise<void> {
+  const context = await browser.newContext(options);
+  try {
+    await context.addInitScript({ path: axeFile });
+    const page = await context.newPage();
+    const wrong: string[] = [];
+    page.on('pageerror', (error) => wrong.push(String(error)));
+    page.on('console', (message) => {
+      if (/Content.Security.Policy/i.test(message.text())) wrong.push(message.text());
+    });
+    await use(page);
+    assert.deepEqual(wrong, []);
+  } finally {
+    await context.close();
+  }
+}
+
+/** Fails when axe finds something serious or critical, and says where. */
+export async function assertAccessible(page: Page): Promise<void> {
+  const { violations } = await page.evaluate(() =>
+    (globalThis as unknown as { axe: { run(): Promise<AxeResults> } }).axe.run(),
+  );
+  const serious = violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
+  assert.deepEqual(serious, []);
+}
+
+/** The page is no wider than its window. */
+export async function assertFits(page: Page): Promise<void> {
+  const wider = await page.evaluate(
+    'document.documentElement.scrollWidth - document.documentElement.clientWidth',
+  );
+  assert.equal(wider, 0);
+}
+
+export const PHONE = { viewport: { width: 375, height: 700 } };

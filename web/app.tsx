@@ -1,5 +1,6 @@
 import { useEffect } from 'preact/hooks';
 
+import { DuplicatesPage } from './duplicates/page.js';
 import { KeyDialog } from './parts/key-dialog.js';
 import { page, PAGES, titleOf, type Page } from './route.js';
 import { SearchPage } from './search/page.js';
@@ -7,6 +8,7 @@ import { nextTheme, theme } from './theme.js';
 
 const contentOf: Record<Page, () => preact.JSX.Element> = {
   search: SearchPage,
+  duplicates: DuplicatesPage,
 };
 
 export function App() {

@@ -4,11 +4,12 @@ import { signal } from '@preact/signals';
  * Pages are told apart behind the `#`: `/duplicates` is a route of the interface, and stays one.
  * The first is the one that an unknown name shows.
  */
-export const PAGES = ['search'] as const;
+export const PAGES = ['search', 'duplicates'] as const;
 export type Page = (typeof PAGES)[number];
 
 export const titleOf: Readonly<Record<Page, string>> = {
   search: 'Search',
+  duplicates: 'Duplicates',
 };
 
 function pageOf(hash: string): Page {

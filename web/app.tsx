@@ -5,10 +5,12 @@ import { KeyDialog } from './parts/key-dialog.js';
 import { page, PAGES, titleOf, type Page } from './route.js';
 import { SearchPage } from './search/page.js';
 import { nextTheme, theme } from './theme.js';
+import { TrainingPage } from './training/page.js';
 
 const contentOf: Record<Page, () => preact.JSX.Element> = {
   search: SearchPage,
   duplicates: DuplicatesPage,
+  training: TrainingPage,
 };
 
 export function App() {

@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+
+import type { Browser, Page } from 'playwright-core';
+
+import { call } from '../server/http-support.js';
+import {
+  assertAccessible,
+  assertFits,
+  noBrowser,
+  openBrowser,
+  PHONE,
+  startPageServer,
+  withPage,
+  type PageServer,
+} from './support.js';
+
+/** A training of some steps, its vectors and its verdict, on a busy machine. */
+const TRAINED_MS = 240_000;
+
+describe('the training page', { skip: noBrowser }, () => {
+  let browser: Browser;
+  let server: PageServer;
+  before(async () => {
+    server = await startPageServer();
+    browser = await openBrowser();
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  const live = async (): Promise<string> => (await call(`${server.url}/info`)).body.model_id;
+  const open = async (page: Page): Promise<void> => {
+    await page.goto(`${server.url}/#training`);
+    await page.getByRole('button', { name: 'Start training' }).waitFor();
+  };
+
+  it('says why a setting was refused, and starts nothing', async () => {
+    await withPage(browser, {}, async (page) => {
+      await open(page);
+      await page.getByText('Nothing has been trained yet').waitFor();
+      await page.route('**/finetune', (route) =>
+        route.request().method() === 'POST'
+          ? route.continue({ postData: JSON.stringify({ margin: 2 }) })
+          : route.continue(),
+      );
+      await page.getByRole('button', { name: 'Start training' }).click();
+      await page.getByText('margin: expected').waitFor();
+      assert.deepEqual((await call(`${server.url}/finetune`)).body.jobs, []);
+    });
+  });
+
+  it('fine-tunes the default encoder with the keyboard, activates what came of it, and rolls back', async () => {
+    await withPage(browser, {}, async (page) => {
+      await open(page);
+      await page.getByLabel('Steps at most').focus();
+      await page.keyboard.type('3');
+      await page.keyboard.press('Enter');
+      const job = page.getByRole('region', { name: 'Job 1' });
+      await job.getByText('Loss:').waitFor({ timeout: TRAINED_MS });
+      await job.getByText('done', { exact: true }).waitFor({ timeout: TRAINED_MS });
+      await job.locator('.note').waitFor();
+      await assertAccessible(page);
+      await page.getByRole('button', { name: 'Activate finetuned-1' }).focus();
+      await page.keyboard.press('Enter');
+      await page.getByRole('row', { name: /finetuned-1 live/ }).waitFor();
+      assert.equal(await live(), 'finetuned-1');
+      // Both models, side by side.
+      await page.getByRole('link', { name: 'Search' }).click();
+      await page.getByLabel('Question').fill('bluetooth');
+      await page.getByLabel('Beside').selectOption('default');
+      for (const name of ['default', 'finetuned-1'])
+        await page
+          .getByRole('region', { name: `Found by ${name}` })
+          .locator('.hit')
+          .first()
+          .waitFor();
+      await page.getByRole('link', { name: 'Training' }).click();
+      await page.getByRole('button', { name: 'Roll back' }).click();
+      await page.getByRole('row', { name: /default live/ }).waitFor();
+      assert.equal(await live(), 'default');
+    });
+  });
+
+  it('cancels with the mouse, seen in another tab', async () => {
+    await withPage(browser, PHONE, async (page) => {
+      const other = await page.context().newPage();
+      await open(other);
+      await open(page);
+      await page.getByLabel('Steps at most').fill('1000');
+      await page.getByRole('button', { name: 'Start training' }).click();
+      await page.getByRole('button', { name: 'Cancel' }).click();
+      for (const tab of [page, other])
+        await tab.getByRole('region', { name: 'Job 2' }).getByText('cancelled', { exact: true }).waitFor();
+      await assertFits(page);
+    });
+  });
+});

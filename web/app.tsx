@@ -42,7 +42,7 @@ export function App() {
           <a href="/docs/">API</a>
         </nav>
         <button type="button" class="quiet" onClick={nextTheme}>
-          <span class="hidden">Colours: </span>
+          <span class="if-wide">Colours: </span>
           {theme.value}
         </button>
       </header>

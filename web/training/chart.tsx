@@ -40,7 +40,7 @@ export function Chart({ title, series }: { title: string; series: readonly Serie
             spanGaps: true,
           })),
         ],
-        legend: { show: series.length > 1 },
+        legend: { show: series.length > 1, live: false },
       },
       [steps, ...values],
       element,

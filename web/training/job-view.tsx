@@ -21,7 +21,10 @@ function curvesOf(log: readonly LogEntry[]): { title: string; series: Series[] }
       return y === undefined ? [] : [[entry.step ?? 0, y] as const];
     }),
   });
-  const terms = [...new Set(steps.flatMap((entry) => Object.keys(entry.terms ?? {})))];
+  // Of some recipes most terms are 0 throughout.
+  const terms = [...new Set(steps.flatMap((entry) => Object.keys(entry.terms ?? {})))].filter((term) =>
+    steps.some((entry) => entry.terms?.[term]),
+  );
   const evaluations = log.filter(({ type }) => type === 'evaluation');
   const charts = [
     {

@@ -16,8 +16,12 @@ api.use({
     if (key.value !== '') request.headers.set('Authorization', `Bearer ${key.value}`);
     return request;
   },
-  async onResponse({ response }) {
-    if (response.status === 401) keyWanted.value = messageOf(await response.clone().json());
+  async onResponse({ request, response }) {
+    if (response.status !== 401) return;
+    const told = messageOf(await response.clone().json());
+    // Not of a request that was sent before the key was given.
+    const sent = request.headers.get('Authorization') ?? '';
+    if (sent === (key.value === '' ? '' : `Bearer ${key.value}`)) keyWanted.value = told;
   },
 });
 

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 
 import { keyWanted, useKey } from '../api/key.js';
 
@@ -6,12 +6,20 @@ import { keyWanted, useKey } from '../api/key.js';
 export function KeyDialog() {
   const dialog = useRef<HTMLDialogElement>(null);
   const wanted = keyWanted.value;
-  useEffect(() => {
+  // A layout effect: the dialog is open again before the event of its having been closed can come.
+  useLayoutEffect(() => {
     if (wanted === undefined) dialog.current?.close();
     else if (!dialog.current?.open) dialog.current?.showModal();
   }, [wanted]);
   return (
-    <dialog ref={dialog} aria-labelledby="key-title" onClose={() => (keyWanted.value = undefined)}>
+    <dialog
+      ref={dialog}
+      aria-labelledby="key-title"
+      onClose={({ currentTarget }) => {
+        // The event comes late: a key that was wrong may have opened it again.
+        if (!currentTarget.open) keyWanted.value = undefined;
+      }}
+    >
       <form
         onSubmit={(event) => {
           event.preventDefault();

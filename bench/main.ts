@@ -6,7 +6,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { UserError } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
 import { findModelWithProgress } from '../cli/find-model.js';
-import { integerFrom } from '../cli/options.js';
+import { integerFrom, numberFrom } from '../cli/options.js';
 import { openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
 import { DEFAULT_MODEL } from '../encoder/resolve.js';
 import { defaults } from '../server/config.js';
@@ -104,10 +104,10 @@ onTexts(benchmark('load', 'What becomes of a server that is offered more than it
   .option('--minutes <n>', 'how long', minutesOf, 10)
   .option('--factor <n>', 'how much is offered, by what it can do', integerFrom(1, 100), 2)
   .option(
-    '--max-queue-tokens <n>',
+    '--max-queue-seconds <n>',
     'as of "sentence-jepa serve"',
-    integerFrom(1, 1e9),
-    defaults.maxQueueTokens,
+    numberFrom(0.01, 3600),
+    defaults.maxQueueSeconds,
   )
   .addHelpText(
     'after',
@@ -119,7 +119,7 @@ Examples:
   npm run bench -- load
   npm run bench -- load --minutes 0.5 --factor 4`,
   )
-  .action(async (options: Options & { minutes: number; factor: number; maxQueueTokens: number }) => {
+  .action(async (options: Options & { minutes: number; factor: number; maxQueueSeconds: number }) => {
     const { texts, model } = await inputs(options);
     const result = await benchOverload({ ...options, texts, model, say });
     print(options, { model: model.name, texts: texts.length, ...result }, () => overloadBenchTable(result));

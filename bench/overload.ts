@@ -20,7 +20,7 @@ export interface OverloadBenchOptions {
   minutes: number;
   /** Offered, by what the server was measured to do. */
   factor: number;
-  maxQueueTokens: number;
+  maxQueueSeconds: number;
   say(line: string): void;
 }
 
@@ -80,7 +80,7 @@ export async function benchOverload(options: OverloadBenchOptions): Promise<Over
       ...['serve', '--model', await completeFolder(model, scratch), '--data-dir', path.join(scratch, 'data')],
       ...['--host', '127.0.0.1', '--port', String(port), '--log-level', 'silent'],
       // The same titles come round: without this, what is measured would be a lookup.
-      ...['--cache-mib', '0', '--max-queue-tokens', String(options.maxQueueTokens)],
+      ...['--cache-mib', '0', '--max-queue-seconds', String(options.maxQueueSeconds)],
     ]);
     const base = `http://127.0.0.1:${port}`;
     const url = `${base}/embed`;

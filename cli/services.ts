@@ -77,10 +77,20 @@ async function openWith(
   say: (line: string) => void,
   observer: Observer,
 ): Promise<Services> {
-  const { model, precision, workers, threads, batchSeconds, maxQueueTokens, dataDir, reembed } = config;
+  const {
+    model,
+    precision,
+    workers,
+    threads,
+    batchSeconds,
+    maxQueueTokens,
+    maxQueueSeconds,
+    dataDir,
+    reembed,
+  } = config;
   const load = async (options: Parameters<typeof startInference>[0]): Promise<Inference> =>
     cachedInference(
-      await startInference({ batchSeconds, maxQueueTokens, observer, ...options }),
+      await startInference({ batchSeconds, maxQueueTokens, maxQueueSeconds, observer, ...options }),
       config.cacheMib * 2 ** 20,
     );
   const inference = await load({ model, precision, workers, threads });

@@ -51,6 +51,8 @@ export interface ServerConfig {
   healthSeconds: number;
   /** Estimated tokens that may wait, for short requests; for bulk ones four times as many. */
   maxQueueTokens: number;
+  /** How long short requests may have to wait, by the speed of the last batches. */
+  maxQueueSeconds: number;
   /** Resident memory above which new work is refused; undefined: none. */
   maxMemoryMib?: number;
   /** recall@10 that search holds, by how widely it looks through the graph; 1: search is exact. */
@@ -87,6 +89,7 @@ export const defaults = Object.freeze({
   batchSeconds: 60,
   healthSeconds: 5,
   maxQueueTokens: 100_000,
+  maxQueueSeconds: 2,
   recall: 0.98,
   lexicalWeight: 0.05,
   cacheMib: 64,

@@ -28,6 +28,7 @@ interface Options {
   batchSeconds: number;
   healthSeconds: number;
   maxQueueTokens: number;
+  maxQueueSeconds: number;
   maxMemoryMib?: number;
   cacheMib: number;
   recall: number;
@@ -107,6 +108,15 @@ export function serveCommand(): Command {
         'HEALTH_SECONDS',
         86_400,
       ).default(defaults.healthSeconds),
+    )
+    .addOption(
+      option(
+        '--max-queue-seconds <n>',
+        'how long a request of up to 32 texts may have to wait; what would take longer is answered with 429',
+        'MAX_QUEUE_SECONDS',
+      )
+        .argParser(numberFrom(0.01, 3600))
+        .default(defaults.maxQueueSeconds),
     )
     .addOption(
       count(
@@ -238,7 +248,10 @@ export function serveCommand(): Command {
     .addOption(
       option('--refit-request <json>', 'what to ask for then, as POST /finetune takes it', 'REFIT_REQUEST')
         .argParser(parseRequest)
-        .default(parseRequest('{"activate": "if-better"}'), '{"activate": "if-better"}'),
+        .default(
+          { feedback: true, activate: 'if-better', margin: 0 } satisfies FinetuneRequest,
+          '{"activate": "if-better"}',
+        ),
     )
     .addOption(
       option('--log-level <level>', 'of the log on stderr, JSON lines', 'LOG_LEVEL')
@@ -318,6 +331,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     batchSeconds: options.batchSeconds,
     healthSeconds: options.healthSeconds,
     maxQueueTokens: options.maxQueueTokens,
+    maxQueueSeconds: options.maxQueueSeconds,
     maxMemoryMib: options.maxMemoryMib,
     otlpUrl: options.otlpUrl,
     recall: options.recall,

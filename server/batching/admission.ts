@@ -6,19 +6,22 @@ const BULK_SHARE = 4;
 /** How much of what was measured still counts after another batch: that of about the last twenty. */
 const DECAY = 0.95;
 
+export interface QueueLimits {
+  /** Estimated tokens that interactive requests may have waiting, for the sake of memory; bulk ones four times as many. */
+  tokens: number;
+  /** How long an interactive request may have to wait, by the speed of the last batches. */
+  seconds: number;
+}
+
 /**
  * Decides what may wait. Each priority has an allowance of estimated tokens of its own, so that bulk work never keeps
  * short requests out; what is refused is told when there will be room, from the speed of the last batches.
  */
 export class Admission {
-  private readonly allowance: Readonly<Record<Priority, number>>;
   private tokens = 0;
   private seconds = 0;
 
-  /** @param tokens that interactive requests may have waiting; bulk ones four times as many */
-  constructor(tokens: number) {
-    this.allowance = { interactive: tokens, bulk: BULK_SHARE * tokens };
-  }
+  constructor(private readonly limits: QueueLimits) {}
 
   /** A worker took so long for a batch of so many estimated tokens. */
   measured(tokens: number, seconds: number): void {
@@ -44,7 +47,7 @@ export class Admission {
     waiting: Readonly<Record<Priority, number>>,
     workers: number,
   ): void {
-    const allowed = this.allowance[priority];
+    const { allowed, option } = this.allowance(priority, workers);
     const ahead = waiting[priority];
     if (ahead === 0 || ahead + tokens <= allowed) return;
     const tooMany = Math.min(ahead, ahead + tokens - allowed);
@@ -54,8 +57,17 @@ export class Admission {
     const retryAfter = rate > 0 ? Math.max(1, Math.ceil(before / rate)) : 1;
     throw new UserError(
       'overloaded',
-      `about ${ahead} tokens are waiting and ${tokens} more would pass the limit of ${allowed} for ${priority} requests (--max-queue-tokens); send it again in ${retryAfter} s`,
+      `about ${ahead} tokens are waiting and ${tokens} more would pass the limit of ${allowed} for ${priority} requests (${option}); send it again in ${retryAfter} s`,
       { retryAfter },
     );
+  }
+  private allowance(priority: Priority, workers: number): { allowed: number; option: string } {
+    const { tokens, seconds } = this.limits;
+    if (priority === 'bulk') return { allowed: BULK_SHARE * tokens, option: '--max-queue-tokens' };
+    const rate = this.rate(workers);
+    const inTime = rate > 0 ? Math.floor(seconds * rate) : Infinity;
+    return inTime < tokens
+      ? { allowed: inTime, option: `--max-queue-seconds ${seconds}` }
+      : { allowed: tokens, option: '--max-queue-tokens' };
   }
 }

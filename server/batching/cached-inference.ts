@@ -49,7 +49,9 @@ export function cachedInference(inference: Inference, bytes: number): Inference 
   return {
     ...{ name: inference.name, dimensions: d, maxTokens: inference.maxTokens },
     ...{ fingerprint: inference.fingerprint, precision: inference.precision },
-    cosineToFp32: inference.cosineToFp32,
+    get cosineToFp32() {
+      return inference.cosineToFp32;
+    },
     encode,
     tokenize: (texts) => inference.tokenize(texts),
     countTokens: (texts, options) => inference.countTokens(texts, options),

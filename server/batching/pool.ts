@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { messageOf, UserError } from '../../base/errors.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import type { EncodeTiming, Observer } from '../observer.js';
-import { Admission } from './admission.js';
+import { Admission, type QueueLimits } from './admission.js';
 import type {
   CountOptions,
   Inference,
@@ -12,6 +12,7 @@ import type {
   Priority,
   Token,
 } from './inference.js';
+import { meanCosine } from './probe.js';
 import { BatchQueue, type QueuedText } from './queue.js';
 
 /** What a worker says of the model it has loaded. */
@@ -32,6 +33,8 @@ export interface WorkerBatch {
   tokens: number;
   /** Milliseconds that the tokenizer took. */
   tokenizeMs: number;
+  /** Milliseconds of it all in the thread. This one may come back to its answer late, with many requests to read. */
+  totalMs: number;
 }
 
 /** One thread with the model loaded. */
@@ -49,12 +52,10 @@ export interface PoolOptions {
   workers: number;
   threadsPerWorker: number;
   precision: Precision;
-  /** How near vectors are to those of fp32, where they are others: the mean of some titles. */
-  cosineToFp32?: number;
   /** Estimated tokens in a batch: how long an interactive text may wait behind a bulk one. */
   batchTokens: number;
-  /** Estimated tokens that may wait, for interactive requests; see Admission. */
-  maxQueueTokens: number;
+  /** What may wait. */
+  queue: QueueLimits;
   /** A batch that takes longer is given up, and its worker replaced: it hangs. */
   batchSeconds: number;
   observer?: Omit<Observer, 'searched'>;
@@ -100,6 +101,8 @@ export class InferencePool implements Inference {
   private readonly model: WorkerModel;
   /** Why there is no worker left. */
   private broken: UserError | undefined;
+  private cosine: number | undefined;
+  private comparing: Promise<void> | undefined;
   private closing = false;
   private drained: (() => void) | undefined;
   private turn = 0;
@@ -111,13 +114,21 @@ export class InferencePool implements Inference {
   ) {
     this.model = workers[0].model;
     this.queue = new BatchQueue(options.batchTokens);
-    this.admission = new Admission(options.maxQueueTokens);
+    this.admission = new Admission(options.queue);
     for (const worker of workers) this.employ(worker);
   }
 
-  /** @throws what the first worker that can't start throws; the others are closed */
-  static async start(startWorker: () => Promise<ModelWorker>, options: PoolOptions): Promise<InferencePool> {
-    const started = await Promise.allSettled(Array.from({ length: options.workers }, startWorker));
+  /**
+   * @param first one that is started already
+   * @throws what the first worker that can't start throws; the others are closed
+   */
+  static async start(
+    startWorker: () => Promise<ModelWorker>,
+    options: PoolOptions,
+    first?: ModelWorker,
+  ): Promise<InferencePool> {
+    const starts = Array.from({ length: options.workers }, (_, i) => (i === 0 && first) || startWorker());
+    const started = await Promise.allSettled(starts);
     const workers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
     const failed = started.find((each) => each.status === 'rejected');
     if (failed) {
@@ -144,7 +155,20 @@ export class InferencePool implements Inference {
   }
 
   get cosineToFp32(): number | undefined {
-    return this.options.cosineToFp32;
+    return this.cosine;
+  }
+
+  /**
+   * Measures, beside the requests, how near vectors are to another worker's.
+   *
+   * @param startFp32 that worker
+   */
+  compareWith(startFp32: () => Promise<ModelWorker>): void {
+    this.comparing = meanCosine(this.anyWorker(), startFp32).then(
+      (cosine) => void (this.cosine = cosine),
+      // A folder may have only a rounded graph, and a worker may die: the figure is for people, and they go without.
+      () => undefined,
+    );
   }
 
   get fingerprint(): string {
@@ -242,6 +266,7 @@ export class InferencePool implements Inference {
   async close(): Promise<void> {
     this.closing = true;
     if (this.requests.size > 0) await new Promise<void>((resolve) => (this.drained = resolve));
+    await this.comparing;
     await Promise.all([...this.workers].map((worker) => worker.close()));
   }
 
@@ -304,14 +329,14 @@ export class InferencePool implements Inference {
     }
   }
 
-  private count({ texts }: Batch, { tokens, tokenizeMs }: WorkerBatch, dispatched: number): void {
+  private count({ texts }: Batch, { tokens, tokenizeMs, totalMs }: WorkerBatch, dispatched: number): void {
     this.totals.batches++;
     this.totals.texts += texts.length;
     this.totals.tokens += tokens;
     this.options.observer?.batch({ texts: texts.length, tokens });
     const now = performance.now();
     const cost = texts.reduce((sum, { request, index }) => sum + request.costs[index], 0);
-    this.admission.measured(cost, (now - dispatched) / 1000);
+    this.admission.measured(cost, totalMs / 1000);
     const inferenceMs = now - dispatched - tokenizeMs;
     for (const { request } of texts) {
       request.timing.queue += dispatched - request.timing.start;

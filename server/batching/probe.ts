@@ -36,20 +36,25 @@ export interface Sharing {
 /**
  * Whether the cores do more in one worker or in several, measured.
  *
- * @param start a worker with that many threads, which is closed again
+ * @param start a worker with that many threads
  * @param now milliseconds from any moment
+ * @returns with the worker of so many threads that was measured: loading it took longest
  */
 export async function chooseSharing(
   start: (threads: number) => Promise<ModelWorker>,
   cores: number,
   now = () => performance.now(),
-): Promise<Sharing> {
+): Promise<Sharing & { worker: ModelWorker }> {
   const one = { workers: 1, threads: cores };
-  if (cores === 1) return one;
+  if (cores === 1) return { ...one, worker: await start(1) };
   const workers = Math.min(cores, MOST_WORKERS);
   const several = { workers, threads: Math.floor(cores / workers) };
-  const [together, apart] = await timed([() => start(one.threads), () => start(several.threads)], now);
-  return together / (apart / workers) >= LEAST_GAIN ? several : one;
+  const { chosen, worker } = await chosenOf(
+    [() => start(one.threads), () => start(several.threads)],
+    ([together, apart]) => (together / (apart / workers) >= LEAST_GAIN ? 1 : 0),
+    now,
+  );
+  return { ...[one, several][chosen], worker };
 }
 
 /**
@@ -61,43 +66,61 @@ export async function choosePrecision(
   start: (precision: Precision) => Promise<ModelWorker>,
   now = () => performance.now(),
 ): Promise<'fp32' | 'int8'> {
-  const [fp32, int8] = await timed([() => start('fp32'), () => start('int8')], now);
-  return fp32 / int8 >= LEAST_SPEEDUP ? 'int8' : 'fp32';
+  const { chosen, worker } = await chosenOf(
+    [() => start('fp32'), () => start('int8')],
+    ([fp32, int8]) => (fp32 / int8 >= LEAST_SPEEDUP ? 1 : 0),
+    now,
+  );
+  await worker.close();
+  return chosen === 1 ? 'int8' : 'fp32';
 }
 
-/** The mean cosine of some titles' vectors to those of another worker. Both are closed. */
-export async function meanCosine(starts: (() => Promise<ModelWorker>)[]): Promise<number> {
-  const [a, b] = await withWorkers(starts, (workers) =>
-    Promise.all(workers.map(async (worker) => (await worker.run(TEXTS)).vectors)),
-  );
-  return cosines(a, b, TEXTS.length).reduce((sum, cosine) => sum + cosine, 0) / TEXTS.length;
+/** The mean cosine of some titles' vectors to those of another worker, which is closed again. */
+export async function meanCosine(
+  worker: ModelWorker,
+  startOther: () => Promise<ModelWorker>,
+): Promise<number> {
+  const other = await startOther();
+  try {
+    const [a, b] = await Promise.all([worker.run(TEXTS), other.run(TEXTS)]);
+    return (
+      cosines(a.vectors, b.vectors, TEXTS.length).reduce((sum, cosine) => sum + cosine, 0) / TEXTS.length
+    );
+  } finally {
+    await other.close();
+  }
+}
+
+/** Starts workers side by side, measures them, and closes all but the one that is chosen. */
+async function chosenOf(
+  starts: (() => Promise<ModelWorker>)[],
+  choose: (milliseconds: readonly number[]) => number,
+  now: () => number,
+): Promise<{ chosen: number; worker: ModelWorker }> {
+  const started = await Promise.allSettled(starts.map((start) => start()));
+  const workers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+  let worker: ModelWorker | undefined;
+  try {
+    const failed = started.find((each) => each.status === 'rejected');
+    if (failed) throw failed.reason;
+    const chosen = choose(await timed(workers, now));
+    worker = workers[chosen];
+    return { chosen, worker };
+  } finally {
+    await Promise.all(workers.filter((each) => each !== worker).map((each) => each.close()));
+  }
 }
 
 /** Milliseconds that the texts take in each worker, which take turns. */
-async function timed(starts: (() => Promise<ModelWorker>)[], now: () => number): Promise<number[]> {
-  return withWorkers(starts, async (workers) => {
-    const times = workers.map((): number[] => []);
-    // The first round allocates.
-    for (let round = 0; round <= ROUNDS; round++)
-      for (const [i, worker] of workers.entries()) {
-        const begin = now();
-        await worker.run(TEXTS);
-        if (round > 0) times[i].push(now() - begin);
-      }
-    // What else the machine does only adds to a time.
-    return times.map((found) => Math.min(...found));
-  });
-}
-
-async function withWorkers<T>(
-  starts: (() => Promise<ModelWorker>)[],
-  use: (workers: readonly ModelWorker[]) => Promise<T>,
-): Promise<T> {
-  const workers: ModelWorker[] = [];
-  try {
-    for (const start of starts) workers.push(await start());
-    return await use(workers);
-  } finally {
-    await Promise.all(workers.map((worker) => worker.close()));
-  }
+async function timed(workers: readonly ModelWorker[], now: () => number): Promise<number[]> {
+  const times = workers.map((): number[] => []);
+  // The first round allocates.
+  for (let round = 0; round <= ROUNDS; round++)
+    for (const [i, worker] of workers.entries()) {
+      const begin = now();
+      await worker.run(TEXTS);
+      if (round > 0) times[i].push(now() - begin);
+    }
+  // What else the machine does only adds to a time.
+  return times.map((found) => Math.min(...found));
 }

@@ -13,7 +13,7 @@ import {
   type WorkerBatch,
   type WorkerModel,
 } from './pool.js';
-import { choosePrecision, chooseSharing, meanCosine, type Sharing } from './probe.js';
+import { choosePrecision, chooseSharing, type Sharing } from './probe.js';
 
 /**
  * Where there are several workers: a request of some dozen titles is enough for all of them, and a core is as fast with few
@@ -53,6 +53,7 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
   /** See PoolOptions. */
   batchTokens?: number;
   maxQueueTokens?: number;
+  maxQueueSeconds?: number;
   batchSeconds?: number;
   observer?: PoolOptions['observer'];
 }
@@ -64,16 +65,19 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
  */
 export async function startInference(options: StartInferenceOptions): Promise<Inference> {
   const { model, background } = options;
-  const maxQueueTokens = wholeNumber(options.maxQueueTokens ?? defaults.maxQueueTokens, 'maxQueueTokens');
+  const queue = {
+    tokens: wholeNumber(options.maxQueueTokens ?? defaults.maxQueueTokens, 'maxQueueTokens'),
+    seconds: options.maxQueueSeconds ?? defaults.maxQueueSeconds,
+  };
   const script = new URL('./worker.js', import.meta.url);
   const start = (precision: Precision, threads: number): Promise<ModelWorker> =>
     startModelWorker(script, { model, precision, threads, background });
   const cores = availableParallelism();
   const { precision: choice = 'fp32' } = options;
   const precision = choice === 'auto' ? await choosePrecision((each) => start(each, 1)) : choice;
-  const { workers, threads } = await sharingOf(options, (each) => start(precision, each), cores);
-  return InferencePool.start(() => start(precision, threads), {
-    maxQueueTokens,
+  const { workers, threads, worker } = await sharingOf(options, (each) => start(precision, each), cores);
+  const pooled: PoolOptions = {
+    queue,
     batchSeconds: wholeNumber(options.batchSeconds ?? defaults.batchSeconds, 'batchSeconds'),
     observer: options.observer,
     batchTokens: wholeNumber(
@@ -83,36 +87,26 @@ export async function startInference(options: StartInferenceOptions): Promise<In
     workers,
     threadsPerWorker: threads,
     precision,
-    cosineToFp32: await cosineToFp32(precision, (each) => start(each, 1)),
-  });
+  };
+  const pool = await InferencePool.start(() => start(precision, threads), pooled, worker);
+  // Whoever waits for the server waits for no figure.
+  if (precision !== 'fp32')
+    pool.compareWith(() =>
+      startModelWorker(script, { model, precision: 'fp32', threads: 1, background: true }),
+    );
+  return pool;
 }
 
-/** As the caller says; what is left open fills the cores, and where nothing is said, as measured. */
+/** As the caller says; what is left open fills the cores, and where nothing is said, as measured. One worker is started. */
 async function sharingOf(
   { workers, threads }: Pick<StartInferenceOptions, 'workers' | 'threads'>,
   start: (threads: number) => Promise<ModelWorker>,
   cores: number,
-): Promise<Sharing> {
+): Promise<Sharing & { worker: ModelWorker }> {
   if (workers === undefined && threads === undefined) return chooseSharing(start, cores);
   const count = wholeNumber(workers ?? 1, 'workers');
-  return {
-    workers: count,
-    threads: wholeNumber(threads ?? Math.max(1, Math.floor(cores / count)), 'threads'),
-  };
-}
-
-/** Nothing for fp32, or where the model folder has only a rounded graph. */
-async function cosineToFp32(
-  precision: Precision,
-  start: (precision: Precision) => Promise<ModelWorker>,
-): Promise<number | undefined> {
-  if (precision === 'fp32') return undefined;
-  try {
-    return await meanCosine([() => start(precision), () => start('fp32')]);
-  } catch (error) {
-    if (error instanceof UserError && error.kind === 'unsupported-model') return undefined;
-    throw error;
-  }
+  const each = wholeNumber(threads ?? Math.max(1, Math.floor(cores / count)), 'threads');
+  return { workers: count, threads: each, worker: await start(each) };
 }
 
 async function startModelWorker(script: URL, spec: ModelSpec): Promise<ModelWorker> {

@@ -40,7 +40,8 @@ const handlers: InferenceHandlers = {
       );
     }
     transfer.push(vectors.buffer);
-    return { vectors, tokens: lengths.reduce((sum, length) => sum + length, 0), tokenizeMs };
+    const tokens = lengths.reduce((sum, length) => sum + length, 0);
+    return { vectors, tokens, tokenizeMs, totalMs: performance.now() - start };
   },
 
   tokenize(texts: readonly string[]): Token[][] {

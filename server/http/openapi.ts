@@ -1015,7 +1015,7 @@ export interface components {
             generation: number;
             /** @description How vectors are computed: fp32, int8 or quantized. */
             model_dtype: string;
-            /** @description Where that is not fp32, the mean cosine of some titles' vectors to those of fp32, measured at start. */
+            /** @description Where that is not fp32, the mean cosine of some titles' vectors to those of fp32, a moment after the start. */
             cosine_to_fp32?: number;
             /** @description Vectors of different fingerprints must not be compared. */
             fingerprint: string;
@@ -1268,7 +1268,7 @@ export interface components {
             content: {
                 /**
                  * @example {
-                 *       "error": "about 99000 tokens are waiting and 2000 more would pass the limit of 100000 for interactive requests (--max-queue-tokens); send it again in 1 s",
+                 *       "error": "about 9900 tokens are waiting and 200 more would pass the limit of 10000 for interactive requests (--max-queue-seconds 2); send it again in 1 s",
                  *       "error_type": "overloaded"
                  *     }
                  */
@@ -1474,7 +1474,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": {
-                 *         "message": "about 99000 tokens are waiting and 2000 more would pass the limit of 100000 for interactive requests (--max-queue-tokens); send it again in 1 s",
+                 *         "message": "about 9900 tokens are waiting and 200 more would pass the limit of 10000 for interactive requests (--max-queue-seconds 2); send it again in 1 s",
                  *         "type": "rate_limit_error",
                  *         "param": null,
                  *         "code": "overloaded"

@@ -17,7 +17,7 @@ function refusal(work: () => void): UserError {
 
 describe('admission', () => {
   it('lets in what fits beside what waits, and anything when nothing of its priority waits', () => {
-    const admission = new Admission(100);
+    const admission = new Admission({ tokens: 100, seconds: 60 });
     admission.check('interactive', 40, { interactive: 60, bulk: 400 }, 1);
     admission.check('interactive', 1_000, { interactive: 0, bulk: 400 }, 1);
     admission.check('bulk', 40, { interactive: 100, bulk: 360 }, 1);
@@ -26,7 +26,7 @@ describe('admission', () => {
   });
 
   it('says when there will be room, from the speed of the last batches', () => {
-    const admission = new Admission(100);
+    const admission = new Admission({ tokens: 100, seconds: 60 });
     const waiting = { interactive: 100, bulk: 400 };
     assert.equal(refusal(() => admission.check('interactive', 50, waiting, 1)).retryAfter, 1);
     admission.measured(20, 2);
@@ -40,8 +40,23 @@ describe('admission', () => {
     assert.equal(refusal(() => admission.check('interactive', 500, waiting, 1)).retryAfter, 10);
   });
 
+  it('refuses what short requests would wait for too long, as soon as it knows how long that is', () => {
+    const admission = new Admission({ tokens: 1_000, seconds: 2 });
+    admission.check('interactive', 500, { interactive: 100, bulk: 0 }, 1);
+    admission.measured(100, 1);
+    admission.check('interactive', 100, { interactive: 100, bulk: 3_000 }, 1);
+    const { message, retryAfter } = refusal(() =>
+      admission.check('interactive', 101, { interactive: 100, bulk: 3_000 }, 1),
+    );
+    assert.match(message, /limit of 200 for interactive requests \(--max-queue-seconds 2\)/);
+    assert.equal(retryAfter, 1);
+    admission.check('interactive', 101, { interactive: 100, bulk: 3_000 }, 2);
+    // Bulk work is for nobody who waits: it is bounded by tokens alone.
+    admission.check('bulk', 900, { interactive: 0, bulk: 3_000 }, 1);
+  });
+
   it('follows a speed that changes', () => {
-    const admission = new Admission(100);
+    const admission = new Admission({ tokens: 100, seconds: 60 });
     for (let i = 0; i < 200; i++) admission.measured(10, 1);
     for (let i = 0; i < 200; i++) admission.measured(10, 0.1);
     assert.ok(Math.abs(admission.rate(1) - 100) < 1);

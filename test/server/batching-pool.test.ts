@@ -42,6 +42,7 @@ class ManualWorker implements ModelWorker {
       vectors: Float32Array.from(texts.flatMap((text) => text.split(' ').map(Number))),
       tokens: texts.length * 4,
       tokenizeMs: texts.length,
+      totalMs: texts.length,
     });
     await nextTurn();
   }
@@ -81,7 +82,7 @@ const defaults: PoolOptions = {
   threadsPerWorker: 1,
   precision: 'fp32',
   batchTokens: 6,
-  maxQueueTokens: 100,
+  queue: { tokens: 100, seconds: 60 },
   batchSeconds: 60,
 };
 
@@ -428,7 +429,7 @@ describe('inference pool', () => {
 
   it('refuses a request that would pass the limit of waiting tokens, for its priority', async () => {
     // A text here is 3 estimated tokens, and a batch takes two.
-    const { pool: inference, workers } = await pool({ maxQueueTokens: 9 });
+    const { pool: inference, workers } = await pool({ queue: { tokens: 9, seconds: 60 } });
     const texts = (n: number): string[] => Array.from({ length: n }, (_, i) => `1 ${i}`);
     const bulk = inference.encode(texts(14), { priority: 'bulk' });
     await assert.rejects(

@@ -211,6 +211,7 @@ describe('a client that goes away while its texts wait', () => {
         vectors: Float32Array.from(texts.flatMap(() => [3, 4])),
         tokens: texts.length,
         tokenizeMs: 0,
+        totalMs: 1,
       };
     }
     tokenize = async (): Promise<[]> => [];
@@ -225,7 +226,7 @@ describe('a client that goes away while its texts wait', () => {
       threadsPerWorker: 1,
       precision: 'fp32',
       batchTokens: 6,
-      maxQueueTokens: 100,
+      queue: { tokens: 100, seconds: 60 },
       batchSeconds: 60,
     });
     const log = pino({ level: 'silent' });

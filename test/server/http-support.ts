@@ -158,6 +158,7 @@ export const testConfig: ServerConfig = {
   batchSeconds: 60,
   healthSeconds: 5,
   maxQueueTokens: 100_000,
+  maxQueueSeconds: 60,
   recall: 0.98,
   lexicalWeight: 0.05,
   cacheMib: 64,

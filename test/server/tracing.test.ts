@@ -58,7 +58,7 @@ const worker: ModelWorker = {
   async run(texts) {
     await sleep(2);
     const vectors = Float32Array.from(texts.flatMap((text) => [...wordVector(text, 16)]));
-    return { vectors, tokens: texts.length, tokenizeMs: 1 };
+    return { vectors, tokens: texts.length, tokenizeMs: 1, totalMs: 2 };
   },
   tokenize: async () => [],
   countTokens: async (texts) => texts.map(() => 1),
@@ -75,7 +75,7 @@ describe('traces', () => {
   async function openServices(observer: Observer): Promise<Services> {
     const inference = await InferencePool.start(async () => worker, {
       ...{ workers: 1, threadsPerWorker: 1, precision: 'fp32', batchTokens: 100 },
-      ...{ maxQueueTokens: 1000, batchSeconds: 60, observer },
+      ...{ queue: { tokens: 1000, seconds: 60 }, batchSeconds: 60, observer },
     });
     return fakeServices(inference, await openCollection({ dataDir, inference, observer }));
   }

@@ -42,9 +42,17 @@ const say = (message: FromServer): void => void process.send?.(message);
 const log = pino({ level: config.logLevel }, pino.destination(2));
 try {
   const server = await startServer(config, log, async (observer) => {
-    const { workers, threads, batchSeconds, maxQueueTokens } = config;
+    const { workers, threads, batchSeconds, maxQueueTokens, maxQueueSeconds } = config;
     const inference = cachedInference(
-      await startInference({ model, workers, threads, batchSeconds, maxQueueTokens, observer }),
+      await startInference({
+        model,
+        workers,
+        threads,
+        batchSeconds,
+        maxQueueTokens,
+        maxQueueSeconds,
+        observer,
+      }),
       config.cacheMib * 2 ** 20,
     );
     const collection = await openCollection({

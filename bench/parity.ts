@@ -6,7 +6,8 @@ import { AutoModel, AutoTokenizer, env, pipeline } from '@xenova/transformers';
 
 import { messageOf } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
-import { loadTokenizer, loadWeights, openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
+import { loadWeights, type ModelFolder, openModelFolder } from '../encoder/model-folder.js';
+import { loadTokenizer } from '../encoder/tokenizer.js';
 import { openEncoder } from '../encoder/open-encoder.js';
 import type { Precision } from '../encoder/graph-file.js';
 import { PRESETS } from '../trainer/presets.js';

@@ -2,7 +2,8 @@ import { createInterface } from 'node:readline';
 
 import { readLines } from '../base/lines.js';
 import { Random } from '../base/random.js';
-import { loadTokenizer, loadWeights, openModelFolder } from '../encoder/model-folder.js';
+import { loadWeights, openModelFolder } from '../encoder/model-folder.js';
+import { loadTokenizer } from '../encoder/tokenizer.js';
 import { pack } from '../trainer/packing.js';
 import { loadTensorFlow } from '../trainer/tensorflow/load.js';
 import { openTrainable } from '../trainer/tensorflow/trainable-bert.js';

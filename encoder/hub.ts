@@ -1,7 +1,5 @@
 import path from 'node:path';
 
-import { env } from '@xenova/transformers';
-
 import { messageOf, UserError } from '../base/errors.js';
 import { writeFileAtomic } from '../base/files.js';
 import { GRAPH_FILES, SETTINGS_FILES, WEIGHTS_FILE } from './model-files.js';
@@ -49,6 +47,8 @@ async function fetchFile(
   folder: string,
   { onProgress, signal }: FetchOptions,
 ): Promise<boolean> {
+  // Here and not above: it brings an inference runtime, which a process that has no model to fetch does without.
+  const { env } = await import('@xenova/transformers');
   const where = env.remotePathTemplate.replace('{model}', repository).replace('{revision}', 'main');
   const url = new URL(`${where}${file}`, env.remoteHost);
   const stalled = new AbortController();

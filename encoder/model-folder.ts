@@ -9,13 +9,7 @@ import { readDense, writeDense, denseDimensions, type DenseLayer } from './dense
 import { DENSE_FILES } from './model-files.js';
 import { bertGraph } from './onnx/bert-graph.js';
 import { writeSafetensors, type Tensor } from './safetensors.js';
-import {
-  filesOfVocabulary,
-  specialTokens,
-  Tokenizer,
-  vocabTextOf,
-  type TokenizerFiles,
-} from './tokenizer.js';
+import { filesOfVocabulary, specialTokens, vocabTextOf, type TokenizerFiles } from './tokenizer-files.js';
 
 /** How the hidden states of a text's tokens become one vector. */
 export type Pooling = 'mean' | 'cls';
@@ -135,18 +129,6 @@ export async function readOrigin({ dir, name }: Pick<ModelFolder, 'dir' | 'name'
       ? await readJson(provenance)
       : { base: name, exportedBy: `sentence-jepa ${version}` },
   };
-}
-
-/** @throws UserError `unsupported-model` when the vocabulary is larger than the word embeddings */
-export function loadTokenizer(folder: ModelFolder, maxTokens = folder.maxTokens): Tokenizer {
-  const source = path.join(folder.dir, 'tokenizer.json');
-  const tokenizer = new Tokenizer(folder.tokenizer, maxTokens, folder.lowerCase, source);
-  if (tokenizer.vocabSize > folder.config.vocabSize)
-    throw new UserError(
-      'unsupported-model',
-      `${source}: expected ids below vocab_size ${folder.config.vocabSize} of config.json, found ${tokenizer.vocabSize - 1}`,
-    );
-  return tokenizer;
 }
 
 /**

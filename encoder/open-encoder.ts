@@ -6,12 +6,12 @@ import { BATCH_TOKENS, batchByLength } from './batches.js';
 import type { EncodeOptions, Encoder } from './encoder.js';
 import { fingerprintOf } from './fingerprint.js';
 import { findGraph } from './graph-file.js';
-import { dimensionsOf, loadTokenizer, openModelFolder, type ModelFolder } from './model-folder.js';
+import { dimensionsOf, type ModelFolder, openModelFolder } from './model-folder.js';
+import { loadTokenizer, type Tokenizer } from './tokenizer.js';
 import type { Precision } from './graph-file.js';
 import { resolveModel } from './resolve.js';
 import { openPackedSession } from './packed-session.js';
 import { openEncoderSession, type TokenSession } from './session.js';
-import type { Tokenizer } from './tokenizer.js';
 import type { OnNote } from './unpack.js';
 
 export interface OpenEncoderOptions {

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { describe, it } from 'node:test';
 import { Script } from 'node:vm';
 
-import { parse } from 'yaml';
+import { load } from 'js-yaml';
 
 import { projectRoot } from '../base/paths.js';
 import { backupCommand } from '../cli/commands/backup.js';
@@ -22,7 +22,7 @@ import { createMetrics } from '../server/metrics.js';
 const read = (file: string): string => readFileSync(path.join(projectRoot, file), 'utf8');
 const page = read('docs/OPERATIONS.md');
 const unit = read('examples/deploy/sentence-jepa.service');
-const compose = parse(read('examples/deploy/compose.yaml')) as {
+const compose = load(read('examples/deploy/compose.yaml')) as {
   services: Record<
     string,
     {
@@ -114,7 +114,7 @@ describe('examples/deploy', () => {
 
   it('lets Prometheus ask the server with the key that it has', () => {
     const [job] = (
-      parse(read('examples/deploy/prometheus.yml')) as {
+      load(read('examples/deploy/prometheus.yml')) as {
         scrape_configs: {
           authorization: { credentials_file: string };
           static_configs: { targets: string[] }[];

@@ -1,6 +1,7 @@
 import { UserError } from '../base/errors.js';
 import { Random } from '../base/random.js';
-import type { Tokenizer, TokenizerFiles } from '../encoder/tokenizer.js';
+import type { Tokenizer } from '../encoder/tokenizer.js';
+import type { TokenizerFiles } from '../encoder/tokenizer-files.js';
 import type { Batches } from './batches.js';
 import { maskTokens, type MaskedBatch, type MaskingVocabulary } from './masking.js';
 import { pack } from './packing.js';

@@ -2,7 +2,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, cpus } from 'node:os';
 import path from 'node:path';
 
-import { parse } from 'yaml';
+import { load } from 'js-yaml';
 
 import { UserError } from '../base/errors.js';
 import { exists, writeFileAtomic } from '../base/files.js';
@@ -11,14 +11,14 @@ import { Random } from '../base/random.js';
 import { fingerprintOf, weightsDigest } from '../encoder/fingerprint.js';
 import {
   dimensionsOf,
-  loadTokenizer,
   loadWeights,
-  openModelFolder,
-  writeModelFolder,
   type ModelContent,
   type ModelFolder,
+  openModelFolder,
   type Origin,
+  writeModelFolder,
 } from '../encoder/model-folder.js';
+import { loadTokenizer } from '../encoder/tokenizer.js';
 import type { Tensor } from '../encoder/safetensors.js';
 import type { Evaluation } from '../evaluation/evaluation.js';
 import { openEvaluation } from '../evaluation/open-evaluation.js';
@@ -646,7 +646,7 @@ async function licenseOf({ dir }: ModelFolder): Promise<string | undefined> {
   const front = /^---\r?\n(.*?)\r?\n---/s.exec(card)?.[1];
   if (front === undefined) return undefined;
   try {
-    const { license } = (parse(front) ?? {}) as { license?: unknown };
+    const { license } = (load(front) ?? {}) as { license?: unknown };
     return typeof license === 'string' ? license : undefined;
   } catch {
     return undefined; // A card is prose: one that can't be read is no reason to fail.

@@ -1,6 +1,6 @@
 import path from 'node:path';
 
-import { stringify } from 'yaml';
+import { dump } from 'js-yaml';
 
 import { KNOWN_MODELS } from '../encoder/resolve.js';
 import type { Recipe } from './recipe.js';
@@ -51,7 +51,7 @@ export function modelCard(options: {
   const { objective } = start.recipe;
 
   return `---
-${stringify(front)}---
+${dump(front)}---
 
 # ${line(name)}
 

@@ -1,9 +1,10 @@
 import { UserError } from '../base/errors.js';
 import { Random } from '../base/random.js';
 import { bertTensors, type BertConfig } from '../encoder/bert.js';
-import { loadTokenizer, type ModelFolder } from '../encoder/model-folder.js';
+import type { ModelFolder } from '../encoder/model-folder.js';
+import { loadTokenizer } from '../encoder/tokenizer.js';
+import { type TokenizerFiles, wordPieceFiles } from '../encoder/tokenizer-files.js';
 import type { Tensor } from '../encoder/safetensors.js';
-import { wordPieceFiles, type TokenizerFiles } from '../encoder/tokenizer.js';
 import { product, transposedProduct } from './matrix.js';
 import type { StudentShape } from './student-shape.js';
 import type { Measured } from './tensorflow/measure.js';

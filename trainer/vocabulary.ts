@@ -1,11 +1,11 @@
 import { UserError } from '../base/errors.js';
+import type { Tokenizer } from '../encoder/tokenizer.js';
 import {
   LONGEST_WORD,
   SPECIAL_TOKENS,
-  vocabTextOf,
-  type Tokenizer,
   type TokenizerFiles,
-} from '../encoder/tokenizer.js';
+  vocabTextOf,
+} from '../encoder/tokenizer-files.js';
 
 /**
  * WordPiece vocabularies for an encoder that is smaller than its teacher.

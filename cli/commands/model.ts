@@ -10,13 +10,13 @@ import { getModel } from '../../encoder/get-model.js';
 import { weightsIn } from '../../encoder/graph-file.js';
 import {
   dimensionsOf,
-  loadTokenizer,
   loadWeights,
+  type ModelFolder,
   openModelFolder,
   readOrigin,
   writeModelFolder,
 } from '../../encoder/model-folder.js';
-import type { ModelFolder } from '../../encoder/model-folder.js';
+import { loadTokenizer } from '../../encoder/tokenizer.js';
 import { bertTensors } from '../../encoder/bert.js';
 import { countOf } from '../../encoder/safetensors.js';
 import { resolveModel } from '../../encoder/resolve.js';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
-import { parse } from 'yaml';
+import { load } from 'js-yaml';
 
 import { projectRoot } from '../../base/paths.js';
 import type { components, operations } from './openapi.js';
@@ -100,7 +100,7 @@ function parametersSchema(parameters: readonly ParameterObject[], place: Paramet
 export const specFile: string = path.join(projectRoot, 'openapi.yaml');
 /** openapi.yaml as it is served. */
 export const specText: string = readFileSync(specFile, 'utf8');
-const written = parse(specText) as unknown;
+const written = load(specText) as unknown;
 const spec = resolveRefs(written, written) as {
   paths: Record<string, { parameters?: ParameterObject[] } & Record<string, OperationObject>>;
   components: { schemas: Record<string, Schema> };

@@ -5,7 +5,8 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 
 import { benchTrain, pairsOfViews, trainBenchTable, type TrainBench } from '../../bench/train.js';
-import { loadTokenizer, openModelFolder, type ModelFolder } from '../../encoder/model-folder.js';
+import { type ModelFolder, openModelFolder } from '../../encoder/model-folder.js';
+import { loadTokenizer } from '../../encoder/tokenizer.js';
 import { PRESETS } from '../../trainer/presets.js';
 import { findWorking } from '../../trainer/setup/verify.js';
 import { makeTinyModel } from '../support/tiny-model.js';

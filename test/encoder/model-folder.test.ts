@@ -16,7 +16,8 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 
 import { bertTensors } from '../../encoder/bert.js';
-import { loadTokenizer, loadWeights, openModelFolder, writeModelFolder } from '../../encoder/model-folder.js';
+import { loadWeights, openModelFolder, writeModelFolder } from '../../encoder/model-folder.js';
+import { loadTokenizer } from '../../encoder/tokenizer.js';
 import { readSafetensors, writeSafetensors, type Tensor } from '../../encoder/safetensors.js';
 import { makeTinyModel, tinyConfig, tinyContent } from '../support/tiny-model.js';
 

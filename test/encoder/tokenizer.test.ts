@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
-import { mostTokens, Tokenizer, wordPieceFiles } from '../../encoder/tokenizer.js';
+import { Tokenizer } from '../../encoder/tokenizer.js';
+import { mostTokens, wordPieceFiles } from '../../encoder/tokenizer-files.js';
 import { TINY_VOCABULARY } from '../support/tiny-model.js';
 
 const files = wordPieceFiles(TINY_VOCABULARY, { lowerCase: true, maxTokens: 16 });

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
-import { parse } from 'yaml';
+import { load } from 'js-yaml';
 
 import { specText } from '../../server/http/spec.js';
 import type { FuzzRequest } from './valid-requests.js';
@@ -16,7 +16,7 @@ interface Response {
   content?: Record<string, unknown>;
 }
 
-const spec = parse(specText) as {
+const spec = load(specText) as {
   paths: Record<string, Record<string, { responses: Record<string, Response | { $ref: string }> }>>;
   components: { responses: Record<string, Response> };
 };

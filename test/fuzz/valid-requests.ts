@@ -1,4 +1,4 @@
-import { parse } from 'yaml';
+import { load } from 'js-yaml';
 
 import { allOperations, specText, type Operation } from '../../server/http/spec.js';
 
@@ -28,7 +28,7 @@ interface Described {
   };
 }
 
-const spec = parse(specText) as {
+const spec = load(specText) as {
   paths: Record<string, Record<string, Described>>;
   components: { parameters: Record<string, Parameter> };
 };

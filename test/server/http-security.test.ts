@@ -10,7 +10,8 @@ import { after, before, describe, it, mock } from 'node:test';
 
 import { pino } from 'pino';
 
-import { Tokenizer, wordPieceFiles } from '../../encoder/tokenizer.js';
+import { Tokenizer } from '../../encoder/tokenizer.js';
+import { wordPieceFiles } from '../../encoder/tokenizer-files.js';
 import { allOperations } from '../../server/http/spec.js';
 import { keyCheck } from '../../server/http/keys.js';
 import { startServer, type RunningServer } from '../../server/main.js';

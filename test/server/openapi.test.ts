@@ -7,7 +7,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import openapiTS, { astToString } from 'openapi-typescript';
 import { format, resolveConfig } from 'prettier';
 import { pino } from 'pino';
-import { parse } from 'yaml';
+import { load } from 'js-yaml';
 
 import { projectRoot } from '../../base/paths.js';
 import { createApp } from '../../server/http/app.js';
@@ -15,7 +15,7 @@ import { statusOf } from '../../server/http/errors.js';
 import { allOperations, specText } from '../../server/http/spec.js';
 import { call, startTestServer, testConfig, type TestServer } from './http-support.js';
 
-const spec = parse(specText) as {
+const spec = load(specText) as {
   paths: Record<string, Record<string, { responses: Record<string, unknown>; requestBody?: unknown }>>;
 };
 

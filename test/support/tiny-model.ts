@@ -1,10 +1,10 @@
 import { Random } from '../../base/random.js';
 import { bertTensors, type BertConfig } from '../../encoder/bert.js';
-import { writeModelFolder, type ModelContent, type Pooling } from '../../encoder/model-folder.js';
+import { type ModelContent, type Pooling, writeModelFolder } from '../../encoder/model-folder.js';
+import { wordPieceFiles } from '../../encoder/tokenizer-files.js';
 import type { DenseLayer } from '../../encoder/dense.js';
 import type { Tensor } from '../../encoder/safetensors.js';
 import { countOf } from '../../encoder/safetensors.js';
-import { wordPieceFiles } from '../../encoder/tokenizer.js';
 
 const WORDS =
   'the a an to in on of for with and or not is are was do does can how what why where which when i my it this ' +

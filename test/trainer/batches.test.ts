@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { SPECIAL_TOKENS, Tokenizer, wordPieceFiles } from '../../encoder/tokenizer.js';
+import { Tokenizer } from '../../encoder/tokenizer.js';
+import { SPECIAL_TOKENS, wordPieceFiles } from '../../encoder/tokenizer-files.js';
 import { Batches } from '../../trainer/batches.js';
 import type { Example } from '../../trainer/data.js';
 import { feedOf } from '../../trainer/feed.js';

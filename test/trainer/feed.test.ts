@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
-import { Tokenizer, wordPieceFiles } from '../../encoder/tokenizer.js';
+import { Tokenizer } from '../../encoder/tokenizer.js';
+import { wordPieceFiles } from '../../encoder/tokenizer-files.js';
 import { Batches } from '../../trainer/batches.js';
 import type { Example } from '../../trainer/data.js';
 import { feedOf } from '../../trainer/feed.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { parse } from 'yaml';
+import { load } from 'js-yaml';
 
 import { modelCard } from '../../trainer/model-card.js';
 import { PRESETS } from '../../trainer/presets.js';
@@ -23,7 +23,7 @@ function cardOf(run: Run = finishedRun(), changes: Partial<Parameters<typeof mod
 }
 
 function frontOf(card: string): Record<string, unknown> {
-  return parse(/^---\n([\s\S]*?)\n---\n/.exec(card)![1]) as Record<string, unknown>;
+  return load(/^---\n([\s\S]*?)\n---\n/.exec(card)![1]) as Record<string, unknown>;
 }
 
 describe('the head of a model card', () => {

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 
-import { loadTokenizer, loadWeights, openModelFolder, type ModelFolder } from '../../encoder/model-folder.js';
+import { loadWeights, type ModelFolder, openModelFolder } from '../../encoder/model-folder.js';
+import { loadTokenizer, Tokenizer } from '../../encoder/tokenizer.js';
 import type { Tensor } from '../../encoder/safetensors.js';
-import { Tokenizer } from '../../encoder/tokenizer.js';
 import { cutWeights, randomWeights, studentConfig, studentVocabulary } from '../../trainer/student.js';
 import { parseStudentShape } from '../../trainer/student-shape.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
-import { SPECIAL_TOKENS, Tokenizer, wordPieceFiles } from '../../encoder/tokenizer.js';
+import { Tokenizer } from '../../encoder/tokenizer.js';
+import { SPECIAL_TOKENS, wordPieceFiles } from '../../encoder/tokenizer-files.js';
 import {
   countTokens,
   countWords,

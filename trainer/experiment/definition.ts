@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 import { Ajv, type ErrorObject } from 'ajv';
-import { parse } from 'yaml';
+import { CORE_SCHEMA, load, mergeTag } from 'js-yaml';
 
 import { messageOf, UserError } from '../../base/errors.js';
 import { fileError } from '../../base/files.js';
@@ -148,7 +148,7 @@ export async function readDefinition(file: string): Promise<Definition> {
 export function parseDefinition(text: string, file: string): Definition {
   let found: unknown;
   try {
-    found = parse(text, { merge: true });
+    found = load(text, { schema: CORE_SCHEMA.withTags(mergeTag) });
   } catch (error) {
     throw new UserError('malformed', `${file}: expected YAML: ${messageOf(error).trim()}`, { cause: error });
   }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
-import { mostTokens } from '../../../encoder/tokenizer.js';
+import { mostTokens } from '../../../encoder/tokenizer-files.js';
 import type { Inference } from '../../batching/inference.js';
 import { HttpError } from '../errors.js';
 import { checkText, checkTexts, generationFor, type Call, type Handlers } from '../handler.js';

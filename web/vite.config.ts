@@ -4,14 +4,23 @@ import { defineConfig, type Plugin } from 'vite';
 
 /** Compressed, of all that the first page loads. */
 const LIMIT_BYTES = 200_000;
+const PAGE = 'index.html';
 
 function limitSize(): Plugin {
   return {
     name: 'limit-size',
+    enforce: 'post',
     generateBundle(_options, bundle) {
-      const loaded = Object.values(bundle).filter((file) => file.type === 'asset' || !file.isDynamicEntry);
-      const bytes = loaded
-        .map((file) => gzipSync(file.type === 'asset' ? file.source : file.code).length)
+      const contentOf = (name: string): string | Uint8Array => {
+        const file = bundle[name];
+        return file.type === 'asset' ? file.source : file.code;
+      };
+      // It names all of it, what scripts import as well; what a worker loads comes when somebody asks for it.
+      const named = [...String(contentOf(PAGE)).matchAll(/(?:src|href)="\/(assets\/[^"]+)"/g)].map(
+        ([, name]) => name,
+      );
+      const bytes = [PAGE, ...named]
+        .map((name) => gzipSync(contentOf(name)).length)
         .reduce((sum, size) => sum + size, 0);
       console.error(`pages: ${(bytes / 1000).toFixed(1)} kB compressed, of at most ${LIMIT_BYTES / 1000}`);
       if (bytes > LIMIT_BYTES) this.error(`expected at most ${LIMIT_BYTES} bytes, came ${bytes}`);
@@ -22,6 +31,9 @@ function limitSize(): Plugin {
 export default defineConfig({
   root: import.meta.dirname,
   plugins: [limitSize()],
+  // What transformers.js takes by default has WebGPU in it, which is twice as large.
+  resolve: { alias: { 'onnxruntime-web/webgpu': 'onnxruntime-web/wasm' } },
+  worker: { format: 'es' },
   esbuild: { jsx: 'automatic', jsxImportSource: 'preact' },
   build: {
     outDir: '../dist/web',

@@ -1,8 +1,12 @@
 import type { EncodeOptions, Encoder } from '../../encoder/encoder.js';
 import type { Precision } from '../../encoder/graph-file.js';
+import type { Pooling } from '../../encoder/model-folder.js';
 
 /** Inference in worker threads; the event loop only queues texts and receives vectors. */
 export interface Inference extends Encoder {
+  /** The model folder on this machine, unpacked where it was a compact one. */
+  readonly folder: string;
+  readonly pooling: Pooling;
   readonly precision: Precision;
   /** How near its vectors are to those of fp32, where they are others: mean cosine of some titles. */
   readonly cosineToFp32?: number;

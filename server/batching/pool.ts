@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { messageOf, UserError } from '../../base/errors.js';
 import type { Precision } from '../../encoder/graph-file.js';
+import type { Pooling } from '../../encoder/model-folder.js';
 import type { EncodeTiming, Observer } from '../observer.js';
 import { Admission, type QueueLimits } from './admission.js';
 import type {
@@ -21,6 +22,8 @@ export interface WorkerModel {
   dimensions: number;
   maxTokens: number;
   fingerprint: string;
+  folder: string;
+  pooling: Pooling;
   /** Whether vectors are scaled to length 1 unless a request says otherwise. */
   normalizes: boolean;
 }
@@ -148,6 +151,14 @@ export class InferencePool implements Inference {
 
   get maxTokens(): number {
     return this.model.maxTokens;
+  }
+
+  get folder(): string {
+    return this.model.folder;
+  }
+
+  get pooling(): Pooling {
+    return this.model.pooling;
   }
 
   get precision(): Precision {

@@ -19,7 +19,8 @@ const handlers: InferenceHandlers = {
     if (background) giveWay();
     encoder = await openEncoder(model, { precision, threads });
     const { name, dimensions, maxTokens, fingerprint, folder } = encoder;
-    return { name, dimensions, maxTokens, fingerprint, normalizes: folder.normalize };
+    const { dir, pooling, normalize } = folder;
+    return { name, dimensions, maxTokens, fingerprint, folder: dir, pooling, normalizes: normalize };
   },
 
   async run(texts: readonly string[], { transfer }: CallContext) {

@@ -17,6 +17,7 @@ import { asHttpError, errorBody, HttpError, sendError } from './errors.js';
 import type { Call, Handler } from './handler.js';
 import { documentHandlers } from './handlers/documents.js';
 import { embeddingHandlers } from './handlers/embeddings.js';
+import { modelFileHandlers } from './handlers/model-files.js';
 import { operationHandlers } from './handlers/operations.js';
 import { searchHandlers } from './handlers/search.js';
 import { trainingHandlers } from './handlers/training.js';
@@ -77,6 +78,7 @@ export function createApp(around: Surroundings): express.Express {
     ...searchHandlers,
     ...documentHandlers,
     ...trainingHandlers,
+    ...modelFileHandlers(),
     ...operationHandlers(around),
   } as unknown as Record<keyof operations, AnyHandler>;
   const entrance = {

@@ -415,7 +415,7 @@ export interface paths {
                  * @description A model that `GET /models` lists as `served`.
                  * @example finetuned-3
                  */
-                name: components["schemas"]["ModelName"];
+                name: components["parameters"]["ServedModelName"];
             };
             cookie?: never;
         };
@@ -427,6 +427,69 @@ export interface paths {
          *     stays, for a rollback.
          */
         post: operations["activateModel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/models/{name}/files/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description A model that `GET /models` lists as `served`.
+                 * @example finetuned-3
+                 */
+                name: components["parameters"]["ServedModelName"];
+                /**
+                 * @description `config.json`, `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` or `vocab.txt`.
+                 * @example config.json
+                 */
+                file: string;
+            };
+            cookie?: never;
+        };
+        /**
+         * A file of a model's folder
+         * @description What transformers.js loads, so that a program or a page can embed by itself and compare vectors with those here: `env.remoteHost` is this server's address and
+         *     `env.remotePathTemplate` is `models/{model}/files`. The page Search does that under "Run it here". The ETag is the file's SHA-256.
+         */
+        get: operations["modelFile"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/models/{name}/files/onnx/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description A model that `GET /models` lists as `served`.
+                 * @example finetuned-3
+                 */
+                name: components["parameters"]["ServedModelName"];
+                /**
+                 * @description `model.onnx`, which is built where the folder has only weights, or the folder's `model_quantized.onnx`.
+                 * @example model.onnx
+                 */
+                file: string;
+            };
+            cookie?: never;
+        };
+        /**
+         * A graph of a model's folder
+         * @description See `/models/{name}/files/{file}`.
+         */
+        get: operations["modelGraph"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1015,6 +1078,13 @@ export interface components {
             generation: number;
             /** @description How vectors are computed: fp32, int8 or quantized. */
             model_dtype: string;
+            /** @description How hidden states become one vector, in text-embeddings-inference's form. */
+            model_type: {
+                embedding: {
+                    /** @enum {string} */
+                    pooling: "mean" | "cls";
+                };
+            };
             /** @description Where that is not fp32, the mean cosine of some titles' vectors to those of fp32, a moment after the start. */
             cosine_to_fp32?: number;
             /** @description Vectors of different fingerprints must not be compared. */
@@ -1526,6 +1596,11 @@ export interface components {
     };
     parameters: {
         /**
+         * @description A model that `GET /models` lists as `served`.
+         * @example finetuned-3
+         */
+        ServedModelName: components["schemas"]["ModelName"];
+        /**
          * @description The job's number.
          * @example 3
          */
@@ -1535,6 +1610,8 @@ export interface components {
     headers: {
         /** @description Seconds after which a try makes sense. */
         "Retry-After": number;
+        /** @description The SHA-256 of the bytes, in quotes. */
+        ETag: string;
         /**
          * @description Where the server was started with `--rate-limit`, in every answer to a request that needs a key: `r` requests are left until `t` seconds
          *     have passed (draft-ietf-httpapi-ratelimit-headers-08).
@@ -2842,7 +2919,7 @@ export interface operations {
                  * @description A model that `GET /models` lists as `served`.
                  * @example finetuned-3
                  */
-                name: components["schemas"]["ModelName"];
+                name: components["parameters"]["ServedModelName"];
             };
             cookie?: never;
         };
@@ -2868,6 +2945,110 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    modelFile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description A model that `GET /models` lists as `served`.
+                 * @example finetuned-3
+                 */
+                name: components["parameters"]["ServedModelName"];
+                /**
+                 * @description `config.json`, `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` or `vocab.txt`.
+                 * @example config.json
+                 */
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file, byte for byte. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "model_type": "bert",
+                     *       "hidden_size": 384
+                     *     }
+                     */
+                    "application/json": unknown;
+                    /**
+                     * @example [PAD]
+                     *     [UNK]
+                     */
+                    "text/plain": string;
+                };
+            };
+            /** @description As `If-None-Match` says, it is there already. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    modelGraph: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description A model that `GET /models` lists as `served`.
+                 * @example finetuned-3
+                 */
+                name: components["parameters"]["ServedModelName"];
+                /**
+                 * @description `model.onnx`, which is built where the folder has only weights, or the folder's `model_quantized.onnx`.
+                 * @example model.onnx
+                 */
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The graph, byte for byte. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example (an ONNX graph) */
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description As `If-None-Match` says, it is there already. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["Failed"];
@@ -2929,6 +3110,11 @@ export interface operations {
                      *       "model_id": "default",
                      *       "generation": 1,
                      *       "model_dtype": "fp32",
+                     *       "model_type": {
+                     *         "embedding": {
+                     *           "pooling": "mean"
+                     *         }
+                     *       },
                      *       "fingerprint": "97237e7e7e08ed8e828a203c65e99e79a4303866499a947a81624200b5e236c1",
                      *       "dimensions": 384,
                      *       "max_input_length": 256,

@@ -8,12 +8,21 @@ import {
   type ModelWorker,
   type PoolOptions,
   type WorkerBatch,
+  type WorkerModel,
 } from '../../server/batching/pool.js';
 import type { EncodeTiming } from '../../server/observer.js';
 
 /** A worker that answers when the test says so. The vector of "3 4" is (3, 4). */
 class ManualWorker implements ModelWorker {
-  readonly model = { name: 'manual', dimensions: 2, maxTokens: 8, fingerprint: 'f', normalizes: true };
+  readonly model: WorkerModel = {
+    name: 'manual',
+    dimensions: 2,
+    maxTokens: 8,
+    fingerprint: 'f',
+    folder: '/nowhere',
+    pooling: 'mean',
+    normalizes: true,
+  };
   readonly batches: string[][] = [];
   closed = false;
   readonly ended: Promise<UserError>;

@@ -18,7 +18,15 @@ const now = (): number => clock;
 
 function workerOf(milliseconds: number, closed: ModelWorker[] = [], vector = [1, 0]): ModelWorker {
   const worker: ModelWorker = {
-    model: { name: 'fake', dimensions: 2, maxTokens: 8, fingerprint: 'f', normalizes: true },
+    model: {
+      name: 'fake',
+      dimensions: 2,
+      maxTokens: 8,
+      fingerprint: 'f',
+      folder: '/nowhere',
+      pooling: 'mean',
+      normalizes: true,
+    },
     ended: new Promise<UserError>(() => undefined),
     async run(texts) {
       clock += milliseconds;

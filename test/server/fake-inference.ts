@@ -26,6 +26,8 @@ export function fakeInference(
     dimensions,
     maxTokens: 128,
     fingerprint: createHash('sha256').update(`${seed}/${dimensions}`).digest('hex'),
+    folder: '/nowhere',
+    pooling: 'mean',
     precision: 'fp32',
     async encode(texts, encodeOptions) {
       encodeOptions?.signal?.throwIfAborted();

@@ -8,7 +8,12 @@ import { constants, createBrotliCompress, createDeflate, createGzip, gzipSync } 
 
 import { pino } from 'pino';
 
-import { InferencePool, type ModelWorker, type WorkerBatch } from '../../server/batching/pool.js';
+import {
+  InferencePool,
+  type ModelWorker,
+  type WorkerBatch,
+  type WorkerModel,
+} from '../../server/batching/pool.js';
 import { startServer } from '../../server/main.js';
 import {
   call,
@@ -199,7 +204,15 @@ describe('--max-requests', () => {
 describe('a client that goes away while its texts wait', () => {
   /** Holds its first batch until it is let go. */
   class HeldWorker implements ModelWorker {
-    readonly model = { name: 'held', dimensions: 2, maxTokens: 8, fingerprint: 'f', normalizes: true };
+    readonly model: WorkerModel = {
+      name: 'held',
+      dimensions: 2,
+      maxTokens: 8,
+      fingerprint: 'f',
+      folder: '/nowhere',
+      pooling: 'mean',
+      normalizes: true,
+    };
     readonly ended = new Promise<never>(() => undefined);
     readonly batches: string[][] = [];
     readonly held = gate();

@@ -37,6 +37,8 @@ export function fakeInference(): FakeInference {
     dimensions: DIMENSIONS,
     maxTokens: FAKE_MAX_TOKENS,
     fingerprint: 'f'.repeat(64),
+    folder: '/nowhere',
+    pooling: 'mean',
     precision: 'fp32',
     calls: [],
     async encode(texts, { priority, signal, normalize = true } = {}) {

@@ -53,7 +53,15 @@ async function startCollector() {
 }
 
 const worker: ModelWorker = {
-  model: { name: 'fake', dimensions: 16, maxTokens: 64, fingerprint: 'f', normalizes: true },
+  model: {
+    name: 'fake',
+    dimensions: 16,
+    maxTokens: 64,
+    fingerprint: 'f',
+    folder: '/nowhere',
+    pooling: 'mean',
+    normalizes: true,
+  },
   ended: new Promise(() => undefined),
   async run(texts) {
     await sleep(2);

@@ -5,6 +5,7 @@ import { useAnswer } from '../api/use-answer.js';
 import { Empty, Failure, Loading } from '../parts/notes.js';
 import { useDebounced } from '../parts/use-debounced.js';
 import { Results, type Mode } from './results.js';
+import { RunHere } from './run-here.js';
 
 /** After the last key; together with the search it stays below 150 ms. */
 const DEBOUNCE_MS = 60;
@@ -42,7 +43,7 @@ export function SearchPage() {
       dataOf(api.GET('/models', { signal })),
     ]);
     const served = models.filter((model) => model.served && model.name !== info.model_id);
-    return { live: info.model_id, documents: info.documents, others: served.map(({ name }) => name) };
+    return { info, others: served.map(({ name }) => name) };
   }, []);
 
   return (
@@ -83,7 +84,7 @@ export function SearchPage() {
       </form>
       {error && <Failure message={error} />}
       {!data && !error && <Loading what="the collection" />}
-      {data?.documents === 0 && (
+      {data?.info.documents === 0 && (
         <Empty>
           <p>The collection is empty.</p>
           <p>
@@ -92,20 +93,21 @@ export function SearchPage() {
           </p>
         </Empty>
       )}
-      {data && data.documents > 0 && query === '' && (
+      {data && data.info.documents > 0 && query === '' && (
         <Empty>
           <p>
-            Type a question to see which of {data.documents.toLocaleString('en')} documents ask the same.{' '}
+            Type a question to see which of {data.info.documents.toLocaleString('en')} documents ask the same.{' '}
             <kbd>/</kbd> brings you back to the question.
           </p>
         </Empty>
       )}
-      {data && data.documents > 0 && query !== '' && (
+      {data && data.info.documents > 0 && query !== '' && (
         <div class="columns">
-          <Results query={query} mode={mode} model={data.live} />
+          <Results query={query} mode={mode} model={data.info.model_id} />
           {other !== '' && <Results query={query} mode={mode} model={other} />}
         </div>
       )}
+      {data && <RunHere key={data.info.fingerprint} query={query} info={data.info} />}
     </>
   );
 }

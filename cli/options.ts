@@ -49,6 +49,17 @@ export function origins(text: string): string[] {
   return list;
 }
 
+/** Reads names of hosts, without ports, that are separated by commas. */
+export function hostNames(text: string): string[] {
+  const list = text.split(',').map((name) => name.trim());
+  for (const name of list)
+    if (!/^[\w-]+(\.[\w-]+)*$/.test(name))
+      throw new InvalidArgumentError(
+        `Expected names such as search.example.org, without ports, separated by commas; came "${name}".`,
+      );
+  return list;
+}
+
 /** As `serve` has it. */
 export function dataDirOption(): Option {
   return new Option('--data-dir <dir>', 'where the collection is kept')

@@ -37,6 +37,8 @@ export interface ServerConfig {
   port: number;
   /** Empty: everybody may. */
   apiKeys: readonly string[];
+  /** Names, beside localhost, under which a server without keys on a loopback address is asked. */
+  allowedHosts?: readonly string[];
   /** Lets a server without keys listen on an address that other machines reach. */
   insecure: boolean;
   /** Embed the collection again when it was embedded by another model. */

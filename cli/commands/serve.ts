@@ -14,7 +14,7 @@ import type { FinetuneRequest } from '../../server/jobs/request.js';
 import { parseWindow, type TimeWindow } from '../../server/jobs/schedule.js';
 import { startServer } from '../../server/main.js';
 import type { Services } from '../../server/services.js';
-import { httpUrl, integerFrom, numberFrom, origins, rateLimit } from '../options.js';
+import { hostNames, httpUrl, integerFrom, numberFrom, origins, rateLimit } from '../options.js';
 import { openServices } from '../services.js';
 
 interface Options {
@@ -40,6 +40,7 @@ interface Options {
   insecure?: boolean;
   rateLimit?: RateLimit;
   corsOrigin?: string[];
+  allowHost?: string[];
   maxRequests: number;
   maxTexts: number;
   maxCharacters: number;
@@ -162,6 +163,13 @@ export function serveCommand(): Command {
         'origins whose pages may ask from a browser, separated by commas; * for all (default: none)',
         'CORS_ORIGIN',
       ).argParser(origins),
+    )
+    .addOption(
+      option(
+        '--allow-host <list>',
+        'names, separated by commas, under which a server without keys may be asked, as behind a proxy (default: localhost and addresses alone, so that no page that somebody visits can ask it)',
+        'ALLOW_HOST',
+      ).argParser(hostNames),
     )
     .addOption(
       option('--cache-mib <n>', 'memory for vectors of texts that may come again; 0 for none', 'CACHE_MIB')
@@ -350,6 +358,7 @@ async function configOf(options: Options): Promise<ServerConfig> {
     connectionTimes: defaults.connectionTimes,
     rateLimit: options.rateLimit,
     corsOrigins: options.corsOrigin,
+    allowedHosts: options.allowHost,
     reembed: options.reembed ?? false,
     limits: {
       texts: options.maxTexts,

@@ -22,6 +22,7 @@ import { operationHandlers } from './handlers/operations.js';
 import { searchHandlers } from './handlers/search.js';
 import { trainingHandlers } from './handlers/training.js';
 import { HeldBytes } from './held-bytes.js';
+import { hostCheck } from './hosts.js';
 import { keyCheck } from './keys.js';
 import type { operations } from './openapi.js';
 import { pageAssets } from './pages.js';
@@ -31,7 +32,10 @@ import { allOperations, type Operation } from './spec.js';
 
 /** What the routes ask of the server around them. */
 export interface Surroundings {
-  config: Pick<ServerConfig, 'apiKeys' | 'limits' | 'maxRequests' | 'rateLimit' | 'corsOrigins'>;
+  config: Pick<
+    ServerConfig,
+    'host' | 'allowedHosts' | 'apiKeys' | 'limits' | 'maxRequests' | 'rateLimit' | 'corsOrigins'
+  >;
   log: Logger;
   metrics: Metrics;
   /** @throws UserError `unavailable` when inference does not answer */
@@ -70,6 +74,8 @@ export function createApp(around: Surroundings): express.Express {
   );
 
   const { apiKeys, limits, maxRequests, rateLimit, corsOrigins } = around.config;
+  const checkHost = hostCheck(around.config);
+  if (checkHost) app.use(checkHost);
   if (corsOrigins) app.use(crossOrigin(corsOrigins));
   app.use(checkHead);
 

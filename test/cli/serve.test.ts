@@ -324,6 +324,7 @@ describe('sentence-jepa serve, told what it can not do', () => {
         /--cors-origin.*such as https:.*came "https:\/\/a\.example\/path"/,
       ],
       [[], { SENTENCE_JEPA_CORS_ORIGIN: '*,null' }, /SENTENCE_JEPA_CORS_ORIGIN.*came "null"/],
+      [['--allow-host', 'a.example,b.example:80'], {}, /--allow-host.*without ports.*came "b\.example:80"/],
       [['--no-such-option'], {}, /unknown option '--no-such-option'/],
       [['--host', '0.0.0.0'], {}, /reachable from other machines: expected an API key.*--insecure/],
     ];

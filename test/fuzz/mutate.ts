@@ -268,7 +268,7 @@ export function mutate(request: FuzzRequest, random: Random): FuzzRequest {
 /** What no HTTP client would send, as bytes. */
 export function brokenHttp(random: Random): Buffer {
   const post = (headers: string, body: string): string =>
-    `POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${headers}\r\n\r\n${body}`;
+    `POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n${headers}\r\n\r\n${body}`;
   return Buffer.from(
     pick(random, [
       post('Content-Length: 100', '{"inputs":"a"}'),
@@ -284,13 +284,13 @@ export function brokenHttp(random: Random): Buffer {
       post(`X-Long: ${'z'.repeat(70_000)}`, ''),
       'GET / HTTP/9.9\r\n\r\n',
       'GET /health HTTP/1.1\r\n\r\n',
-      'GET http://[::1/search?q=a HTTP/1.1\r\nHost: x\r\n\r\n',
-      'GET /search?q=\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n',
-      'GET /health HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(20),
+      'GET http://[::1/search?q=a HTTP/1.1\r\nHost: localhost\r\n\r\n',
+      'GET /search?q=\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n',
+      'GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(20),
       'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
       '\x16\x03\x01\x02\x00\x01\x00',
-      'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n',
-      'GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+      'CONNECT x:1 HTTP/1.1\r\nHost: localhost\r\n\r\n',
+      'GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
     ]),
     'latin1',
   );

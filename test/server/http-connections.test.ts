@@ -54,32 +54,32 @@ describe('what is no request', () => {
   const broken: [name: string, bytes: string | Buffer, status: number, kind: string, message: RegExp][] = [
     ['words', 'hello\r\n\r\n', 400, 'malformed', noHttp],
     ['a TLS handshake', Buffer.from('160301020001', 'hex'), 400, 'malformed', noHttp],
-    ['a header without a name', head('GET / HTTP/1.1', 'Host: a', ': b'), 400, 'malformed', noHttp],
-    ['a NUL in a header', head('GET / HTTP/1.1', 'Host: a\0b'), 400, 'malformed', noHttp],
+    ['a header without a name', head('GET / HTTP/1.1', 'Host: localhost', ': b'), 400, 'malformed', noHttp],
+    ['a NUL in a header', head('GET / HTTP/1.1', 'Host: localhost\0b'), 400, 'malformed', noHttp],
     [
       'a length beside chunks, by which requests are smuggled',
-      head('POST /embed HTTP/1.1', 'Host: a', 'Content-Length: 3', 'Transfer-Encoding: chunked'),
+      head('POST /embed HTTP/1.1', 'Host: localhost', 'Content-Length: 3', 'Transfer-Encoding: chunked'),
       400,
       'malformed',
       noHttp,
     ],
     [
       'two lengths',
-      head('POST /embed HTTP/1.1', 'Host: a', 'Content-Length: 3', 'Content-Length: 4'),
+      head('POST /embed HTTP/1.1', 'Host: localhost', 'Content-Length: 3', 'Content-Length: 4'),
       400,
       'malformed',
       noHttp,
     ],
     [
       'large headers',
-      head('GET /info HTTP/1.1', 'Host: a', `X-A: ${'x'.repeat(33_000)}`),
+      head('GET /info HTTP/1.1', 'Host: localhost', `X-A: ${'x'.repeat(33_000)}`),
       431,
       'headers-too-large',
       /^expected a URL and headers of at most 32768 bytes, came more$/,
     ],
     [
       'a very long URL',
-      head(`GET /search?q=${'x'.repeat(33_000)} HTTP/1.1`, 'Host: a'),
+      head(`GET /search?q=${'x'.repeat(33_000)} HTTP/1.1`, 'Host: localhost'),
       431,
       'headers-too-large',
       /^expected a URL and headers/,
@@ -88,7 +88,7 @@ describe('what is no request', () => {
       'a body of no chunks',
       head(
         'POST /embed HTTP/1.1',
-        'Host: a',
+        'Host: localhost',
         'Content-Type: application/json',
         'Transfer-Encoding: chunked',
       ) + 'zz\r\n',
@@ -100,7 +100,7 @@ describe('what is no request', () => {
       'a chunk with a long extension',
       head(
         'POST /embed HTTP/1.1',
-        'Host: a',
+        'Host: localhost',
         'Content-Type: application/json',
         'Transfer-Encoding: chunked',
       ) + `1;${'x'.repeat(20_000)}`,
@@ -120,7 +120,7 @@ describe('what is no request', () => {
   it('ends a connection behind the answers to the requests before it', async () => {
     await withServer({}, async (test) => {
       const socket = connect(test);
-      socket.write(head('GET /health HTTP/1.1', 'Host: a'));
+      socket.write(head('GET /health HTTP/1.1', 'Host: localhost'));
       socket.once('data', () => socket.write('hello\r\n\r\n'));
       assert.deepEqual(statusesOf(await received(socket)), [200, 400]);
     });
@@ -132,7 +132,7 @@ describe('what is no request', () => {
       socket.write(
         head(
           'POST /documents HTTP/1.1',
-          'Host: a',
+          'Host: localhost',
           'Content-Type: application/x-ndjson',
           'Accept: application/x-ndjson',
           'Transfer-Encoding: chunked',
@@ -156,7 +156,7 @@ describe('a request that node:http lets through', () => {
       const get = (length: number): string =>
         head(
           `GET /search?q=${'x'.repeat(length - '/search?q='.length)} HTTP/1.1`,
-          'Host: a',
+          'Host: localhost',
           'Connection: close',
         );
       assert.deepEqual(statusesOf(await answerTo(test, get(16_384))), [200]);
@@ -184,7 +184,7 @@ describe('an expectation', () => {
     await withServer({}, async (test) => {
       const text = await answerTo(
         test,
-        head('GET /health HTTP/1.1', 'Host: a', 'Expect: more', 'Connection: close'),
+        head('GET /health HTTP/1.1', 'Host: localhost', 'Expect: more', 'Connection: close'),
       );
       assert.deepEqual(statusesOf(text), [200]);
     });
@@ -202,9 +202,9 @@ describe('a slow client', () => {
     await withServer(hurry, async (test) => {
       const silent = connect(test);
       const stops = connect(test);
-      stops.write('GET /health HTTP/1.1\r\nHost: a\r\nX-A: ');
+      stops.write('GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: ');
       const goesOn = connect(test);
-      goesOn.write('GET /health HTTP/1.1\r\nHost: a\r\nX-A: ');
+      goesOn.write('GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: ');
       trickle(goesOn, 'x');
       for (const text of await Promise.all([silent, stops, goesOn].map(received)))
         assertAnswer(text, 408, 'timeout', /^the request did not arrive in time$/);
@@ -215,7 +215,7 @@ describe('a slow client', () => {
     const limits = { ...testConfig.limits, bodySeconds: 0.1 };
     await withServer({ ...noLinger, limits }, async (test) => {
       const socket = connect(test);
-      const lines = ['Host: a', 'Content-Type: application/json', 'Content-Length: 1000000'];
+      const lines = ['Host: localhost', 'Content-Type: application/json', 'Content-Length: 1000000'];
       socket.write(head('POST /embed HTTP/1.1', ...lines));
       trickle(socket, ' ');
       const text = await received(socket);
@@ -231,7 +231,7 @@ describe('a slow client', () => {
         ['POST /nowhere HTTP/1.1', 404],
       ] as const) {
         const socket = connect(test);
-        socket.write(head(request, 'Host: a', 'Content-Length: 1000000'));
+        socket.write(head(request, 'Host: localhost', 'Content-Length: 1000000'));
         trickle(socket, ' ');
         assert.deepEqual(statusesOf(await received(socket)), [status]);
       }

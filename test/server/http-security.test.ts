@@ -42,7 +42,7 @@ async function raw(
   const socket = net.connect(Number(new URL(url).port), '127.0.0.1');
   let text = '';
   socket.setEncoding('utf8').on('data', (part: string) => (text += part));
-  socket.write([firstLine, 'Host: a', 'Connection: close', ...headers, '', body].join('\r\n'));
+  socket.write([firstLine, 'Host: localhost', 'Connection: close', ...headers, '', body].join('\r\n'));
   await once(socket, 'close');
   return text;
 }

@@ -301,7 +301,7 @@ describe('a server that stops', () => {
     let received = '';
     socket.setEncoding('utf8').on('data', (text: string) => (received += text));
     const request = (path: string, body: string): string =>
-      `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+      `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
     socket.write(request('/embed', '{"inputs":"a"}'));
     while (test.inference.calls.length === 0) await new Promise(setImmediate);
     const closing = test.server.close();

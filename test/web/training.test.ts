@@ -96,4 +96,27 @@ describe('the training page', { skip: noBrowser }, () => {
       await assertFits(page);
     });
   });
+
+  it('goes on by itself when the server was killed and is back, and keeps what was typed', async () => {
+    await withPage(browser, {}, async (page) => {
+      await open(page);
+      await page.getByLabel('Steps at most').fill('1000');
+      await page.getByRole('button', { name: 'Start training' }).click();
+      const job = page.getByRole('region', { name: 'Job 3' });
+      await job.getByText(/^Step [1-9]\d* of 1000/).waitFor({ timeout: TRAINED_MS });
+      await page.getByLabel('What all texts are about').fill('Ubuntu');
+      await server.kill();
+      await page.getByText('The server does not answer').first().waitFor();
+      assert.equal(await page.getByLabel('What all texts are about').inputValue(), 'Ubuntu');
+      const curve = await job.getByText('Loss:').count();
+      assert.equal(curve, 1);
+      await server.restart();
+      await page.getByText('The server does not answer').waitFor({ state: 'detached' });
+      await job.getByText('training', { exact: true }).waitFor({ timeout: TRAINED_MS });
+      await job.getByText(/^Step [1-9]\d* of 1000/).waitFor({ timeout: TRAINED_MS });
+      assert.equal(await page.getByLabel('What all texts are about').inputValue(), 'Ubuntu');
+      await page.getByRole('button', { name: 'Cancel' }).click();
+      await job.getByText('cancelled', { exact: true }).waitFor({ timeout: TRAINED_MS });
+    });
+  });
 });

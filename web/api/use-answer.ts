@@ -6,7 +6,7 @@ import { key } from './key.js';
 const AGAIN_MS = 1500;
 
 export interface AnswerState<T> {
-  /** Of the latest request that was answered; stays while the next one is under way. */
+  /** Of the latest request that was answered; stays while the next one is under way, or the server away. */
   data?: T;
   error?: string;
   loading: boolean;
@@ -38,8 +38,9 @@ export function useAnswer<T>(
       },
       (error: Error) => {
         if (abort.signal.aborted) return;
-        setState({ error: error.message, loading: false });
-        if (error instanceof NotNow) later = setTimeout(() => setTries((n) => n + 1), AGAIN_MS);
+        const isAway = error instanceof NotNow;
+        setState(({ data }) => ({ ...(isAway && { data }), error: error.message, loading: false }));
+        if (isAway) later = setTimeout(() => setTries((n) => n + 1), AGAIN_MS);
       },
     );
     return () => {

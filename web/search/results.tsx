@@ -13,10 +13,13 @@ const HITS = 10;
 /** What one model finds. */
 export function Results({ query, mode, model }: { query: string; mode: Mode; model: string }) {
   const body = { query, k: HITS, mode, model };
-  const { data, error, loading } = useAnswer(
-    (signal) => dataOf(api.POST('/search', { body, signal })),
-    [query, mode, model],
-  );
+  const {
+    data: latest,
+    error,
+    loading,
+  } = useAnswer((signal) => dataOf(api.POST('/search', { body, signal })), [query, mode, model]);
+  // Of another question, when this one has no answer.
+  const data = error === undefined ? latest : undefined;
   return (
     <section class="results" aria-busy={loading} aria-label={`Found by ${model}`}>
       <div class="bar">

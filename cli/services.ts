@@ -18,6 +18,7 @@ import type { Collection, TrainableCollection } from '../server/search/collectio
 import { openCollection } from '../server/search/open-collection.js';
 import { activatedModel, trainedModelFolder } from '../server/search/store.js';
 import type { Services } from '../server/services.js';
+import { DEFAULT_PRESET, PRESETS } from '../trainer/presets.js';
 import { findModelWithProgress } from './find-model.js';
 import { progressBar } from './progress.js';
 
@@ -152,6 +153,7 @@ function jobRunner(
     collection,
     dataDir: path.resolve(dataDir),
     command: [process.execPath, fileURLToPath(new URL('./main.js', import.meta.url))],
+    presets: [DEFAULT_PRESET, ...Object.keys(PRESETS).filter((name) => name !== DEFAULT_PRESET)],
     openModel,
     threads: training.threads ?? Math.max(1, Math.floor(availableParallelism() / 2)),
     memoryBytes: training.memoryMib * 2 ** 20,

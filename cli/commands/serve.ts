@@ -14,6 +14,7 @@ import type { FinetuneRequest } from '../../server/jobs/request.js';
 import { parseWindow, type TimeWindow } from '../../server/jobs/schedule.js';
 import { startServer } from '../../server/main.js';
 import type { Services } from '../../server/services.js';
+import { presetNamed } from '../../trainer/presets.js';
 import { hostNames, httpUrl, integerFrom, numberFrom, origins, rateLimit } from '../options.js';
 import { openServices } from '../services.js';
 
@@ -374,6 +375,7 @@ function parseRequest(text: string): FinetuneRequest {
   try {
     const request = JSON.parse(text) as FinetuneRequest;
     checkRequest(request);
+    if (request.preset !== undefined) presetNamed(request.preset);
     return request;
   } catch (error) {
     throw new UserError('usage', `--refit-request: expected what POST /finetune takes: ${messageOf(error)}`);

@@ -902,7 +902,7 @@ export interface components {
             }[];
         };
         FinetuneRequest: {
-            /** @description A recipe of `sentence-jepa finetune`; `context` when left out. */
+            /** @description A recipe of `sentence-jepa finetune`, one of those in `/info`; `context` when left out. */
             preset?: string;
             /** @description Instead of a preset. */
             objective?: string;
@@ -1111,6 +1111,10 @@ export interface components {
             inference: {
                 workers: number;
                 threads_per_worker: number;
+            };
+            training: {
+                /** @description What `POST /finetune` takes as `preset`; the first is what a job does that names neither preset nor objective. */
+                presets: string[];
             };
             limits: {
                 /** @description Texts or documents of one request; NDJSON has no such limit. */
@@ -3130,6 +3134,13 @@ export interface operations {
                      *       "inference": {
                      *         "workers": 1,
                      *         "threads_per_worker": 2
+                     *       },
+                     *       "training": {
+                     *         "presets": [
+                     *           "context",
+                     *           "pairs",
+                     *           "vicreg"
+                     *         ]
                      *       },
                      *       "limits": {
                      *         "max_texts": 1024,

@@ -30,6 +30,8 @@ export interface JobRunnerOptions {
   dataDir: string;
   /** The program that has `finetune`, and what comes before its name. */
   command: readonly string[];
+  /** The names that its --preset takes; first what it does without. */
+  presets: readonly string[];
   /** Loads a model for serving, in the precision of the live one; `background`: by threads that give way. */
   openModel(model: string, options?: { background?: boolean }): Promise<Inference>;
   /** Cores for training. */
@@ -97,6 +99,11 @@ export class JobRunner {
     return this.listed.some(({ state }) => !ENDED.includes(state));
   }
 
+  /** What a job may name; first what it does without. */
+  get presets(): readonly string[] {
+    return this.options.presets;
+  }
+
   /** @throws UserError `not-found` */
   job(id: number): Job {
     const found = this.listed.find((job) => job.id === id);
@@ -110,9 +117,15 @@ export class JobRunner {
 
   /**
    * Queues a job.
-   * @throws UserError `empty` when there is nothing to train on
+   * @throws UserError `usage` for a preset that the trainer does not know, `empty` when there is nothing to train on
    */
   async submit(request: FinetuneRequest, data: SentData = {}): Promise<Job> {
+    const { presets } = this.options;
+    if (request.preset !== undefined && !presets.includes(request.preset))
+      throw new UserError(
+        'usage',
+        `preset: expected ${presets.join(', ')}, came ${JSON.stringify(request.preset)}`,
+      );
     if (!data.texts && this.options.collection.info().documents === 0)
       throw new UserError(
         'empty',

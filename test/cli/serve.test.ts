@@ -325,6 +325,11 @@ describe('sentence-jepa serve, told what it can not do', () => {
       ],
       [[], { SENTENCE_JEPA_CORS_ORIGIN: '*,null' }, /SENTENCE_JEPA_CORS_ORIGIN.*came "null"/],
       [['--allow-host', 'a.example,b.example:80'], {}, /--allow-host.*without ports.*came "b\.example:80"/],
+      [
+        ['--refit-request', '{"preset": "contxt"}'],
+        {},
+        /--refit-request: .*--preset: expected .*context.*, found "contxt"/,
+      ],
       [['--no-such-option'], {}, /unknown option '--no-such-option'/],
       [['--host', '0.0.0.0'], {}, /reachable from other machines: expected an API key.*--insecure/],
     ];

@@ -144,7 +144,7 @@ export function fakeCollection(inference: Inference = fakeInference()): FakeColl
 
 /** Without training: test/server/jobs-*.test.ts has that. */
 export function fakeServices(inference: Inference, collection: Collection): Services {
-  const jobs = { jobs: [], close: async () => undefined };
+  const jobs = { jobs: [], presets: ['context'], close: async () => undefined };
   const queries = { train: 0, dev: 0, test: 0 };
   Object.assign(collection, { feedbackCounts: async () => ({ total: 0, relevant: 0, queries }) });
   return { inference, collection, jobs } as unknown as Services;

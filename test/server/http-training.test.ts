@@ -135,6 +135,7 @@ describe('training over HTTP', () => {
       [{ activate: 'always' }, 422, /activate/],
       [{ margin: 2 }, 422, /margin/],
       [{ preset: 7 }, 422, /preset/],
+      [{ preset: 'contxt' }, 400, /^preset: expected context, pairs, came "contxt"$/],
       [{ settings: { 'a b': 1 } }, 422, /settings/],
       [{ pairs: [['a']] }, 422, /pairs/],
       [{ epochs: 3 }, 422, /epochs/],

@@ -70,6 +70,7 @@ export async function openAround(
     collection,
     dataDir,
     command: [process.execPath, fileURLToPath(new URL('./fake-trainer.js', import.meta.url))],
+    presets: ['context', 'pairs'],
     openModel: async (folder) => openFake(folder),
     threads: 1,
     memoryBytes: 2 ** 32,

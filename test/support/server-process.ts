@@ -67,6 +67,7 @@ try {
       dataDir,
       // It trains nothing, and no model comes of it.
       command: [process.execPath, fileURLToPath(new URL('../server/fake-trainer.js', import.meta.url))],
+      presets: ['context'],
       openModel: async (folder) => {
         throw new UserError('not-found', `${folder}: no model`);
       },

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 
-import type { Browser, Page } from 'playwright-core';
+import type { Browser, Locator, Page } from 'playwright-core';
 
 import { call } from '../server/http-support.js';
 import {
@@ -48,6 +48,68 @@ describe('the training page', { skip: noBrowser }, () => {
       await page.getByRole('button', { name: 'Start training' }).click();
       await page.getByText('margin: expected').waitFor();
       assert.deepEqual((await call(`${server.url}/finetune`)).body.jobs, []);
+    });
+  });
+
+  it('offers the presets that the server has, its own choice first', async () => {
+    const { presets } = (await call(`${server.url}/info`)).body.training;
+    assert.ok(presets.includes('tsdae'));
+    await withPage(browser, {}, async (page) => {
+      await open(page);
+      const select = page.getByLabel('Preset');
+      assert.deepEqual(await select.locator('option').allTextContents(), presets);
+      assert.equal(await select.inputValue(), 'context');
+    });
+  });
+
+  it('sends texts and pairs that are read from files, and says what is wrong with one', async () => {
+    const file = (name: string, content: string | Buffer): Parameters<Locator['setInputFiles']>[0] => ({
+      ...{ name, mimeType: 'text/plain' },
+      buffer: Buffer.from(content),
+    });
+    await withPage(browser, {}, async (page) => {
+      await open(page);
+      await page.getByText('Train on texts and pairs of your own').click();
+      const texts = page.getByLabel('A file of texts');
+      const pairs = page.getByLabel('A file of pairs');
+      for (const [field, wrong, told] of [
+        [
+          pairs,
+          file('p.tsv', 'a\tb\n\nno tab\n'),
+          'p.tsv: Line 3: expected two texts with a tab between them, came no tab',
+        ],
+        [pairs, file('p.tsv', 'a\t \n'), 'p.tsv: Line 1: expected two texts'],
+        [
+          texts,
+          file('t.jsonl', '{"text": "a"}\n{"text": 7}'),
+          't.jsonl: Line 2: expected {"title"?, "text"} as JSON',
+        ],
+        [texts, file('t.txt', Buffer.from([0x61, 0xff])), 't.txt: expected UTF-8'],
+        [texts, file('t.txt', '\n \n'), 't.txt: Expected a line with text, found none'],
+      ] as const) {
+        await field.setInputFiles(wrong);
+        await page.getByText(told).waitFor();
+      }
+      await page.getByLabel('A text a line', { exact: true }).fill('no sound');
+      await texts.setInputFiles(file('t.jsonl', '{"_id": "1", "title": "wifi", "text": "is slow"}\n'));
+      await page.getByText('1 texts from t.jsonl').waitFor();
+      await pairs.setInputFiles(file('p.tsv', 'no sound\tsilence\r\nslow wifi\twifi is slow\r\n'));
+      await page.getByText('2 pairs from p.tsv').waitFor();
+      await assertAccessible(page);
+      const sent = page.waitForRequest((request) => request.method() === 'POST');
+      await page.route('**/finetune', (route) =>
+        route.request().method() === 'POST' ? route.abort() : route.continue(),
+      );
+      await page.getByRole('button', { name: 'Start training' }).click();
+      const body = (await sent).postDataJSON();
+      assert.deepEqual(body.texts, ['no sound', 'wifi is slow']);
+      assert.deepEqual(body.pairs, [
+        ['no sound', 'silence'],
+        ['slow wifi', 'wifi is slow'],
+      ]);
+      await page.getByRole('button', { name: 'Leave pairs out' }).click();
+      await page.getByText('2 pairs from p.tsv').waitFor({ state: 'detached' });
+      assert.equal((await call(`${server.url}/finetune`)).body.jobs.length, 0);
     });
   });
 

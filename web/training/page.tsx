@@ -25,6 +25,7 @@ export function TrainingPage() {
     },
     [tries],
   );
+  const server = useAnswer((signal) => dataOf(api.GET('/info', { signal })), []);
   // Another tab, a schedule or the job itself may change what there is.
   useEffect(() => {
     const often = setInterval(refresh, REFRESH_MS);
@@ -35,7 +36,7 @@ export function TrainingPage() {
   const shown = chosen ?? (jobs.find((job) => !hasEnded(job)) ?? jobs.at(-1))?.id;
   return (
     <>
-      {error && <Failure message={error} />}
+      {(error ?? server.error) && <Failure message={(error ?? server.error)!} />}
       {!data && !error && <Loading what="jobs and models" />}
       {data && (
         <>
@@ -45,12 +46,15 @@ export function TrainingPage() {
             {data.feedback.queries.test === 0 &&
               ' Without feedback no model can be said to be better: say what is a duplicate in Search or Duplicates.'}
           </p>
-          <StartForm
-            onStarted={(id) => {
-              setChosen(id);
-              refresh();
-            }}
-          />
+          {server.data && (
+            <StartForm
+              presets={server.data.training.presets}
+              onStarted={(id) => {
+                setChosen(id);
+                refresh();
+              }}
+            />
+          )}
           {jobs.length === 0 && (
             <Empty>
               <p>Nothing has been trained yet. Start a training to adapt the model to your texts.</p>

@@ -3,29 +3,40 @@ import { useState } from 'preact/hooks';
 import { api, dataOf, type Schemas } from '../api/client.js';
 import { CurlButton } from '../parts/copy-button.js';
 import { Failure } from '../parts/notes.js';
+import { pairsOf, textsOf } from './data-files.js';
+import { FileField } from './file-field.js';
 
-const PRESETS = ['context', 'pairs', 'infonce', 'simcse', 'vicreg', 'barlow-twins', 'tsdae'];
+/** Those that read the setting `context`. */
+const WITH_CONTEXT = ['context', 'pairs'];
 
-/** Texts of a line each; blank lines are none. */
-const linesOf = (text: string): string[] => text.split('\n').filter((line) => line.trim() !== '');
-
-export function StartForm({ onStarted }: { onStarted: (id: number) => void }) {
-  const [preset, setPreset] = useState(PRESETS[0]);
+/** @param presets the server's, first what it does without */
+export function StartForm({
+  presets,
+  onStarted,
+}: {
+  presets: readonly string[];
+  onStarted: (id: number) => void;
+}) {
+  const [preset, setPreset] = useState(presets[0]);
   const [context, setContext] = useState('');
   const [steps, setSteps] = useState('');
   const [texts, setTexts] = useState('');
+  const [fileTexts, setFileTexts] = useState<string[]>([]);
+  const [pairs, setPairs] = useState<[string, string][]>([]);
   const [activate, setActivate] = useState(false);
   const [error, setError] = useState<string | undefined>(undefined);
 
-  const sent = linesOf(texts);
+  const takesContext = WITH_CONTEXT.includes(preset);
+  const sent = [...textsOf('', texts), ...fileTexts];
   const settings = {
-    ...(preset === 'context' && context.trim() !== '' && { context: context.trim() }),
+    ...(takesContext && context.trim() !== '' && { context: context.trim() }),
     ...(steps !== '' && { maxSteps: Number(steps) }),
   };
   const body: Partial<Schemas['FinetuneRequest']> = {
     preset,
     ...(Object.keys(settings).length > 0 && { settings }),
     ...(sent.length > 0 && { texts: sent }),
+    ...(pairs.length > 0 && { pairs }),
     activate: activate ? 'if-better' : 'manual',
   };
   const start = async (event: Event): Promise<void> => {
@@ -45,12 +56,12 @@ export function StartForm({ onStarted }: { onStarted: (id: number) => void }) {
         <label>
           Preset
           <select value={preset} onChange={(event) => setPreset(event.currentTarget.value)}>
-            {PRESETS.map((name) => (
+            {presets.map((name) => (
               <option key={name}>{name}</option>
             ))}
           </select>
         </label>
-        {preset === 'context' && (
+        {takesContext && (
           <label>
             What all texts are about
             <input
@@ -80,18 +91,38 @@ export function StartForm({ onStarted }: { onStarted: (id: number) => void }) {
         </label>
       </div>
       <details>
-        <summary>Train on other texts than the collection</summary>
+        <summary>Train on texts and pairs of your own</summary>
+        <p class="hint">
+          Texts go in place of the collection&rsquo;s documents, pairs beside those of the feedback.
+        </p>
         <label>
           A text a line
           <textarea rows={6} value={texts} onInput={(event) => setTexts(event.currentTarget.value)} />
         </label>
+        <FileField
+          label="A file of texts: a text a line, or .jsonl with title and text"
+          what="texts"
+          accept=".txt,.jsonl,text/plain"
+          parse={textsOf}
+          onValues={setFileTexts}
+        />
+        <FileField
+          label="A file of pairs that mean the same: two texts a line, with a tab between them"
+          what="pairs"
+          accept=".tsv,.txt,text/tab-separated-values"
+          parse={pairsOf}
+          onValues={setPairs}
+        />
       </details>
       {error && <Failure message={error} />}
       <div class="buttons">
         <button type="submit" class="primary">
           Start training
         </button>
-        <CurlButton request={{ method: 'POST', path: '/finetune', body }} what="the start of a training" />
+        {/* A file's content is too long for a command. */}
+        {fileTexts.length + pairs.length === 0 && (
+          <CurlButton request={{ method: 'POST', path: '/finetune', body }} what="the start of a training" />
+        )}
       </div>
     </form>
   );

@@ -31,6 +31,7 @@ export function operationHandlers(around: {
         auto_truncate: true,
         documents,
         index: { ...index, recall_at_10: recallAt10 },
+        training: { presets: [...services.jobs.presets] },
         inference: { workers, threads_per_worker: threadsPerWorker },
         limits: {
           max_texts: limits.texts,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -18,6 +18,9 @@ const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
 /** SENTENCE_JEPA_CHROMIUM, or Debian's. */
 const executablePath = process.env.SENTENCE_JEPA_CHROMIUM || '/usr/bin/chromium';
+
+/** A BEIR corpus (.jsonl) to run the tests on, instead of the example's questions. */
+const corpus = process.env.SENTENCE_JEPA_WEB_CORPUS;
 
 /** Why nothing can be tested in a browser here; false where it can. */
 export const noBrowser: string | false = !existsSync(executablePath)
@@ -39,12 +42,23 @@ export interface PageServer {
   close(): Promise<void>;
 }
 
-/** The server as a person starts it, with the default encoder and the example's questions. */
+const LOADER_KEY = 'brings-the-corpus';
+
+async function load(url: string, file: string): Promise<void> {
+  const headers = { 'Content-Type': 'application/x-ndjson', Authorization: `Bearer ${LOADER_KEY}` };
+  const answer = await fetch(`${url}/documents`, { method: 'POST', headers, body: await readFile(file) });
+  assert.ok(answer.ok, await answer.text());
+}
+
+/** The server as a person starts it, with the default encoder and the example's questions, or SENTENCE_JEPA_WEB_CORPUS. */
 export async function startPageServer(...options: string[]): Promise<PageServer> {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'pages-'));
+  // The corpus may have to be brought in past keys that only look.
+  const loader = corpus && options.includes('--api-key') ? ['--api-key', LOADER_KEY] : [];
   let child: ChildProcess;
   const start = async (port: string): Promise<string> => {
-    const args = ['serve', '--example', '--data-dir', dataDir, '--port', port, '--workers', '1', ...options];
+    const args = ['serve', '--data-dir', dataDir, '--port', port, '--workers', '1', ...options, ...loader];
+    if (!corpus) args.push('--example');
     child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
     let told = '';
     child.stderr!.on('data', (chunk) => (told += chunk));
@@ -64,6 +78,7 @@ export async function startPageServer(...options: string[]): Promise<PageServer>
     await closed;
   };
   const url = await start('0');
+  if (corpus) await load(url, corpus);
   return {
     url,
     kill: () => stop('SIGKILL'),

@@ -21,6 +21,7 @@ import { benchSearchHttp, searchHttpTable } from './search-http.js';
 import { benchServe, serveBenchTable, type Api, type RunningPeer } from './serve.js';
 import { readTexts } from './texts.js';
 import { benchTrain, trainBenchTable } from './train.js';
+import { benchWeb, webTable, type WebOptions } from './web.js';
 
 interface Options {
   model: string;
@@ -40,7 +41,13 @@ interface JobsOptions extends Pick<Options, 'model' | 'data' | 'seconds' | 'json
   writes: number;
 }
 
+interface WebCommandOptions extends Pick<Options, 'data' | 'texts' | 'json'> {
+  queries: string;
+}
+
 const EXAMPLE = path.join(projectRoot, 'examples/askubuntu-style/corpus.jsonl');
+
+const EXAMPLE_QUERIES = path.join(projectRoot, 'examples/askubuntu-style/queries.jsonl');
 
 const program = new Command('bench')
   .description('Measure this machine: serving, search and training, beside what one would use instead.')
@@ -288,6 +295,28 @@ Examples:
     for (const model of options.models) await findModelWithProgress(model);
     const rows = await benchEncode({ ...options, texts });
     print(options, { texts: texts.length, rows }, () => encodeBenchTable(rows));
+  });
+
+benchmark('web', 'How long after the last key the page Search shows its first results, in Chromium.')
+  .option('--model <dir|name>', 'a model folder, or the name of a model', DEFAULT_MODEL)
+  .option('--data <file>', 'a BEIR corpus (.jsonl), which is searched', EXAMPLE)
+  .option('--queries <file>', 'what is typed: a text a line, or .jsonl', EXAMPLE_QUERIES)
+  .option('--texts <n>', 'type the first n of them', integerFrom(1, 1e6), 30)
+  .addOption(
+    new Option('--browser <file>', 'a Chromium').env('SENTENCE_JEPA_CHROMIUM').default('/usr/bin/chromium'),
+  )
+  .addHelpText(
+    'after',
+    `
+Examples:
+  npm run bench -- web
+  npm run bench -- web --data dev/corpus.jsonl --queries dev/queries.jsonl --texts 100`,
+  )
+  .action(async (options: Omit<WebOptions, 'corpus' | 'queries' | 'say'> & WebCommandOptions) => {
+    const queries = await readTexts(options.queries, options.texts);
+    await findModelWithProgress(options.model);
+    const result = await benchWeb({ ...options, corpus: options.data, queries, say });
+    print(options, { model: options.model, ...result }, () => webTable(result));
   });
 
 async function inputs(options: Options): Promise<{ texts: string[]; model: ModelFolder }> {

@@ -17,7 +17,7 @@ const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
 /** SENTENCE_JEPA_CHROMIUM, or Debian's. */
-const executablePath = process.env.SENTENCE_JEPA_CHROMIUM || '/usr/bin/chromium';
+export const executablePath = process.env.SENTENCE_JEPA_CHROMIUM || '/usr/bin/chromium';
 
 /** A BEIR corpus (.jsonl) to run the tests on, instead of the example's questions. */
 const corpus = process.env.SENTENCE_JEPA_WEB_CORPUS;

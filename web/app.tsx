@@ -42,8 +42,10 @@ export function App() {
           <a href="/docs/">API</a>
         </nav>
         <button type="button" class="quiet" onClick={nextTheme}>
-          <span class="if-wide">Colours: </span>
-          {theme.value}
+          <span class="if-wide">Colours: {theme.value}</span>
+          <span class="if-narrow" aria-hidden="true">
+            ◐
+          </span>
         </button>
       </header>
       <main id="main" tabIndex={-1}>

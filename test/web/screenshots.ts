@@ -35,6 +35,10 @@ try {
         await page.getByLabel('Search by').selectOption('hybrid');
         await page.locator('.hit mark').first().waitFor();
         await take('search');
+        await page.getByText('Run it here').click();
+        await page.getByRole('button', { name: 'Load the model' }).click();
+        await page.locator('output').waitFor({ timeout: 120_000 });
+        await take('run-here');
         await page.goto(`${server.url}/#duplicates`);
         await page.getByRole('slider').fill('0.7');
         const { pairs } = (await (

@@ -5,7 +5,7 @@ import {
   mean_pooling,
   type PreTrainedModel,
   type PreTrainedTokenizer,
-  type Tensor,
+  Tensor,
 } from '@xenova/transformers';
 import wasmUrl from 'onnxruntime-web/ort-wasm-simd-threaded.wasm?url';
 
@@ -35,19 +35,32 @@ async function load(loader: Loader): Promise<void> {
   ]);
 }
 
+/**
+ * The library would cut a long text off with its last token, [SEP]; the server, as others do, cuts before that one.
+ *
+ * @param tensor 1 x n
+ */
+function cut(tensor: Tensor, length: number): Tensor {
+  const all = tensor.data as BigInt64Array;
+  if (all.length <= length) return tensor;
+  const kept = all.slice(0, length);
+  kept[length - 1] = all.at(-1)!;
+  return new Tensor('int64', kept, [1, length]);
+}
+
 /** Of length 1, as the server's are. */
 async function embed(text: string): Promise<Float32Array> {
-  const inputs = (await tokenizer([text], { truncation: true, max_length: served.maxTokens })) as Record<
-    string,
-    Tensor
-  >;
-  const { sentence_embedding: whole, last_hidden_state: hidden } = (await model(inputs)) as Record<
+  const whole = (await tokenizer([text])) as Record<string, Tensor>;
+  const inputs = Object.fromEntries(
+    Object.entries(whole).map(([name, tensor]) => [name, cut(tensor, served.maxTokens)]),
+  );
+  const { sentence_embedding: all, last_hidden_state: hidden } = (await model(inputs)) as Record<
     string,
     Tensor | undefined
   >;
   // A folder with Dense modules has a graph that says the whole vector.
   const pooled =
-    whole ??
+    all ??
     (served.pooling === 'mean' ? mean_pooling(hidden!, inputs.attention_mask) : hidden!.slice(null, 0));
   return pooled.normalize(2, -1).data as Float32Array;
 }
@@ -58,6 +71,8 @@ addEventListener('message', async ({ data }: MessageEvent<ToWorker>) => {
     const loader = new Loader(served.name, data.key, (loaded, total) => tell({ loaded, total }));
     try {
       await load(loader);
+      // The first run is slower than all others: WebAssembly is still being compiled.
+      await embed(' ');
       tell({ ready: true });
     } catch (error) {
       // The library says only that a file is missing; the server said why.

@@ -84,6 +84,7 @@ export function SearchPage() {
       </form>
       {error && <Failure message={error} />}
       {!data && !error && <Loading what="the collection" />}
+      {data && <RunHere key={data.info.fingerprint} query={query} info={data.info} />}
       {data?.info.documents === 0 && (
         <Empty>
           <p>The collection is empty.</p>
@@ -107,7 +108,6 @@ export function SearchPage() {
           {other !== '' && <Results query={query} mode={mode} model={other} />}
         </div>
       )}
-      {data && <RunHere key={data.info.fingerprint} query={query} info={data.info} />}
     </>
   );
 }

@@ -39,10 +39,10 @@ export function RunHere({ query, info }: { query: string; info: Schemas['Info'] 
     <details>
       <summary>Run it here</summary>
       <p>
-        {info.model_id} runs in this page as well: transformers.js loads the files of the model&rsquo;s folder
-        from this server and embeds the question, which then stays on this machine. The vector is the same
+        {info.model_id} can run in this page as well: transformers.js loads the files of the model&rsquo;s
+        folder from this server and embeds the question by itself. Its vector is the server&rsquo;s
         {info.model_dtype !== 'fp32' &&
-          ` but for rounding (the server computes in ${info.model_dtype}, the page in fp32)`}
+          `, but for rounding: the server computes in ${info.model_dtype}, the page in fp32`}
         .
       </p>
       {state.failed && <Failure message={state.failed.message} again={load} />}
@@ -102,7 +102,7 @@ function Beside({ encoder, query, model }: { encoder: LocalEncoder; query: strin
         Embedded here in {data.ms.toFixed(1)} ms. Cosine of both vectors:{' '}
         <output>{data.cosine.toFixed(7)}</output>
       </p>
-      <table>
+      <table class="narrow">
         <caption>
           The first {NUMBERS_SHOWN} of {data.server.length} numbers
         </caption>

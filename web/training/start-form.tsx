@@ -77,7 +77,7 @@ export function StartForm({
             type="number"
             min="1"
             value={steps}
-            placeholder="an epoch"
+            placeholder="as the preset says"
             onInput={(event) => setSteps(event.currentTarget.value)}
           />
         </label>

@@ -5,12 +5,21 @@ const folderOf = (model: string): string => `/models/${encodeURIComponent(model)
 
 export const filesOf = (model: string): string[] => FILES.map((file) => `${folderOf(model)}/${file}`);
 
+async function messageOf(response: Response): Promise<string> {
+  try {
+    return ((await response.json()) as { error: string }).error;
+  } catch {
+    return `${response.url} is answered with ${response.status}. Reload the page.`;
+  }
+}
+
 /** Fetches from this server with the tab's key, and counts what comes. */
 export class Loader {
   /** What the library is told that the model is called: the address of its files. */
   readonly folder: string;
-  /** Why the server refused a file; that it has none of that name is for the library to judge. */
+  /** Why the server refused a file, other than that it lacks one which the library can do without. */
   refusal: { status: number; message: string } | undefined;
+  private needed: readonly string[] = [];
   private loaded = 0;
   private total = 0;
 
@@ -22,8 +31,9 @@ export class Loader {
     this.folder = folderOf(model);
   }
 
-  /** Asks how many bytes are to come. */
+  /** Asks how many bytes are to come of what has to come. */
   async expect(urls: readonly string[]): Promise<void> {
+    this.needed = urls;
     const answers = await Promise.all(urls.map((url) => this.ask(url, 'HEAD')));
     for (const { ok, headers } of answers) this.total += ok ? Number(headers.get('Content-Length')) : 0;
   }
@@ -31,10 +41,11 @@ export class Loader {
   readonly fetch = async (input: string | URL): Promise<Response> => {
     const response = await this.ask(String(input), 'GET');
     if (!response.ok) {
-      const { error } = (await response.clone().json()) as { error: string };
-      this.refusal ??= { status: response.status, message: error };
-      if (response.status !== 404) throw new Error(error);
-      return response;
+      const { status } = response;
+      if (status === 404 && !this.needed.includes(String(input))) return response;
+      const message = await messageOf(response);
+      this.refusal ??= { status, message };
+      throw new Error(message);
     }
     const counted = response.body!.pipeThrough(
       new TransformStream<Uint8Array, Uint8Array>({

@@ -7,7 +7,7 @@ import helmet from 'helmet';
 import { projectRoot } from '../../base/paths.js';
 
 const folder = path.join(projectRoot, 'dist', 'web');
-const start = path.join(folder, 'index.html');
+const start = 'index.html';
 const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
 
 const policy = helmet.contentSecurityPolicy({
@@ -46,7 +46,9 @@ export function sendPages(request: express.Request, response: express.Response):
       if (error) return reject(error as Error);
       response.set('Cache-Control', 'no-cache');
       response.once('close', resolve);
-      if (existsSync(start)) response.sendFile(start, (failure) => failure && reject(failure));
+      // Under a root, because folders on the way to it may begin with a dot.
+      if (existsSync(path.join(folder, start)))
+        response.sendFile(start, { root: folder }, (failure) => failure && reject(failure));
       else response.type('html').send(notBuilt);
     });
   });

@@ -43,7 +43,7 @@ describe('an experiment file', () => {
     );
     refused(`${HEAD}select: first\nruns: {a: {}}`, 'my.yaml: select: expected last or best, found "first"');
     refused('- a', /^my\.yaml: the file: expected a map with about, seeds and runs, found \["a"\]$/);
-    refused('', /^my\.yaml: the file: expected a map with about, seeds and runs, found null$/);
+    refused('null', /^my\.yaml: the file: expected a map with about, seeds and runs, found null$/);
   });
 
   it('names runs as folders can be, and none as the base encoder', () => {
@@ -56,8 +56,9 @@ describe('an experiment file', () => {
   });
 
   it('is YAML', () => {
-    refused('about: [', /^my\.yaml: expected YAML: .* at line 1/s, 'malformed');
-    refused('about: x\nabout: y', /^my\.yaml: expected YAML: .*unique/s, 'malformed');
+    refused('about: [', /^my\.yaml: expected YAML: .*\(1:9\)/, 'malformed');
+    refused('about: x\nabout: y', /^my\.yaml: expected YAML: duplicated mapping key \(2:1\)/, 'malformed');
+    refused('', 'my.yaml: expected YAML: expected a document, but the input is empty', 'malformed');
   });
 
   it('can take settings from another run', () => {

@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 
 import { api, dataOf } from '../api/client.js';
 import { useAnswer } from '../api/use-answer.js';
@@ -78,7 +78,8 @@ function Review({ groups, pairs, busy }: { groups: Pair[][]; pairs: Pair[]; busy
     }
   };
 
-  useEffect(() => {
+  // A layout effect: the next key, however soon, is about the pair that this one led to.
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if ((event.target as Element).closest('input, textarea, select, dialog')) return;

@@ -15,7 +15,7 @@ import type { Inference } from '../server/batching/inference.js';
 import { JobRunner } from '../server/jobs/runner.js';
 import type { Observer } from '../server/observer.js';
 import type { Collection, TrainableCollection } from '../server/search/collection.js';
-import { openCollection } from '../server/search/open-collection.js';
+import { beginCollection } from '../server/search/open-collection.js';
 import { activatedModel, trainedModelFolder } from '../server/search/store.js';
 import type { Services } from '../server/services.js';
 import { DEFAULT_PRESET, PRESETS } from '../trainer/presets.js';
@@ -94,19 +94,22 @@ async function openWith(
       await startInference({ batchSeconds, maxQueueTokens, maxQueueSeconds, observer, ...options }),
       config.cacheMib * 2 ** 20,
     );
-  const inference = await load({ model, precision, workers, threads });
+  const { recall, lexicalWeight } = config;
+  const opening = beginCollection({ dataDir, recall, lexicalWeight, log: say, observer });
+  let inference: Inference;
+  try {
+    inference = await load({ model, precision, workers, threads, quiet: opening.settled });
+  } catch (error) {
+    await opening.close();
+    throw error;
+  }
   const embedding = progressBar('embedding the collection again', 'documents');
   try {
-    const collection = await openCollection({
-      dataDir,
+    const collection = await opening.serve({
       inference,
       source: model !== DEFAULT_MODEL && existsSync(model) ? path.resolve(model) : model,
       reembed,
-      recall: config.recall,
-      lexicalWeight: config.lexicalWeight,
       onProgress: embedding.update,
-      log: say,
-      observer,
     });
     try {
       const { documents } = collection.info();
@@ -116,10 +119,15 @@ async function openWith(
       else if (documents === 0)
         say('the collection is empty; start with --example to try it with example questions');
       // As the first model was, and not measured again.
-      const { workers, threadsPerWorker } = inference.stats();
+      const { workersWanted, threadsPerWorker } = inference.stats();
       const jobs = jobRunner(config, collection, say, (other, { background } = {}) =>
         load({
-          ...{ model: other, precision: inference.precision, workers, threads: threadsPerWorker },
+          ...{
+            model: other,
+            precision: inference.precision,
+            workers: workersWanted,
+            threads: threadsPerWorker,
+          },
           background,
         }),
       );

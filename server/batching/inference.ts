@@ -44,6 +44,8 @@ export interface Token {
 
 export interface InferenceStats {
   workers: number;
+  /** With those that are still starting, or starting again. */
+  workersWanted: number;
   threadsPerWorker: number;
   /** Texts waiting, not yet handed to a worker. */
   queuedTexts: number;

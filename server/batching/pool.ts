@@ -121,16 +121,9 @@ export class InferencePool implements Inference {
     for (const worker of workers) this.employ(worker);
   }
 
-  /**
-   * @param first one that is started already
-   * @throws what the first worker that can't start throws; the others are closed
-   */
-  static async start(
-    startWorker: () => Promise<ModelWorker>,
-    options: PoolOptions,
-    first?: ModelWorker,
-  ): Promise<InferencePool> {
-    const starts = Array.from({ length: options.workers }, (_, i) => (i === 0 && first) || startWorker());
+  /** @throws what the first worker that can't start throws; the others are closed */
+  static async start(startWorker: () => Promise<ModelWorker>, options: PoolOptions): Promise<InferencePool> {
+    const starts = Array.from({ length: options.workers }, () => startWorker());
     const started = await Promise.allSettled(starts);
     const workers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
     const failed = started.find((each) => each.status === 'rejected');
@@ -139,6 +132,17 @@ export class InferencePool implements Inference {
       throw failed.reason;
     }
     return new InferencePool(workers, startWorker, options);
+  }
+
+  /** A pool that works with one worker while it starts the others. */
+  static startBehind(
+    first: ModelWorker,
+    startWorker: () => Promise<ModelWorker>,
+    options: PoolOptions,
+  ): InferencePool {
+    const pool = new InferencePool([first], startWorker, options);
+    for (let i = 1; i < options.workers; i++) void pool.startAnother();
+    return pool;
   }
 
   get name(): string {
@@ -265,6 +269,7 @@ export class InferencePool implements Inference {
   stats(): InferenceStats {
     return {
       workers: this.workers.size,
+      workersWanted: this.options.workers,
       threadsPerWorker: this.options.threadsPerWorker,
       queuedTexts: this.queue.size,
       queuedTokens: { ...this.queue.waiting },
@@ -405,13 +410,18 @@ export class InferencePool implements Inference {
     const at = this.idle.indexOf(worker);
     if (at >= 0) this.idle.splice(at, 1);
     if (!this.isDone) this.options.observer?.workerLost(reason);
+    await this.startAnother();
+  }
+
+  /** Tries until one starts. */
+  private async startAnother(): Promise<void> {
     for (let wait = FIRST_RESTART_MS; !this.isDone; wait = Math.min(2 * wait, LAST_RESTART_MS)) {
       try {
-        const successor = await this.startWorker();
+        const worker = await this.startWorker();
         this.broken = undefined;
         // Closed meanwhile: nobody would end this one.
-        if (this.isDone) await successor.close();
-        else this.employ(successor);
+        if (this.isDone) await worker.close();
+        else this.employ(worker);
         return;
       } catch (error) {
         if (this.workers.size === 0) this.fail(error);

@@ -27,6 +27,13 @@ const LEAST_GAIN = 1.4;
 /** What int8 must be faster by to be worth what it changes. */
 const LEAST_SPEEDUP = 1.5;
 
+export interface Stopwatch {
+  /** Milliseconds from any moment. */
+  now?: () => number;
+  /** Resolves when nothing else of ours computes. */
+  quiet?: Promise<void>;
+}
+
 /** How a machine's cores are shared out. */
 export interface Sharing {
   workers: number;
@@ -37,13 +44,12 @@ export interface Sharing {
  * Whether the cores do more in one worker or in several, measured.
  *
  * @param start a worker with that many threads
- * @param now milliseconds from any moment
  * @returns with the worker of so many threads that was measured: loading it took longest
  */
 export async function chooseSharing(
   start: (threads: number) => Promise<ModelWorker>,
   cores: number,
-  now = () => performance.now(),
+  stopwatch: Stopwatch = {},
 ): Promise<Sharing & { worker: ModelWorker }> {
   const one = { workers: 1, threads: cores };
   if (cores === 1) return { ...one, worker: await start(1) };
@@ -52,7 +58,7 @@ export async function chooseSharing(
   const { chosen, worker } = await chosenOf(
     [() => start(one.threads), () => start(several.threads)],
     ([together, apart]) => (together / (apart / workers) >= LEAST_GAIN ? 1 : 0),
-    now,
+    stopwatch,
   );
   return { ...[one, several][chosen], worker };
 }
@@ -64,12 +70,12 @@ export async function chooseSharing(
  */
 export async function choosePrecision(
   start: (precision: Precision) => Promise<ModelWorker>,
-  now = () => performance.now(),
+  stopwatch: Stopwatch = {},
 ): Promise<'fp32' | 'int8'> {
   const { chosen, worker } = await chosenOf(
     [() => start('fp32'), () => start('int8')],
     ([fp32, int8]) => (fp32 / int8 >= LEAST_SPEEDUP ? 1 : 0),
-    now,
+    stopwatch,
   );
   await worker.close();
   return chosen === 1 ? 'int8' : 'fp32';
@@ -95,7 +101,7 @@ export async function meanCosine(
 async function chosenOf(
   starts: (() => Promise<ModelWorker>)[],
   choose: (milliseconds: readonly number[]) => number,
-  now: () => number,
+  { quiet, now = () => performance.now() }: Stopwatch,
 ): Promise<{ chosen: number; worker: ModelWorker }> {
   const started = await Promise.allSettled(starts.map((start) => start()));
   const workers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
@@ -103,6 +109,7 @@ async function chosenOf(
   try {
     const failed = started.find((each) => each.status === 'rejected');
     if (failed) throw failed.reason;
+    await quiet;
     const chosen = choose(await timed(workers, now));
     worker = workers[chosen];
     return { chosen, worker };

@@ -56,6 +56,8 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
   maxQueueSeconds?: number;
   batchSeconds?: number;
   observer?: PoolOptions['observer'];
+  /** What measuring waits for, so that nothing else of ours computes meanwhile; loading does not. */
+  quiet?: Promise<void>;
 }
 
 /**
@@ -74,7 +76,8 @@ export async function startInference(options: StartInferenceOptions): Promise<In
     startModelWorker(script, { model, precision, threads, background });
   const cores = availableParallelism();
   const { precision: choice = 'fp32' } = options;
-  const precision = choice === 'auto' ? await choosePrecision((each) => start(each, 1)) : choice;
+  const precision =
+    choice === 'auto' ? await choosePrecision((each) => start(each, 1), { quiet: options.quiet }) : choice;
   const { workers, threads, worker } = await sharingOf(options, (each) => start(precision, each), cores);
   const pooled: PoolOptions = {
     queue,
@@ -88,7 +91,7 @@ export async function startInference(options: StartInferenceOptions): Promise<In
     threadsPerWorker: threads,
     precision,
   };
-  const pool = await InferencePool.start(() => start(precision, threads), pooled, worker);
+  const pool = InferencePool.startBehind(worker, () => start(precision, threads), pooled);
   // Whoever waits for the server waits for no figure.
   if (precision !== 'fp32')
     pool.compareWith(() =>
@@ -99,11 +102,11 @@ export async function startInference(options: StartInferenceOptions): Promise<In
 
 /** As the caller says; what is left open fills the cores, and where nothing is said, as measured. One worker is started. */
 async function sharingOf(
-  { workers, threads }: Pick<StartInferenceOptions, 'workers' | 'threads'>,
+  { workers, threads, quiet }: Pick<StartInferenceOptions, 'workers' | 'threads' | 'quiet'>,
   start: (threads: number) => Promise<ModelWorker>,
   cores: number,
 ): Promise<Sharing & { worker: ModelWorker }> {
-  if (workers === undefined && threads === undefined) return chooseSharing(start, cores);
+  if (workers === undefined && threads === undefined) return chooseSharing(start, cores, { quiet });
   const count = wholeNumber(workers ?? 1, 'workers');
   const each = wholeNumber(threads ?? Math.max(1, Math.floor(cores / count)), 'threads');
   return { workers: count, threads: each, worker: await start(each) };

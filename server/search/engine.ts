@@ -16,13 +16,10 @@ import {
   type GenerationModel,
   type Write,
 } from './store.js';
-import type { Scored } from './vectors.js';
+import type { KeyedVector, Scored } from './vectors.js';
 
 export interface EngineOptions {
   dataDir: string;
-  model: GenerationModel;
-  /** Make vectors with `model` beside the live ones when those are of another fingerprint. */
-  reembed: boolean;
   /** See VectorIndexOptions. */
   exactUpTo?: number;
   recall?: number;
@@ -44,6 +41,9 @@ export interface EngineSearch {
   generation?: number;
 }
 
+/** Vectors read at a time: some milliseconds, and searches get their turn. */
+const PAGE_VECTORS = 1000;
+
 /** Where a generation's index lies. */
 export function indexFolder(dataDir: string, generation: number): string {
   return path.join(dataDir, 'generations', String(generation));
@@ -59,23 +59,25 @@ export class SearchEngine {
   private readonly indexes = new Map<number, VectorIndex>();
   /** Of each loaded generation that is not live: keys of documents whose vectors it lacks. */
   private readonly lacking = new Map<number, Set<number>>();
+  /** Indexes that are being filled. */
+  private readonly loading = new Set<VectorIndex>();
+  /** The live one; at the start, from `choose` to `activate`, the one that is to be. */
+  private chosen: Generation | undefined;
 
   private constructor(
     private readonly options: EngineOptions,
     private readonly unlock: () => void,
     readonly store: Store,
-    /** The live one; until `activate` at the start the one that is to be. */
-    private generation: Generation,
   ) {}
 
   /**
-   * Opens the folder. While documents lack vectors of this generation (`missing`), add them; then
-   * `activate`, and the engine answers.
+   * Opens the folder and reads all that needs no model. Then `choose` one; while documents lack vectors of its
+   * (`missing`), add them; then `activate`, and the engine answers.
    *
-   * @throws UserError `fingerprint-mismatch` when the live vectors are another encoder's
+   * @throws UserError `unavailable` when another server has it open, `corrupt`, `invalid` for a later version's
    */
-  static open(options: EngineOptions): SearchEngine {
-    const { dataDir, model, reembed } = options;
+  static async open(options: EngineOptions): Promise<SearchEngine> {
+    const { dataDir } = options;
     try {
       mkdirSync(dataDir, { recursive: true });
     } catch (error) {
@@ -87,7 +89,9 @@ export class SearchEngine {
     try {
       const store = new Store(databaseFile(dataDir), options.log);
       try {
-        return new SearchEngine(options, unlock, store, chooseGeneration(store, model, reembed));
+        const engine = new SearchEngine(options, unlock, store);
+        await engine.read();
+        return engine;
       } catch (error) {
         store.close();
         throw error;
@@ -98,8 +102,22 @@ export class SearchEngine {
     }
   }
 
-  countMissing(): number {
-    return this.store.countMissing(this.generation.id);
+  private async read(): Promise<void> {
+    const live = this.store.generations().find(({ state }) => state === 'live');
+    if (live) await this.load(live);
+    for (const { key, metadata } of this.store.metadata()) this.metadata.set(key, metadata);
+  }
+
+  /**
+   * The generation that is to be live is this model's.
+   *
+   * @param reembed make vectors with it beside the live ones when those are of another fingerprint
+   * @returns how many documents have no vector of it yet
+   * @throws UserError `fingerprint-mismatch` when the live vectors are another encoder's
+   */
+  choose(model: GenerationModel, reembed: boolean): number {
+    this.chosen = chooseGeneration(this.store, model, reembed);
+    return this.store.countMissing(this.chosen.id);
   }
 
   missing(after: number, limit: number): { key: number; text: string }[] {
@@ -135,13 +153,19 @@ export class SearchEngine {
     return { documents, count: lacks.size };
   }
 
-  /** Puts the generation live that the folder was opened for, if it isn't, and loads it. */
+  /** Puts the chosen generation live, if it isn't. */
   async activate(): Promise<void> {
-    if (this.generation.state !== 'live') this.forget(this.store.activate(this.generation.id));
-    this.generation = this.known(this.generation.id);
-    adoptIndex(this.options.dataDir, this.generation.id);
-    await this.load(this.generation.id);
-    for (const { key, metadata } of this.store.metadata()) this.metadata.set(key, metadata);
+    const { id, state } = this.generation;
+    if (state !== 'live') {
+      this.forget(this.store.activate(id));
+      // Nobody has the model of the one before.
+      const before = [...this.indexes.values()];
+      this.indexes.clear();
+      for (const index of before) await index.abandon();
+    }
+    this.chosen = this.known(id);
+    if (!this.indexes.has(id)) await this.load(this.chosen);
+    this.loaded().follow();
   }
 
   /**
@@ -154,8 +178,9 @@ export class SearchEngine {
     if (same && (same.state === 'live' || same.job !== (model.job ?? null)))
       throw new UserError('exists', `${same.model} (${same.state}) makes the same vectors`);
     const generation = same ?? this.store.createGeneration(model);
-    if (!this.indexes.has(generation.id)) await this.load(generation.id);
+    if (!this.indexes.has(generation.id)) await this.load(generation);
     const index = this.loaded(generation.id);
+    index.follow();
     this.lacking.set(
       generation.id,
       new Set(
@@ -177,7 +202,7 @@ export class SearchEngine {
     this.forget(this.store.activate(generation));
     this.lacking.delete(generation);
     this.lacking.set(this.generation.id, new Set());
-    this.generation = this.known(generation);
+    this.chosen = this.known(generation);
     return true;
   }
 
@@ -207,10 +232,11 @@ export class SearchEngine {
     return found;
   }
 
-  private async load(generation: number): Promise<void> {
+  private async load(generation: Generation): Promise<void> {
     const { dataDir, exactUpTo, recall, onMeasured, log } = this.options;
-    const { fingerprint, dimensions } = this.known(generation);
-    const folder = indexFolder(dataDir, generation);
+    const { id, fingerprint, dimensions, state } = generation;
+    if (state === 'live') adoptIndex(dataDir, id);
+    const folder = indexFolder(dataDir, id);
     mkdirSync(folder, { recursive: true });
     const index = new VectorIndex({
       folder,
@@ -218,12 +244,26 @@ export class SearchEngine {
       exactUpTo,
       recall,
       onMeasured: () => {
-        if (this.indexes.has(generation)) onMeasured?.();
+        if (this.indexes.has(id)) onMeasured?.();
       },
       log,
     });
-    await index.load(this.store.vectors(this.known(generation)));
-    this.indexes.set(generation, index);
+    this.loading.add(index);
+    try {
+      await index.load(this.pages(generation));
+    } finally {
+      this.loading.delete(index);
+    }
+    this.indexes.set(id, index);
+  }
+
+  private *pages(generation: Generation): Generator<KeyedVector[]> {
+    for (let after = 0; ;) {
+      const page = this.store.vectors(generation, after, PAGE_VECTORS);
+      if (page.length === 0) return;
+      yield page;
+      after = page[page.length - 1].key;
+    }
   }
 
   /** Lets go of what generations had in memory and on disk, beside SQLite. */
@@ -262,6 +302,11 @@ export class SearchEngine {
 
   get live(): Generation {
     return this.generation;
+  }
+
+  private get generation(): Generation {
+    if (!this.chosen) throw new UserError('not-ready', 'the collection has no model yet');
+    return this.chosen;
   }
 
   has(generation: number): boolean {
@@ -353,7 +398,7 @@ export class SearchEngine {
   private follow(change: Change): void {
     const gone = 'removed' in change ? change.removed : change.replaced;
     if (gone !== undefined) {
-      for (const index of this.indexes.values()) index.remove(gone);
+      for (const index of [...this.indexes.values(), ...this.loading]) index.remove(gone);
       for (const lacks of this.lacking.values()) lacks.delete(gone);
       this.metadata.delete(gone);
     }

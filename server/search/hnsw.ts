@@ -147,15 +147,13 @@ export class HnswGraph {
   }
 
   /**
-   * Reads the graph that the manifest names.
+   * Reads the graph that the manifest names, much of it in a thread of its own. What it holds beyond the truth, `keepOnly` takes out.
    *
-   * @param live the keys that the truth holds: others in the file are marked deleted
    * @returns the graph, or why there is none to use
    */
-  static async load(
+  static async read(
     folder: string,
     identity: HnswIdentity,
-    live: { has(key: number): boolean },
   ): Promise<{ graph: HnswGraph; chosen?: ChosenEf } | { reason: string }> {
     try {
       if (!(await exists(path.join(folder, MANIFEST)))) return { reason: 'no index file' };
@@ -177,22 +175,23 @@ export class HnswGraph {
 
       const hnsw = new HierarchicalNSW('ip', identity.dimensions);
       await hnsw.readIndex(file);
-      // Every label counts as present until the truth says otherwise; marking one twice is an error in hnswlib.
-      const graph = new HnswGraph(hnsw, new Set());
-      for (const label of hnsw.getIdsList()) {
-        if (live.has(label)) graph.labels.add(label);
-        else {
-          graph.deleted++;
-          try {
-            hnsw.markDelete(label);
-          } catch {
-            // It was deleted before the file was written.
-          }
-        }
-      }
-      return { graph, chosen: manifest.chosen };
+      return { graph: new HnswGraph(hnsw, new Set(hnsw.getIdsList())), chosen: manifest.chosen };
     } catch (error) {
       return { reason: `the index file can't be read (${messageOf(error)})` };
+    }
+  }
+
+  /** Marks as deleted what the file held and the truth does not. */
+  keepOnly(live: { has(key: number): boolean }): void {
+    for (const key of this.labels) {
+      if (live.has(key)) continue;
+      this.labels.delete(key);
+      this.deleted++;
+      try {
+        this.graph.markDelete(key);
+      } catch {
+        // It was deleted before the file was written, and marking one twice is an error in hnswlib.
+      }
     }
   }
 }

@@ -26,16 +26,9 @@ import type { EngineOptions } from './engine.js';
 import { databaseFile, DocumentReader, type GenerationModel } from './store.js';
 import type { LogEvent, SearchHandlers, StatusEvent } from './worker.js';
 
-export interface CollectionOptions {
+export interface FolderOptions {
   /** Made when it is not there. One server at a time. */
   dataDir: string;
-  inference: Inference;
-  /** What --model said. */
-  source?: string;
-  /** Embed the documents again when their vectors are another encoder's, instead of refusing. */
-  reembed?: boolean;
-  /** While documents are embedded at the start. */
-  onProgress?: (done: number, total: number) => void;
   /** One line about something worth knowing: an index that has to be built. */
   log?: (message: string) => void;
   /** Is told of every search. */
@@ -46,6 +39,33 @@ export interface CollectionOptions {
   recall?: number;
   /** Of hybrid searches that don't say. */
   lexicalWeight?: number;
+}
+
+export interface ModelOptions {
+  inference: Inference;
+  /** What --model said. */
+  source?: string;
+  /** Embed the documents again when their vectors are another encoder's, instead of refusing. */
+  reembed?: boolean;
+  /** While documents are embedded at the start. */
+  onProgress?: (done: number, total: number) => void;
+}
+
+export type CollectionOptions = FolderOptions & ModelOptions;
+
+/** A data folder that is read while a model is loaded for it. */
+export interface OpeningCollection {
+  /** Resolves when all is read that needs no model, or can't be: `serve` says why. */
+  readonly settled: Promise<void>;
+  /**
+   * Once. Closes it when it can't be served.
+   *
+   * @throws UserError `fingerprint-mismatch` when its vectors are another encoder's and not `reembed`;
+   *   `unavailable` when another server has it open; `invalid` for a later version's; `corrupt`
+   */
+  serve(model: ModelOptions): Promise<TrainableCollection>;
+  /** When there is no model to serve it with. */
+  close(): Promise<void>;
 }
 
 /** An upsert of more documents than this does not hurry. */
@@ -59,40 +79,54 @@ const CLOSE_AFTER_MS = 60_000;
 const RECENT_QUERIES = 256;
 
 /**
- * Opens the collection of a data folder, made when there is none. Database and index live in a thread
- * of their own; reading a document by its id is the only thing done here.
- *
- * @throws UserError `fingerprint-mismatch` when its vectors are another encoder's and not `reembed`;
- *   `unavailable` when another server has it open; `invalid` for a later version's; `corrupt`
+ * Begins to open the collection of a data folder, made when there is none. Database and index live in a thread of their own;
+ * reading a document by its id is the only thing done here.
  */
-export async function openCollection(options: CollectionOptions): Promise<TrainableCollection> {
-  const { inference, source, reembed = false, exactUpTo, recall, log, observer } = options;
+export function beginCollection(options: FolderOptions): OpeningCollection {
+  const { exactUpTo, recall, log, observer, lexicalWeight } = options;
   const dataDir = path.resolve(options.dataDir);
-  const { name, fingerprint, dimensions } = inference;
   const engine = { dataDir, exactUpTo, recall };
-  const collection = new ThreadedCollection(engine, options.lexicalWeight, observer, log);
-  const thread = collection.thread;
-  try {
-    const model = { name, fingerprint, dimensions, source };
-    const total = await thread.call('open', { ...engine, model, reembed });
-    for (let done = 0, after = 0; done < total;) {
-      const documents = await thread.call('missing', { after, limit: REEMBED_DOCUMENTS });
-      const texts = documents.map(({ text }) => text);
-      const vectors = await inference.encode(texts, { priority: 'bulk' });
-      const keys = documents.map(({ key }) => key);
-      await thread.call('addMissing', { keys, vectors });
-      after = keys[keys.length - 1];
-      done += documents.length;
-      options.onProgress?.(done, total);
-    }
-    await thread.call('activate', undefined);
-    collection.begin(inference, databaseFile(dataDir));
-    return collection;
-  } catch (error) {
+  const collection = new ThreadedCollection(engine, lexicalWeight, observer, log);
+  const { thread } = collection;
+  const reading = thread.call('open', engine);
+  const close = async (): Promise<void> => {
+    await reading.catch(() => undefined);
     await thread.call('close', undefined).catch(() => undefined);
     await thread.terminate();
-    throw error;
-  }
+  };
+  return {
+    settled: reading.catch(() => undefined),
+    close,
+    async serve({ inference, source, reembed = false, onProgress }) {
+      const { name, fingerprint, dimensions } = inference;
+      try {
+        await reading;
+        const model = { name, fingerprint, dimensions, source };
+        const total = await thread.call('choose', { model, reembed });
+        for (let done = 0, after = 0; done < total;) {
+          const documents = await thread.call('missing', { after, limit: REEMBED_DOCUMENTS });
+          const texts = documents.map(({ text }) => text);
+          const vectors = await inference.encode(texts, { priority: 'bulk' });
+          const keys = documents.map(({ key }) => key);
+          await thread.call('addMissing', { keys, vectors });
+          after = keys[keys.length - 1];
+          done += documents.length;
+          onProgress?.(done, total);
+        }
+        await thread.call('activate', undefined);
+        collection.begin(inference, databaseFile(dataDir));
+        return collection;
+      } catch (error) {
+        await close();
+        throw error;
+      }
+    },
+  };
+}
+
+/** Opens the collection of a data folder for a model that is there: see OpeningCollection.serve. */
+export function openCollection(options: CollectionOptions): Promise<TrainableCollection> {
+  return beginCollection(options).serve(options);
 }
 
 class ThreadedCollection implements TrainableCollection {
@@ -116,7 +150,7 @@ class ThreadedCollection implements TrainableCollection {
 
   /** @param engine what a thread opens that replaces another one */
   constructor(
-    private readonly engine: Omit<EngineOptions, 'model' | 'reembed' | 'onMeasured' | 'log'>,
+    private readonly engine: Omit<EngineOptions, 'onMeasured' | 'log'>,
     private readonly lexicalWeight: number = defaults.lexicalWeight,
     private readonly observer?: Pick<Observer, 'searched'>,
     private readonly log?: (message: string) => void,
@@ -165,7 +199,8 @@ class ThreadedCollection implements TrainableCollection {
       return { name, fingerprint, dimensions, source: source ?? undefined, job: job ?? undefined };
     };
     try {
-      this.live = await this.openLive(thread, modelOf);
+      await thread.call('open', this.engine);
+      this.live = await this.chooseLive(thread, modelOf);
       await thread.call('activate', undefined);
       for (const served of this.loaded.values())
         if (served !== this.live) await thread.call('prepare', modelOf(served));
@@ -177,16 +212,16 @@ class ThreadedCollection implements TrainableCollection {
     this.watch();
   }
 
-  /** Opens it for the model that is live in the database: the thread may have ended in the middle of a switch. */
-  private async openLive(
+  /** The model that is live in the database: the thread may have ended in the middle of a switch. */
+  private async chooseLive(
     thread: Thread<SearchHandlers>,
     modelOf: (served: ServedGeneration) => GenerationModel,
   ): Promise<ServedGeneration> {
-    const { engine, live } = this;
+    const { live } = this;
     const others = [...this.loaded.values()].filter((served) => served !== live);
     for (const served of [live, ...others])
       try {
-        await thread.call('open', { ...engine, model: modelOf(served), reembed: false });
+        await thread.call('choose', { model: modelOf(served), reembed: false });
         return served;
       } catch (error) {
         const isLast = served === (others.at(-1) ?? live);

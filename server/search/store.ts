@@ -19,7 +19,7 @@ import { checkAtStart } from './inspect.js';
 import { ftsQuery } from './lexical.js';
 import { openForWriting, translated } from './schema.js';
 import { Sqlite } from './sqlite.js';
-import type { Scored } from './vectors.js';
+import type { KeyedVector, Scored } from './vectors.js';
 
 export interface Generation {
   id: number;
@@ -207,15 +207,15 @@ export class Store {
     return changes === 1;
   }
 
-  /** Every vector of a generation, in the order of the keys. @throws UserError `corrupt` */
-  *vectors({ id, dimensions }: Generation): Generator<{ key: number; vector: Float32Array }> {
+  /** Vectors of a generation whose keys come after `after`, in the order of the keys. @throws UserError `corrupt` */
+  vectors({ id, dimensions }: Generation, after: number, limit: number): KeyedVector[] {
     const rows = this.sql(
-      `SELECT key, vector, checksum FROM vectors_${id} ORDER BY key`,
-    ).iterate() as Iterable<CheckedVector & { vector: Buffer }>;
-    for (const row of rows) {
+      `SELECT key, vector, checksum FROM vectors_${id} WHERE key > ? ORDER BY key LIMIT ?`,
+    ).all(after, limit) as (CheckedVector & { vector: Buffer })[];
+    return rows.map((row) => {
       checkVector(this.file, row, dimensions);
-      yield { key: row.key, vector: fromBlob(row.vector) };
-    }
+      return { key: row.key, vector: fromBlob(row.vector) };
+    });
   }
 
   // Documents

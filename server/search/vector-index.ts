@@ -7,7 +7,7 @@ import { CHOICE_QUERIES, EfChoice, movedALittle } from './ef.js';
 import { HnswGraph, type ChosenEf, type HnswIdentity } from './hnsw.js';
 import { Pace, RECALL_K, recallOf, RecallSamples } from './recall.js';
 import { TopK } from './top-k.js';
-import { VectorTable, type Scored } from './vectors.js';
+import { VectorTable, type KeyedVector, type Scored } from './vectors.js';
 
 /** Up to this many vectors exact search is as fast as the graph and needs no building (bench/search.ts). */
 export const EXACT_UP_TO = 20_000;
@@ -68,6 +68,7 @@ export class VectorIndex {
   private changedSinceSave = 0;
   private saving = false;
   private working: Promise<void> | undefined;
+  private following = false;
   private closing = false;
 
   constructor(private readonly options: VectorIndexOptions) {
@@ -77,19 +78,32 @@ export class VectorIndex {
     this.pace = new Pace(options.measuringShare ?? MEASURING_SHARE);
   }
 
-  /** Fills the table from the truth, loads the graph file when it is whole and of this generation, catches up. */
-  async load(vectors: Iterable<{ key: number; vector: Float32Array }>): Promise<void> {
-    for (const { key, vector } of vectors) this.table.add(key, vector);
-    if (this.wantsGraph) {
-      const { folder, identity, log } = this.options;
-      const loaded = await HnswGraph.load(folder, identity, this.table);
-      if ('graph' in loaded) {
-        this.graph = loaded.graph;
-        if (loaded.chosen?.recall === this.recall) this.chosen = loaded.chosen;
-      } else log?.(`building the search index over ${this.table.size} vectors: ${loaded.reason}`);
+  /**
+   * Fills the table from the truth, page by page, and reads the graph file when it is whole and of this generation. Takes turns
+   * with other work; what is removed meanwhile must be removed here as well. `follow` then lets the graph catch up.
+   */
+  async load(pages: Iterable<readonly KeyedVector[]>): Promise<void> {
+    const { folder, identity, log } = this.options;
+    const reading = this.recall < 1 ? HnswGraph.read(folder, identity) : undefined;
+    for (const page of pages) {
+      for (const { key, vector } of page) this.table.add(key, vector);
+      await nextTurn();
+    }
+    const read = await reading;
+    if (read && this.wantsGraph) {
+      if ('graph' in read) {
+        this.graph = read.graph;
+        this.graph.keepOnly(this.table);
+        if (read.chosen?.recall === this.recall) this.chosen = read.chosen;
+      } else log?.(`building the search index over ${this.table.size} vectors: ${read.reason}`);
     }
     for (const key of this.table.allKeys()) if (!this.graph?.has(key)) this.pending.add(key);
     this.changedSinceSave = this.pending.size;
+  }
+
+  /** From here on the graph follows the table. */
+  follow(): void {
+    this.following = true;
     this.catchUp();
   }
 
@@ -262,7 +276,8 @@ export class VectorIndex {
 
   /** Starts the background work when there is some and none is under way. */
   private catchUp(): void {
-    if (this.working || this.closing || !this.wantsGraph || !this.hasWork) return;
+    const isFree = this.following && !this.working && !this.closing;
+    if (!isFree || !this.wantsGraph || !this.hasWork) return;
     this.working = this.work().then(
       () => {
         this.working = undefined;

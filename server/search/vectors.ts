@@ -6,6 +6,11 @@ export interface Scored {
   score: number;
 }
 
+export interface KeyedVector {
+  key: number;
+  vector: Float32Array;
+}
+
 /** Rows scored by one call of the kernel. */
 const BATCH = 1024;
 

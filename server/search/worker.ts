@@ -93,15 +93,18 @@ function reportWhenSettled(): void {
 }
 
 const handlers = {
-  /** @returns how many documents have no vector of the model yet */
-  open(options: EngineOptions): number {
+  async open(options: EngineOptions): Promise<void> {
     database = databaseFile(options.dataDir);
-    engine = SearchEngine.open({
+    engine = await SearchEngine.open({
       ...options,
       onMeasured: report,
       log: (message) => emitEvent({ log: message } satisfies LogEvent),
     });
-    return engine.countMissing();
+  },
+
+  /** @returns how many documents have no vector of the model yet */
+  choose({ model, reembed }: { model: GenerationModel; reembed: boolean }): number {
+    return opened().choose(model, reembed);
   },
 
   missing({ after, limit }: { after: number; limit: number }): { key: number; text: string }[] {

@@ -151,6 +151,7 @@ describe('inference pool', () => {
     assert.ok(tokensPerSecond > 0);
     assert.deepEqual(stats, {
       workers: 1,
+      workersWanted: 1,
       threadsPerWorker: 1,
       queuedTexts: 0,
       queuedTokens: { interactive: 0, bulk: 0 },
@@ -417,6 +418,24 @@ describe('inference pool', () => {
     await worker.crash();
     await fails;
     await assert.rejects(inference.encode(['1 1']), isUserError('corrupt', /truncated/));
+  });
+
+  it('works with one worker while the others start', async () => {
+    const first = new ManualWorker();
+    const second = new ManualWorker();
+    let arrive = (): void => undefined;
+    const arrived = new Promise<ManualWorker>((resolve) => (arrive = () => resolve(second)));
+    const inference = InferencePool.startBehind(first, () => arrived, { ...defaults, workers: 2 });
+    const [a, b] = [inference.encode(['1 0']), inference.encode(['0 2'])];
+    await turns();
+    const { workers, workersWanted } = inference.stats();
+    assert.deepEqual([workers, workersWanted, first.batches.length], [1, 2, 1]);
+    arrive();
+    await turns();
+    assert.equal(inference.stats().workers, 2);
+    assert.equal(second.batches.length, 1);
+    for (const worker of [first, second]) worker.finish();
+    assert.deepEqual([...(await a), ...(await b)], [1, 0, 0, 1]);
   });
 
   it('passes on what the first worker could not start for, and closes the others', async () => {

@@ -55,7 +55,7 @@ describe('sharing out the cores', () => {
       started.set(threads, worker);
       return worker;
     };
-    const { worker, ...sharing } = await chooseSharing(start, 2, now);
+    const { worker, ...sharing } = await chooseSharing(start, 2, { now });
     assert.deepEqual(sharing, { workers: 1, threads: 2 });
     assert.equal(worker, started.get(2));
     assert.deepEqual(closed, [started.get(1)]);
@@ -63,16 +63,38 @@ describe('sharing out the cores', () => {
 
   it('is several where it is not, and never more than four', async () => {
     const sharing = async (milliseconds: number, cores: number): Promise<number[]> => {
-      const { workers, threads } = await chooseSharing(async () => workerOf(milliseconds), cores, now);
+      const { workers, threads } = await chooseSharing(async () => workerOf(milliseconds), cores, { now });
       return [workers, threads];
     };
     assert.deepEqual(await sharing(2, 2), [2, 1]);
     assert.deepEqual(await sharing(1, 10), [4, 2]);
   });
 
+  it('is measured when nothing else computes, and loaded meanwhile', async () => {
+    let isQuiet = false;
+    const early: boolean[] = [];
+    const start = async (): Promise<ModelWorker> => {
+      early.push(!isQuiet);
+      const worker = workerOf(1);
+      const { run } = worker;
+      worker.run = (texts) => {
+        assert.ok(isQuiet);
+        return run(texts);
+      };
+      return worker;
+    };
+    const quiet = nextTurn().then(() => void (isQuiet = true));
+    await chooseSharing(start, 2, { now, quiet });
+    assert.deepEqual(early, [true, true]);
+  });
+
   it('is not measured for one core', async () => {
     const only = workerOf(1);
-    assert.deepEqual(await chooseSharing(async () => only, 1, now), { workers: 1, threads: 1, worker: only });
+    assert.deepEqual(await chooseSharing(async () => only, 1, { now }), {
+      workers: 1,
+      threads: 1,
+      worker: only,
+    });
   });
 
   it('closes what was started when another one can not be', async () => {
@@ -81,7 +103,7 @@ describe('sharing out the cores', () => {
       if (threads === 1) throw new UserError('corrupt', 'no');
       return workerOf(0, closed);
     };
-    await assert.rejects(chooseSharing(start, 2, now), { kind: 'corrupt' });
+    await assert.rejects(chooseSharing(start, 2, { now }), { kind: 'corrupt' });
     assert.equal(closed.length, 1);
   });
 });
@@ -91,8 +113,8 @@ describe('the precision auto', () => {
     const closed: ModelWorker[] = [];
     const by = (fp32: number, int8: number) => async (precision: Precision) =>
       workerOf(precision === 'fp32' ? fp32 : int8, closed);
-    assert.equal(await choosePrecision(by(4, 1), now), 'int8');
-    assert.equal(await choosePrecision(by(2, 1.5), now), 'fp32');
+    assert.equal(await choosePrecision(by(4, 1), { now }), 'int8');
+    assert.equal(await choosePrecision(by(2, 1.5), { now }), 'fp32');
     assert.equal(closed.length, 4);
   });
 });

@@ -45,6 +45,7 @@ export function fakeInference(
     stats() {
       return {
         workers: 1,
+        workersWanted: 1,
         threadsPerWorker: 1,
         queuedTexts: 0,
         queuedTokens: { interactive: 0, bulk: 0 },

@@ -58,6 +58,7 @@ export function fakeInference(): FakeInference {
     },
     stats: () => ({
       workers: 1,
+      workersWanted: 1,
       threadsPerWorker: 1,
       queuedTexts: 0,
       queuedTokens: { interactive: 0, bulk: 0 },

@@ -220,7 +220,8 @@ describe('vector index', () => {
       log: (line) => log.push(line),
       ...options,
     });
-    await index.load(points);
+    await index.load([points]);
+    index.follow();
     return { index, log };
   }
 
@@ -273,6 +274,29 @@ describe('vector index', () => {
     index.add(2001, points[1999].vector);
     assert.notEqual(index.search(points[1998].vector, 1)[0].key, 1999);
     assert.equal(index.search(points[1999].vector, 1)[0].key, 2001);
+  });
+
+  it('forgets what is removed while it is loaded', async () => {
+    const points = clusters(1500, d, 12);
+    const dir = await freshFolder();
+    const { index: first } = await load(points, { folder: dir });
+    await first.settled();
+    await first.close();
+    const index = new VectorIndex({
+      folder: dir,
+      identity: { fingerprint: 'f', dimensions: d },
+      exactUpTo: 500,
+    });
+    const loading = index.load([points.slice(0, 700), points.slice(700)]);
+    await nextTurn();
+    index.remove(3);
+    await loading;
+    index.follow();
+    await index.settled();
+    assert.equal(index.kind, 'hnsw');
+    assert.equal(index.size, 1499);
+    const found = index.search(points[2].vector, 10).map(({ key }) => key);
+    assert.ok(!found.includes(3), found.join());
   });
 
   it('keeps the recall it is told to, by more candidates once questions are harder than stored vectors', async () => {

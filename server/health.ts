@@ -1,12 +1,13 @@
 import { messageOf, UserError } from '../base/errors.js';
 import type { Inference } from './batching/inference.js';
+import type { Collection } from './search/collection.js';
 
 /** Probes that come as close on each other as this share one answer. */
 const FRESH_MS = 1_000;
 const TEXT = 'Is anybody there?';
 
 /**
- * Whether inference still answers. A batch that was computed since the last check is proof enough; where there was
+ * Whether inference and search still answer: threads that hang in native code can't be replaced, the process can. A batch that was computed since the last check is proof enough; where there was
  * none, a short text goes through the queue, before everything else that may wait.
  */
 export class HealthCheck {
@@ -14,11 +15,28 @@ export class HealthCheck {
   private provenAt = -Infinity;
   private running: Promise<void> | undefined;
 
-  /** @param seconds that a batch may take before inference counts as dead */
+  /** @param seconds that a batch, or an answer of the search thread, may take before it counts as dead */
   constructor(private readonly seconds: number) {}
 
-  /** @throws UserError `unavailable` when no batch is computed within the time, or none can be */
-  async check(inference: Pick<Inference, 'encode' | 'stats'>): Promise<void> {
+  /** @throws UserError `unavailable` when one of them does not answer within the time, or can't */
+  async check(
+    inference: Pick<Inference, 'encode' | 'stats'>,
+    collection: Pick<Collection, 'answers'>,
+  ): Promise<void> {
+    await Promise.all([this.checkInference(inference), this.checkSearch(collection)]);
+  }
+
+  private async checkSearch(collection: Pick<Collection, 'answers'>): Promise<void> {
+    const signal = AbortSignal.timeout(1000 * this.seconds);
+    try {
+      await collection.answers(signal);
+    } catch (error) {
+      const reason = signal.aborted ? `its thread did not within ${this.seconds} s` : messageOf(error);
+      throw new UserError('unavailable', `search does not answer: ${reason}`, { cause: error });
+    }
+  }
+
+  private async checkInference(inference: Pick<Inference, 'encode' | 'stats'>): Promise<void> {
     if (inference.stats().batches !== this.batches) return this.pass(inference);
     if (performance.now() - this.provenAt < FRESH_MS) return;
     this.running ??= this.prove(inference).finally(() => (this.running = undefined));

@@ -52,7 +52,8 @@ export async function startServer(
     metrics,
     async health() {
       // Loading is for /ready to tell, and a server that stops is not to be killed for it.
-      if (services && !draining.signal.aborted) await healthCheck.check(services.inference);
+      if (services && !draining.signal.aborted)
+        await healthCheck.check(services.inference, services.collection);
     },
     draining: draining.signal,
     trace: tracing?.trace,

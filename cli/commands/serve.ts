@@ -106,7 +106,7 @@ export function serveCommand(): Command {
     .addOption(
       count(
         '--health-seconds <n>',
-        'how long /health waits for a batch before it answers 503',
+        'how long /health waits for a batch, and for the search thread, before it answers 503',
         'HEALTH_SECONDS',
         86_400,
       ).default(defaults.healthSeconds),

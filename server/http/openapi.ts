@@ -538,10 +538,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The process is alive, and inference works
+         * The process is alive, and inference and search work
          * @description For a liveness probe: 503 means that the process should be started again. While the model loads, or the server stops, it is
          *     200 (`/ready` tells that). Afterwards a batch must have been computed since the last probe, or a short text gets its vector
-         *     within the server's `--health-seconds`, which the probe's own timeout should exceed.
+         *     within the server's `--health-seconds`, which the probe's own timeout should exceed. The thread that searches must answer as soon.
          */
         get: operations["health"];
         put?: never;
@@ -3187,7 +3187,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             422: components["responses"]["Invalid"];
-            /** @description Inference does not answer, or no thread for it can be started. */
+            /** @description Inference or search does not answer, or no thread for it can be started. */
             503: {
                 headers: {
                     "Retry-After": components["headers"]["Retry-After"];

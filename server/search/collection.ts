@@ -126,6 +126,8 @@ export interface Collection {
     limit: number;
     signal?: AbortSignal;
   }): Promise<DuplicatePair[]>;
+  /** Resolves when what searches answers, whatever else it is asked: a thread that hangs does not. */
+  answers(signal: AbortSignal): Promise<void>;
   info(): CollectionInfo;
   /**
    * The generation of a model's name; the live one without.

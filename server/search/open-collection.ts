@@ -357,6 +357,10 @@ class ThreadedCollection implements TrainableCollection {
     return this.call('pairs', input, options.signal);
   }
 
+  answers(signal: AbortSignal): Promise<void> {
+    return this.call('answer', undefined, signal);
+  }
+
   info(): CollectionInfo {
     const { documents, hnsw, building, recallAt10, generation } = this.opened;
     const { model, fingerprint, dimensions } = generation;

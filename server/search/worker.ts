@@ -130,6 +130,9 @@ const handlers = {
     return generation;
   },
 
+  /** For whoever asks whether this thread answers. */
+  answer(): void {},
+
   /** Resolves when every index has caught up with the writes. */
   settled(): Promise<void> {
     return opened().settled();

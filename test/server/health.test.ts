@@ -28,10 +28,11 @@ function controlled() {
   };
 }
 
+const search = { answers: async () => undefined };
 const never = (): Promise<void> => new Promise(() => undefined);
 const dead = { kind: 'unavailable', message: /^inference does not answer: / };
 
-describe('the check of inference', () => {
+describe('the check of inference and search', () => {
   // AbortSignal.timeout alone keeps no process alive.
   let alive: NodeJS.Timeout;
   before(() => (alive = setInterval(() => undefined, 1_000)));
@@ -39,7 +40,7 @@ describe('the check of inference', () => {
 
   it('computes a text where nothing was computed, which waits for no room and is not remembered', async () => {
     const { inference, state } = controlled();
-    await new HealthCheck(5).check(inference);
+    await new HealthCheck(5).check(inference, search);
     assert.equal(state.probes.length, 1);
     assert.equal(state.probes[0].probe, true);
     assert.notEqual(state.probes[0].priority, 'bulk');
@@ -51,7 +52,7 @@ describe('the check of inference', () => {
     const check = new HealthCheck(0.01);
     for (let i = 0; i < 3; i++) {
       state.batches++;
-      await check.check(inference);
+      await check.check(inference, search);
     }
     assert.equal(state.probes.length, 0);
   });
@@ -59,8 +60,8 @@ describe('the check of inference', () => {
   it('computes once for checks that come together, or soon after each other', async () => {
     const { inference, state } = controlled();
     const check = new HealthCheck(5);
-    await Promise.all([check.check(inference), check.check(inference)]);
-    await check.check(inference);
+    await Promise.all([check.check(inference, search), check.check(inference, search)]);
+    await check.check(inference, search);
     assert.equal(state.probes.length, 1);
   });
 
@@ -69,12 +70,12 @@ describe('the check of inference', () => {
     state.answer = never;
     const check = new HealthCheck(0.01);
     for (let i = 0; i < 2; i++)
-      await assert.rejects(check.check(inference), {
+      await assert.rejects(check.check(inference, search), {
         ...dead,
         message: /nothing was computed within 0.01 s/,
       });
     state.answer = () => Promise.resolve();
-    await check.check(inference);
+    await check.check(inference, search);
   });
 
   it('passes when its own text waited in vain but others did not', async () => {
@@ -83,13 +84,29 @@ describe('the check of inference', () => {
       state.batches++;
       return never();
     };
-    await new HealthCheck(0.01).check(inference);
+    await new HealthCheck(0.01).check(inference, search);
+  });
+
+  it('fails when the thread that searches does not answer', async () => {
+    const { inference } = controlled();
+    const hung = {
+      answers: (signal: AbortSignal) =>
+        new Promise<void>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+    };
+    await assert.rejects(new HealthCheck(0.01).check(inference, hung), {
+      kind: 'unavailable',
+      message: 'search does not answer: its thread did not within 0.01 s',
+    });
+    await assert.rejects(
+      new HealthCheck(5).check(inference, { answers: () => Promise.reject(new Error('the disk is full')) }),
+      { kind: 'unavailable', message: 'search does not answer: the disk is full' },
+    );
   });
 
   it('fails with the reason when nothing can be computed', async () => {
     const { inference, state } = controlled();
     state.answer = () => Promise.reject(new UserError('corrupt', 'model.safetensors: truncated'));
-    await assert.rejects(new HealthCheck(5).check(inference), { ...dead, message: /truncated/ });
+    await assert.rejects(new HealthCheck(5).check(inference, search), { ...dead, message: /truncated/ });
   });
 });
 

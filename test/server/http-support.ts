@@ -129,6 +129,7 @@ export function fakeCollection(inference: Inference = fakeInference()): FakeColl
         .filter((pair) => pair.score >= threshold)
         .slice(0, limit);
     },
+    answers: async () => undefined,
     info: () => ({
       documents: stored.size,
       generation: { model: FAKE_MODEL, fingerprint: 'f'.repeat(64), dimensions: DIMENSIONS },

@@ -106,7 +106,8 @@ docker run -p 8080:80 -v "$PWD/${name}:/model" ghcr.io/huggingface/text-embeddin
 
 ## Limits
 
-- A text is cut off after ${maxTokens} tokens; what comes behind does not count.
+- A text is cut off after ${maxTokens} tokens; what comes behind does not count. Transformers.js cuts off the closing \`[SEP]\`
+  with it: vectors of longer texts differ a little there.
 ${objective === 'mlm' && start.steps > 0 ? '- It has learned words, not yet which texts mean the same: train it further, on texts or by a teacher.\n' : ''}- It was adapted to texts like those it was ${start.steps > 0 ? 'trained' : 'fitted'} on. On others the base encoder may be better: measure both.
 - A high cosine is no proof that two texts mean the same: choose the threshold on data of your own.
 - Languages, and biases, are those of the base encoder and of the data.

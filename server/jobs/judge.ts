@@ -126,7 +126,9 @@ async function agreement(
 ): Promise<Pick<Judgement, 'agreement'>> {
   const recent = [...new Set(collection.recentQueries())].slice(-AGREEMENT_QUERIES);
   const isRecent = recent.length >= LEAST_RECENT;
-  const queries = isRecent ? recent : collection.list({ limit: AGREEMENT_QUERIES }).map(({ text }) => text);
+  const queries = isRecent
+    ? recent
+    : (await collection.list({ limit: AGREEMENT_QUERIES })).map(({ text }) => text);
   if (queries.length === 0) return {};
   const top = (side: ServedGeneration): Promise<string[][]> =>
     search(collection, side, queries, TOP, signal, (hits) => hits.map(({ id }) => id));

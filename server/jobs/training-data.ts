@@ -95,7 +95,7 @@ async function* textsOf(collection: TrainableCollection): AsyncGenerator<string>
 
 async function* documentsOf(collection: TrainableCollection): AsyncGenerator<{ id: string; text: string }> {
   for (let after: string | undefined; ;) {
-    const page = collection.list({ after, limit: PAGE });
+    const page = await collection.list({ after, limit: PAGE });
     yield* page;
     if (page.length < PAGE) return;
     after = page[page.length - 1].id;

@@ -103,11 +103,11 @@ export interface Collection {
     documents: readonly Document[],
     signal?: AbortSignal,
   ): Promise<{ inserted: number; replaced: number }>;
-  get(id: string): Document | undefined;
+  get(id: string): Promise<Document | undefined>;
   /** Whether there was such a document. Durable when it is answered. */
   delete(id: string): Promise<boolean>;
   /** Documents in the order of their ids, after `after` (exclusive). */
-  list(options: { after?: string; limit: number }): Document[];
+  list(options: { after?: string; limit: number }): Promise<Document[]>;
   search(request: SearchRequest): Promise<Hit[]>;
   /** Hits with score >= threshold, best first. */
   duplicatesOf(
@@ -128,6 +128,7 @@ export interface Collection {
   }): Promise<DuplicatePair[]>;
   /** Resolves when what searches answers, whatever else it is asked: a thread that hangs does not. */
   answers(signal: AbortSignal): Promise<void>;
+  /** At once, of what is known here: a store that others write to as well may be a moment ahead of it. */
   info(): CollectionInfo;
   /**
    * The generation of a model's name; the live one without.

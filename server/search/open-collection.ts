@@ -284,7 +284,7 @@ class ThreadedCollection implements TrainableCollection {
     }
   }
 
-  get(id: string): Document | undefined {
+  async get(id: string): Promise<Document | undefined> {
     return this.open.get(id);
   }
 
@@ -292,7 +292,7 @@ class ThreadedCollection implements TrainableCollection {
     return this.call('remove', id);
   }
 
-  list({ after = '', limit }: { after?: string; limit: number }): Document[] {
+  async list({ after = '', limit }: { after?: string; limit: number }): Promise<Document[]> {
     return this.open.list(after, checkK(limit, 'limit'));
   }
 

@@ -99,7 +99,7 @@ describe('backup and restore', () => {
     );
     const collection = await openCollection({ dataDir: restored, inference: fakeInference() });
     assert.equal(collection.info().documents, documents);
-    for (let i = 0; i < documents; i++) assert.ok(collection.get(`d${i}`), `d${i} of ${documents}`);
+    for (let i = 0; i < documents; i++) assert.ok(await collection.get(`d${i}`), `d${i} of ${documents}`);
     const [hit] = await collection.search({ query: `question ${FIRST + 1}`, k: 1, mode: 'lexical' });
     assert.equal(hit.id, `d${FIRST + 1}`);
     await collection.close();

@@ -102,9 +102,9 @@ export function fakeCollection(inference: Inference = fakeInference()): FakeColl
       }
       return { inserted, replaced: documents.length - inserted };
     },
-    get: (id) => stored.get(id),
+    get: async (id) => stored.get(id),
     delete: async (id) => stored.delete(id),
-    list: ({ after = '', limit }) =>
+    list: async ({ after = '', limit }) =>
       sorted()
         .filter(({ id }) => id > after)
         .slice(0, limit),

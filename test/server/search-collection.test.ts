@@ -68,14 +68,14 @@ describe('documents', () => {
   it('come back as they went in, in the order of their ids', async () => {
     const collection = await open();
     assert.deepEqual(await collection.upsert(questions), { inserted: 4, replaced: 0 });
-    assert.deepEqual(collection.get('jdk'), questions[1]);
-    assert.equal(collection.get('none'), undefined);
+    assert.deepEqual(await collection.get('jdk'), questions[1]);
+    assert.equal(await collection.get('none'), undefined);
     assert.deepEqual(
-      collection.list({ limit: 2 }).map(({ id }) => id),
+      (await collection.list({ limit: 2 })).map(({ id }) => id),
       ['boot', 'java'],
     );
     assert.deepEqual(
-      collection.list({ after: 'java', limit: 10 }).map(({ id }) => id),
+      (await collection.list({ after: 'java', limit: 10 })).map(({ id }) => id),
       ['jdk', 'wifi'],
     );
   });
@@ -90,7 +90,7 @@ describe('documents', () => {
       ]),
       { inserted: 1, replaced: 1 },
     );
-    assert.deepEqual(collection.get('java'), { id: 'java', text: 'printer does not print' });
+    assert.deepEqual(await collection.get('java'), { id: 'java', text: 'printer does not print' });
     assert.deepEqual(await ids(collection, { query: 'printer', k: 1 }), ['java']);
     assert.deepEqual(await ids(collection, { query: 'install java', mode: 'lexical' }), ['jdk']);
     assert.equal(collection.info().documents, 5);
@@ -101,7 +101,7 @@ describe('documents', () => {
     await collection.upsert(questions);
     assert.equal(await collection.delete('java'), true);
     assert.equal(await collection.delete('java'), false);
-    assert.equal(collection.get('java'), undefined);
+    assert.equal(await collection.get('java'), undefined);
     for (const mode of ['dense', 'lexical', 'hybrid'] as const)
       assert.ok(!(await ids(collection, { query: 'how to install java', mode })).includes('java'));
   });
@@ -116,7 +116,7 @@ describe('documents', () => {
       1,
     );
     assert.equal(collection.info().documents, 1);
-    const text = collection.get('same')!.text;
+    const text = (await collection.get('same'))!.text;
     const [hit] = await collection.search({ query: text, k: 5, mode: 'dense' });
     assert.equal(hit.text, text);
     assert.ok(Math.abs(hit.score - 1) < 1e-6);
@@ -149,7 +149,7 @@ describe('documents', () => {
     for (const value of [NaN, 0, Infinity]) {
       const collection = await open({ inference: broken(value) });
       await assert.rejects(collection.upsert(questions), isUserError('backend', 'length'));
-      assert.equal(collection.get('java'), undefined);
+      assert.equal(await collection.get('java'), undefined);
     }
   });
 });
@@ -290,7 +290,7 @@ describe('filters', () => {
     await collection.upsert([{ id: 'odd', text: 'odd metadata', metadata: hostile }]);
     assert.equal(await found(JSON.parse('{"__proto__": "x"}')), 'odd');
     assert.equal(await found({ 'a.b"': 1 }), 'odd');
-    assert.deepEqual(collection.get('odd')?.metadata, hostile);
+    assert.deepEqual((await collection.get('odd'))?.metadata, hostile);
     await collection.delete('odd');
   });
 
@@ -471,7 +471,7 @@ describe('opening', () => {
   it('answers nothing after it is closed', async () => {
     const collection = await open();
     await collection.close();
-    assert.throws(() => collection.get('a'), isUserError('not-ready', 'closed'));
+    await assert.rejects(collection.get('a'), isUserError('not-ready', 'closed'));
     await assert.rejects(collection.search({ query: 'x', k: 1, mode: 'dense' }), UserError);
   });
 });

@@ -86,11 +86,11 @@ describe('a damaged collection', () => {
       db.exec(`UPDATE documents SET text = 'question number0' WHERE id = 'd9'`);
       db.close();
       const damaged = { kind: 'corrupt', message: /document "d9" is damaged/ };
-      assert.throws(() => collection.get('d9'), damaged);
-      assert.throws(() => collection.list({ after: 'd89', limit: 5 }), damaged);
+      await assert.rejects(collection.get('d9'), damaged);
+      await assert.rejects(collection.list({ after: 'd89', limit: 5 }), damaged);
       const search = { query: 'question number9', k: 1, mode: 'dense' } as const;
       await assert.rejects(collection.search(search), damaged);
-      assert.equal(collection.get('d8')?.text, 'question number8');
+      assert.equal((await collection.get('d8'))?.text, 'question number8');
     } finally {
       await collection.close();
     }

@@ -48,9 +48,9 @@ class Expected {
   }
 
   /** Takes what the collection holds as the truth for the next run, after checking that it may hold it. */
-  check(collection: Collection): void {
+  async check(collection: Collection): Promise<void> {
     for (const id of new Set([...this.acknowledged.keys(), ...this.underWay.keys()])) {
-      const found = collection.get(id)?.text;
+      const found = (await collection.get(id))?.text;
       const allowed = [this.acknowledged.get(id), ...(this.underWay.get(id) ?? [])];
       assert.ok(allowed.includes(found), `${id}: expected one of ${JSON.stringify(allowed)}, found ${found}`);
       this.acknowledged.set(id, found);
@@ -109,10 +109,10 @@ describe('durability', () => {
         recall: 0.999,
       });
       try {
-        expected.check(collection);
+        await expected.check(collection);
         const { texts } = expected;
         assert.equal(collection.info().documents, texts.size);
-        assert.equal(collection.list({ limit: 10_000 }).length, texts.size);
+        assert.equal((await collection.list({ limit: 10_000 })).length, texts.size);
         if (texts.size >= 10) assert.ok((await recallAt10(collection, texts, 'a')) >= 0.99);
       } finally {
         await collection.close();

@@ -42,9 +42,9 @@ async function upsertStream(call: Call<'upsertDocuments'>): Promise<undefined> {
 export const documentHandlers: Handlers<
   'listDocuments' | 'upsertDocuments' | 'getDocument' | 'putDocument' | 'deleteDocument'
 > = {
-  listDocuments({ query, services: { collection } }) {
+  async listDocuments({ query, services: { collection } }) {
     const limit = query.limit as number;
-    const documents = collection.list({ after: query.after, limit });
+    const documents = await collection.list({ after: query.after, limit });
     const next = documents.length === limit ? documents[limit - 1].id : null;
     return { documents, next };
   },
@@ -60,8 +60,8 @@ export const documentHandlers: Handlers<
     return { stored: documents.length, ...counts };
   },
 
-  getDocument({ path: { id }, services: { collection } }) {
-    const document = collection.get(id);
+  async getDocument({ path: { id }, services: { collection } }) {
+    const document = await collection.get(id);
     if (!document) throw unknownId(id);
     return document;
   },

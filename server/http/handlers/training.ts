@@ -41,8 +41,8 @@ async function answerOf(jobs: JobRunner, job: Job): Promise<JobAnswer> {
 }
 
 /** @throws HttpError `not-found` */
-function checkKnown(collection: TrainableCollection, { id }: Feedback, field: string): void {
-  if (!collection.get(id))
+async function checkKnown(collection: TrainableCollection, { id }: Feedback, field: string): Promise<void> {
+  if (!(await collection.get(id)))
     throw new HttpError('not-found', `${field}: no document has the id ${JSON.stringify(id)}`, {
       param: field,
     });
@@ -72,7 +72,7 @@ async function addLines(call: Call<'addFeedback'>): Promise<components['schemas'
         if (!(error instanceof HttpError)) throw error;
         throw new HttpError(error.kind, `line ${number}: ${error.message}`, { fields: { line: number } });
       }
-      if (collection.get((line as Feedback).id)) group.push(line as Feedback);
+      if (await collection.get((line as Feedback).id)) group.push(line as Feedback);
       else counts.unknown++;
       if (group.length === FEEDBACK_LINES) await store();
     }
@@ -164,11 +164,11 @@ export const trainingHandlers: Handlers<
     const { body, services, limits } = call;
     const feedback = 'feedback' in body ? body.feedback : [body];
     checkCount(feedback.length, 'feedback', limits, `send a stream of ${ndjson}, which may be of any length`);
-    feedback.forEach((each, i) => {
+    for (const [i, each] of feedback.entries()) {
       const field = 'feedback' in body ? `feedback[${i}].` : '';
       checkText(each.query, `${field}query`, limits);
-      checkKnown(services.collection, each, `${field}id`);
-    });
+      await checkKnown(services.collection, each, `${field}id`);
+    }
     await services.collection.addFeedback(feedback);
     return { stored: feedback.length, unknown: 0 };
   },

@@ -35,7 +35,8 @@ export type JobChange = Partial<Pick<JobRecord, 'state' | 'started' | 'ended' | 
 const CHANGES = `(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'documents'), 0)
                   + (SELECT count(*) FROM feedback))`;
 
-interface Row {
+/** As it is stored. */
+export interface JobRow extends Record<string, unknown> {
   id: number;
   request: string;
   state: JobState;
@@ -82,11 +83,11 @@ export class JobTable {
   }
 
   all(): JobRecord[] {
-    return (this.db.prepare('SELECT * FROM jobs ORDER BY id').all() as Row[]).map(toRecord);
+    return (this.db.prepare('SELECT * FROM jobs ORDER BY id').all() as JobRow[]).map(toRecord);
   }
 }
 
-function toRecord({ id, request, state, created, started, ended, error, verdict }: Row): JobRecord {
+export function toRecord({ id, request, state, created, started, ended, error, verdict }: JobRow): JobRecord {
   return {
     id,
     request: JSON.parse(request) as unknown,

@@ -9,6 +9,20 @@ const words = new RegExp(WORD, 'gu');
 /** libssl1.0.0, 0bda:8179, vm.dirty_ratio: words that hang together. */
 const compounds = new RegExp(`${WORD}(?:[-._:/=+@~]{1,2}${WORD})+`, 'gu');
 
+/** A text's words in lower case, in their order. */
+export function wordsOf(text: string): string[] {
+  return text.toLowerCase().match(words) ?? [];
+}
+
+/** A query's words and names, each once and as many as are worth asking for. */
+export function termsOf(query: string): { words: string[]; names: string[] } {
+  const names = new Set(query.toLowerCase().match(compounds)?.filter(isName));
+  return {
+    words: [...new Set(wordsOf(query))].slice(0, MAX_TERMS),
+    names: [...names].slice(0, MAX_NAMES),
+  };
+}
+
 /**
  * A text as an FTS5 query: its words, each quoted, so that no character of it is an operator, joined by OR. What
  * looks like a name (a package with its version, a device, a setting) is a phrase beside its words: what holds all of it in
@@ -17,13 +31,9 @@ const compounds = new RegExp(`${WORD}(?:[-._:/=+@~]{1,2}${WORD})+`, 'gu');
  * @returns undefined when the text has no word at all
  */
 export function ftsQuery(text: string): string | undefined {
-  const lower = text.toLowerCase();
-  const terms = new Set(lower.match(words));
-  if (terms.size === 0) return undefined;
-  const names = new Set(lower.match(compounds)?.filter(isName));
-  return [...[...terms].slice(0, MAX_TERMS), ...[...names].slice(0, MAX_NAMES)]
-    .map((term) => `"${term}"`)
-    .join(' OR ');
+  const { words, names } = termsOf(text);
+  if (words.length === 0) return undefined;
+  return [...words, ...names].map((term) => `"${term}"`).join(' OR ');
 }
 
 /** Three parts and more, or letters with numbers: not "dual-boot", and not "14.04", which half a forum's titles hold. */

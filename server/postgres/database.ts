@@ -1,0 +1,153 @@
+import pg from 'pg';
+
+import { messageOf, UserError } from '../../base/errors.js';
+
+/** Connections that a server holds at most. */
+const CONNECTIONS = 10;
+const CONNECT_MS = 5_000;
+const STATEMENT_MS = 60_000;
+/** Seconds after which PostgreSQL may be back. */
+const RETRY_AFTER = 5;
+
+/** Of class 08 all, and what a server says that stops, starts or has no room (PostgreSQL's appendix A). */
+const AWAY = new Set(['57P01', '57P02', '57P03', '53300', '25006']);
+const NETWORK = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOENT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+]);
+
+// Counts and keys: below 2^53.
+pg.types.setTypeParser(pg.types.builtins.INT8, Number);
+
+export type Row = Record<string, unknown>;
+
+/** What runs statements: the pool, or the connection that a transaction is on. */
+export interface Queries {
+  query<R extends Row>(sql: string, values?: readonly unknown[]): Promise<R[]>;
+}
+
+/** A pool of connections whose errors are for the user. The password of its URL is never part of a message. */
+export class Database implements Queries {
+  /** postgres://host:port/database */
+  readonly name: string;
+  private readonly pool: pg.Pool;
+  private isClosed = false;
+
+  /** @throws UserError `usage` */
+  constructor(readonly url: string) {
+    this.name = nameOf(url);
+    this.pool = new pg.Pool({
+      connectionString: url,
+      max: CONNECTIONS,
+      connectionTimeoutMillis: CONNECT_MS,
+      statement_timeout: STATEMENT_MS,
+      // A server that is gone without a word is noticed here.
+      query_timeout: STATEMENT_MS + CONNECT_MS,
+      keepAlive: true,
+      application_name: 'sentence-jepa',
+    });
+    // An idle connection that is cut is replaced when it is needed.
+    this.pool.on('error', () => undefined);
+  }
+
+  async query<R extends Row>(sql: string, values: readonly unknown[] = []): Promise<R[]> {
+    return this.saying(async () => (await this.pool.query<R>(sql, [...values])).rows);
+  }
+
+  /** Durable when it resolves; nothing of it is there when it rejects, unless the connection was cut while it committed. */
+  async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
+    return this.withClient(async (client) => {
+      await client.query('BEGIN');
+      const result = await work({
+        query: async <R extends Row>(sql: string, values: readonly unknown[] = []) =>
+          (await client.query<R>(sql, [...values])).rows,
+      });
+      await client.query('COMMIT');
+      return result;
+    });
+  }
+
+  /** A connection for `use` alone; not used again when that fails, which ends whatever was open on it. */
+  async withClient<T>(use: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    return this.saying(async () => {
+      const client = await this.pool.connect();
+      // A connection that is cut between two statements says so here; the next statement fails by it.
+      const ignore = (): void => undefined;
+      client.on('error', ignore);
+      let isWhole = false;
+      try {
+        const result = await use(client);
+        isWhole = true;
+        return result;
+      } finally {
+        client.off('error', ignore);
+        client.release(!isWhole);
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    await this.pool.end();
+  }
+
+  private async saying<T>(work: () => Promise<T>): Promise<T> {
+    if (this.isClosed) throw new UserError('not-ready', 'the collection is closed');
+    try {
+      return await work();
+    } catch (error) {
+      throw userError(this.name, error);
+    }
+  }
+}
+
+/** @throws UserError `usage`, without the text that came: it may hold a password */
+function nameOf(url: string): string {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  if (!parsed || !/^postgres(ql)?:$/.test(parsed.protocol))
+    throw new UserError(
+      'usage',
+      '--store: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE, came something else',
+    );
+  return `postgres://${parsed.host}${parsed.pathname}`;
+}
+
+/** What PostgreSQL or the way to it says, in words that say what to do; anything else as it is. */
+function userError(name: string, error: unknown): unknown {
+  if (error instanceof UserError || !(error instanceof Error)) return error;
+  const { code = '' } = error as { code?: string };
+  const say = (kind: ConstructorParameters<typeof UserError>[0], words: string): UserError =>
+    new UserError(kind, `${name}: ${words}`, {
+      cause: error,
+      ...(kind === 'unavailable' && { retryAfter: RETRY_AFTER }),
+    });
+  if (code === '28P01' || code === '28000')
+    return say('invalid', `PostgreSQL refuses the user or the password of --store (${error.message})`);
+  if (code === '3D000') return say('not-found', 'there is no such database; make it with createdb');
+  if (code === '0A000' && /extension "vector"/.test(error.message))
+    return say(
+      'invalid',
+      'this PostgreSQL has no pgvector; install it (https://github.com/pgvector/pgvector)',
+    );
+  if (code === '42501')
+    return say('forbidden', `${error.message}; pgvector and tables need a user who may create them`);
+  if (code === '54000') return say('too-large', `PostgreSQL can't hold this: ${error.message}`);
+  if (code === '53100')
+    return say('unavailable', "PostgreSQL's disk is full; nothing of the write is stored");
+  if (code === '57014') return say('unavailable', `PostgreSQL took longer than ${STATEMENT_MS / 1000} s`);
+  const isAway =
+    code.startsWith('08') ||
+    AWAY.has(code) ||
+    NETWORK.has(code) ||
+    error instanceof AggregateError ||
+    /connection (terminated|timeout)|timeout exceeded|not queryable|query read timeout/i.test(error.message);
+  return isAway ? say('unavailable', `PostgreSQL does not answer (${code || messageOf(error)})`) : error;
+}

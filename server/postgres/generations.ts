@@ -1,0 +1,134 @@
+import { UserError } from '../../base/errors.js';
+import type { Generation, GenerationModel } from '../search/store.js';
+import type { Queries } from './database.js';
+
+/** A generation's vectors (length 1). Its id is a number from the database, never a user's word. */
+export function vectorsTable(generation: number): string {
+  if (!Number.isSafeInteger(generation)) throw new Error(`generation ${String(generation)}`);
+  return `vectors_${generation}`;
+}
+
+export function allGenerations(queries: Queries): Promise<Generation[]> {
+  return queries.query<Generation & Record<string, unknown>>('SELECT * FROM generations ORDER BY id');
+}
+
+/** Within a transaction: none of them changes until it ends. Writers share this, and searches don't need it. */
+export function sharedGenerations(queries: Queries): Promise<Generation[]> {
+  return queries.query<Generation & Record<string, unknown>>(
+    'SELECT * FROM generations ORDER BY id FOR SHARE',
+  );
+}
+
+/** Within a transaction: until it ends nobody else writes documents or changes a generation; searches go on. */
+export async function holdGenerations(queries: Queries): Promise<void> {
+  await queries.query('LOCK TABLE generations IN EXCLUSIVE MODE');
+}
+
+export async function createGeneration(queries: Queries, model: GenerationModel): Promise<Generation> {
+  const { name, fingerprint, dimensions, source = null, job = null } = model;
+  const [generation] = await queries.query<Generation & Record<string, unknown>>(
+    `INSERT INTO generations (model, fingerprint, dimensions, state, source, job, created)
+     SELECT $1, $2, $3,
+            CASE WHEN EXISTS (SELECT FROM generations WHERE state = 'live') THEN 'building' ELSE 'live' END,
+            $4, $5, $6
+     RETURNING *`,
+    [name, fingerprint, dimensions, source, job, new Date().toISOString()],
+  );
+  await queries.query(
+    `CREATE TABLE ${vectorsTable(generation.id)} (key bigint PRIMARY KEY, vector vector(${Number(dimensions)}) NOT NULL)`,
+  );
+  return generation;
+}
+
+/** Puts a generation live; the one that was is kept for a rollback, those retired earlier are dropped. */
+export async function putLive(queries: Queries, generation: number): Promise<void> {
+  for (const { id, state } of await allGenerations(queries))
+    if (state === 'retired' && id !== generation) await dropGeneration(queries, id);
+  await queries.query(`UPDATE generations SET state = 'retired' WHERE state = 'live' AND id <> $1`, [
+    generation,
+  ]);
+  await queries.query(`UPDATE generations SET state = 'live' WHERE id = $1`, [generation]);
+}
+
+/** Unless it is live. */
+export async function dropGeneration(queries: Queries, generation: number): Promise<void> {
+  const dropped = await queries.query(
+    `DELETE FROM generations WHERE id = $1 AND state <> 'live' RETURNING id`,
+    [generation],
+  );
+  if (dropped.length > 0) await queries.query(`DROP TABLE ${vectorsTable(generation)}`);
+}
+
+/** The generation whose vectors are this model's: the live one, one to go on building, or an added one. */
+export async function chooseGeneration(
+  queries: Queries,
+  model: GenerationModel,
+  reembed: boolean,
+): Promise<Generation> {
+  const generations = await allGenerations(queries);
+  const live = generations.find(({ state }) => state === 'live');
+  const ours = generations.find(({ fingerprint }) => fingerprint === model.fingerprint);
+  if (live && live.id !== ours?.id && !reembed) throw fingerprintMismatch(live, model);
+  if (ours && model.source !== undefined)
+    await queries.query('UPDATE generations SET source = $1 WHERE id = $2 AND job IS NULL', [
+      model.source,
+      ours.id,
+    ]);
+  return ours ?? createGeneration(queries, model);
+}
+
+function fingerprintMismatch(live: Generation, model: GenerationModel): UserError {
+  return new UserError(
+    'fingerprint-mismatch',
+    `the collection's vectors were made by ${live.model} (${live.fingerprint.slice(0, 12)}), the model is ${model.name} (${model.fingerprint.slice(0, 12)}), and vectors of two encoders can't be compared. Start with --reembed to embed the collection with ${model.name}, or with --model ${live.model} and the --precision of then`,
+  );
+}
+
+/** Documents that have no vector in a generation. */
+export function missing(
+  queries: Queries,
+  generation: number,
+  limit: number,
+): Promise<{ key: number; text: string }[]> {
+  return queries.query(
+    `SELECT key, text FROM documents d
+     WHERE NOT EXISTS (SELECT FROM ${vectorsTable(generation)} v WHERE v.key = d.key) ORDER BY key LIMIT $1`,
+    [limit],
+  );
+}
+
+export async function countMissing(queries: Queries, generation: number): Promise<number> {
+  const [{ count }] = await queries.query<{ count: number }>(
+    `SELECT count(*) FROM documents d
+     WHERE NOT EXISTS (SELECT FROM ${vectorsTable(generation)} v WHERE v.key = d.key)`,
+  );
+  return count;
+}
+
+/**
+ * Vectors that a generation lacks. A document may have gone meanwhile, and its vector goes nowhere then: the lock on its row
+ * makes whoever removes it wait, and see the vector.
+ */
+export async function addVectors(
+  queries: Queries,
+  generation: number,
+  keys: readonly number[],
+  rows: readonly Float32Array[],
+): Promise<void> {
+  await queries.query(
+    `INSERT INTO ${vectorsTable(generation)} (key, vector)
+     SELECT d.key, given.vector::vector FROM unnest($1::bigint[], $2::text[]) AS given (key, vector)
+     JOIN documents d ON d.key = given.key FOR KEY SHARE OF d
+     ON CONFLICT DO NOTHING`,
+    [keys, rows.map(vectorText)],
+  );
+}
+
+/** pgvector's text form; every float32 comes back as it went in. */
+export function vectorText(vector: Float32Array): string {
+  return `[${vector.join(',')}]`;
+}
+
+export function parseVector(text: string): Float32Array {
+  return Float32Array.from(JSON.parse(text) as number[]);
+}

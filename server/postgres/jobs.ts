@@ -1,0 +1,34 @@
+import { toRecord, type JobChange, type JobRecord, type JobRow } from '../search/job-table.js';
+import type { Queries } from './database.js';
+
+/** How many documents were ever written, and what was found about them. */
+const CHANGES = `(coalesce(pg_sequence_last_value(pg_get_serial_sequence('documents', 'key')::regclass), 0)
+                  + (SELECT count(*) FROM feedback))`;
+const COLUMNS: readonly string[] = ['state', 'started', 'ended', 'error', 'verdict'];
+
+export async function addJob(queries: Queries, request: unknown): Promise<JobRecord> {
+  const [row] = await queries.query<JobRow>(
+    `INSERT INTO jobs (request, changes, state, created) VALUES ($1, ${CHANGES}, 'queued', $2) RETURNING *`,
+    [JSON.stringify(request), new Date().toISOString()],
+  );
+  return toRecord(row);
+}
+
+export async function changeJob(queries: Queries, id: number, change: JobChange): Promise<void> {
+  const entries = Object.entries(change).filter(([name]) => COLUMNS.includes(name));
+  const sets = entries.map(([name], i) => `${name} = $${i + 2}`).join(', ');
+  const values = entries.map(([name, value]) => (name === 'verdict' ? JSON.stringify(value) : value));
+  await queries.query(`UPDATE jobs SET ${sets} WHERE id = $1`, [id, ...values]);
+}
+
+/** Documents and feedback that came since the last job was asked for; all of them when there was none. */
+export async function changesSinceLastJob(queries: Queries): Promise<number> {
+  const [{ changes }] = await queries.query<{ changes: number }>(
+    `SELECT ${CHANGES} - coalesce((SELECT changes FROM jobs ORDER BY id DESC LIMIT 1), 0) AS changes`,
+  );
+  return changes;
+}
+
+export async function allJobs(queries: Queries): Promise<JobRecord[]> {
+  return (await queries.query<JobRow>('SELECT * FROM jobs ORDER BY id')).map(toRecord);
+}

@@ -1,0 +1,531 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { messageOf, UserError } from '../../base/errors.js';
+import type { Inference } from '../batching/inference.js';
+import { defaults } from '../config.js';
+import type { Observer } from '../observer.js';
+import { checkDocuments, checkK, checkText, checkThreshold, checkWeight } from '../search/checks.js';
+import type {
+  CollectionInfo,
+  Document,
+  DuplicatePair,
+  EmbedMissingOptions,
+  GenerationInfo,
+  Hit,
+  SearchRequest,
+  ServedGeneration,
+  TrainableCollection,
+} from '../search/collection.js';
+import { unitRows } from '../search/engine.js';
+import type { Feedback, FeedbackCounts, Part } from '../search/feedback-table.js';
+import type { JobChange, JobRecord } from '../search/job-table.js';
+import { servedNamed } from '../search/served.js';
+import type { Generation } from '../search/store.js';
+import { checkCharacters, NUL } from './characters.js';
+import { Database, type Queries } from './database.js';
+import { putDocuments, removeDocument, toDocument, type DocumentRow } from './documents.js';
+import { addFeedback, feedbackCounts, relevant } from './feedback.js';
+import {
+  addVectors,
+  allGenerations,
+  chooseGeneration,
+  countMissing,
+  createGeneration,
+  dropGeneration,
+  holdGenerations,
+  missing,
+  parseVector,
+  putLive,
+  sharedGenerations,
+  vectorsTable,
+} from './generations.js';
+import { addJob, allJobs, changeJob, changesSinceLastJob } from './jobs.js';
+import { CHANNEL, Listener } from './listener.js';
+import { migrate } from './schema.js';
+import { pairs, search } from './search.js';
+
+export interface PostgresOptions {
+  /** postgres://user:password@host:port/database */
+  url: string;
+  inference: Inference;
+  /** What --model said. */
+  source?: string;
+  /** Embed the documents again when their vectors are another encoder's, instead of refusing. */
+  reembed?: boolean;
+  /** Loads the model of a generation that another server has put live. */
+  openModel?: (generation: { model: string; job?: number; source?: string }) => Promise<Inference>;
+  /** While documents are embedded at the start. */
+  onProgress?: (done: number, total: number) => void;
+  log?: (message: string) => void;
+  observer?: Pick<Observer, 'searched'>;
+  /** Of hybrid searches that don't say. */
+  lexicalWeight?: number;
+  /** How often the generations are looked at, where no notification came: half of the second that is promised. */
+  pollMs?: number;
+}
+
+/** An upsert of more documents than this does not hurry. */
+const BULK_DOCUMENTS = 16;
+const REEMBED_DOCUMENTS = 256;
+const FOLLOWING_DOCUMENTS = 32;
+/** A dropped generation's model goes when requests that began with it have long been answered. */
+const CLOSE_AFTER_MS = 60_000;
+const POLL_MS = 500;
+/** Documents are counted again with every so manieth look at the generations. */
+const COUNT_EVERY = 10;
+const RECENT_QUERIES = 256;
+
+/**
+ * Opens the collection in a PostgreSQL database, whose tables are made or brought up to date. Any number of servers may
+ * have it open.
+ *
+ * @throws UserError `fingerprint-mismatch` when its vectors are another encoder's and not `reembed`; `invalid` without
+ *   pgvector, or for a later version's schema; `unavailable` when PostgreSQL does not answer; `usage` for what is no URL
+ */
+export async function openPostgresCollection(options: PostgresOptions): Promise<TrainableCollection> {
+  const { inference, source, reembed = false } = options;
+  const database = new Database(options.url);
+  try {
+    await migrate(database);
+    const { name, fingerprint, dimensions } = inference;
+    const { id, state } = await database.transaction(async (queries) => {
+      await holdGenerations(queries);
+      return chooseGeneration(queries, { name, fingerprint, dimensions, source }, reembed);
+    });
+    await embedAtStart(database, id, options);
+    if (state !== 'live')
+      await database.transaction(async (queries) => {
+        await holdGenerations(queries);
+        await embedRest(queries, id, inference);
+        await putLive(queries, id);
+        await queries.query(`NOTIFY ${CHANNEL}`);
+      });
+    const collection = new PostgresCollection(database, { id, model: name, inference }, options);
+    await collection.begin();
+    return collection;
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}
+
+async function embedAtStart(
+  database: Database,
+  generation: number,
+  { inference, onProgress }: PostgresOptions,
+): Promise<void> {
+  const total = await countMissing(database, generation);
+  for (let done = 0; ;) {
+    const count = await embedSome(database, generation, inference, REEMBED_DOCUMENTS);
+    if (count === 0) return;
+    done += count;
+    onProgress?.(done, Math.max(done, total));
+  }
+}
+
+/** @returns how many documents it gave a vector */
+async function embedSome(
+  queries: Queries,
+  generation: number,
+  inference: Inference,
+  limit: number,
+  signal?: AbortSignal,
+): Promise<number> {
+  const documents = await missing(queries, generation, limit);
+  if (documents.length === 0) return 0;
+  const texts = documents.map(({ text }) => text);
+  const vectors = await inference.encode(texts, { priority: 'bulk', signal });
+  const rows = unitRows(vectors, documents.length, inference.dimensions);
+  await addVectors(
+    queries,
+    generation,
+    documents.map(({ key }) => key),
+    rows,
+  );
+  return documents.length;
+}
+
+async function embedRest(
+  queries: Queries,
+  generation: number,
+  inference: Inference,
+  signal?: AbortSignal,
+): Promise<void> {
+  while ((await embedSome(queries, generation, inference, REEMBED_DOCUMENTS, signal)) > 0);
+}
+
+class PostgresCollection implements TrainableCollection {
+  /** By id, the live one among them. */
+  private readonly loaded = new Map<number, ServedGeneration>();
+  private known: (Generation & { vectors: number })[] = [];
+  private documents = 0;
+  private readonly listener: Listener;
+  private refreshing: Promise<void> | undefined;
+  private looks = 0;
+  private following: Promise<void> | undefined;
+  /** Prepared and not complete yet: whoever prepared them embeds for them. */
+  private readonly building = new Set<number>();
+  /** Of dropped generations, while requests may still be computed by them. */
+  private readonly leaving = new Set<Inference>();
+  private readonly recent: string[] = [];
+  private readonly closing = new AbortController();
+
+  constructor(
+    private readonly database: Database,
+    private live: ServedGeneration,
+    private readonly options: PostgresOptions,
+  ) {
+    this.loaded.set(live.id, live);
+    this.listener = new Listener(database.url, options.pollMs ?? POLL_MS, () => this.refresh());
+  }
+
+  async begin(): Promise<void> {
+    await this.count();
+    await this.refresh();
+    this.listener.start();
+  }
+
+  /** Looks at the generations again, and answers from the live one where another server has put one live. */
+  private refresh(): Promise<void> {
+    this.refreshing ??= this.look().finally(() => (this.refreshing = undefined));
+    return this.refreshing;
+  }
+
+  private async look(): Promise<void> {
+    if (++this.looks % COUNT_EVERY === 0) await this.count();
+    const generations = await allGenerations(this.database);
+    const live = generations.find(({ state }) => state === 'live');
+    if (live && live.id !== this.live.id) this.live = this.loaded.get(live.id) ?? (await this.load(live));
+    const before = new Map(this.known.map(({ id, vectors }) => [id, vectors]));
+    this.known = generations.map((each) => ({ ...each, vectors: before.get(each.id) ?? 0 }));
+    for (const each of this.loaded.values())
+      if (!generations.some(({ id }) => id === each.id)) this.release(each);
+  }
+
+  private async load(generation: Generation): Promise<ServedGeneration> {
+    const { id, model, job, source, fingerprint } = generation;
+    const { openModel } = this.options;
+    if (!openModel) throw new UserError('not-ready', `${model} was put live, and can't be loaded here`);
+    const inference = await openModel({ model, job: job ?? undefined, source: source ?? undefined });
+    if (inference.fingerprint !== fingerprint) {
+      await inference.close();
+      throw new UserError(
+        'fingerprint-mismatch',
+        `${model} is live with ${fingerprint.slice(0, 12)}, and what this server finds under that name is ${inference.fingerprint.slice(0, 12)}`,
+      );
+    }
+    const served = { id, model, inference };
+    this.loaded.set(id, served);
+    return served;
+  }
+
+  private async count(): Promise<void> {
+    const [{ count }] = await this.database.query<{ count: number }>('SELECT count(*) FROM documents');
+    const generations = await allGenerations(this.database);
+    const vectors = await Promise.all(
+      generations.map(async ({ id }) => count - (await countMissing(this.database, id).catch(() => count))),
+    );
+    this.documents = count;
+    this.known = generations.map((each, i) => ({ ...each, vectors: vectors[i] }));
+  }
+
+  async upsert(
+    documents: readonly Document[],
+    signal?: AbortSignal,
+  ): Promise<{ inserted: number; replaced: number }> {
+    checkDocuments(documents);
+    documents.forEach(checkCharacters);
+    if (documents.length === 0) return { inserted: 0, replaced: 0 };
+    const texts = documents.map(({ text }) => text);
+    for (;;) {
+      const { id: generation, inference } = this.live;
+      const vectors = await inference.encode(texts, {
+        priority: documents.length > BULK_DOCUMENTS ? 'bulk' : 'interactive',
+        signal,
+      });
+      const rows = unitRows(vectors, documents.length, inference.dimensions);
+      const replaced = await this.database.transaction(async (queries) => {
+        const generations = await sharedGenerations(queries);
+        const live = generations.find(({ state }) => state === 'live');
+        if (live?.id !== generation) return undefined;
+        return putDocuments(queries, generations, generation, documents, rows);
+      });
+      if (replaced !== undefined) {
+        this.documents += documents.length - replaced;
+        this.follow();
+        return { inserted: documents.length - replaced, replaced };
+      }
+      // Another generation went live meanwhile, and these vectors are not its own.
+      await this.refresh();
+    }
+  }
+
+  async get(id: string): Promise<Document | undefined> {
+    if (id.includes(NUL)) return undefined;
+    const [row] = await this.database.query<DocumentRow>(
+      'SELECT id, text, metadata FROM documents WHERE id = $1',
+      [id],
+    );
+    return row && toDocument(row);
+  }
+
+  async delete(id: string): Promise<boolean> {
+    if (id.includes(NUL)) return false;
+    const removed = await this.database.transaction(async (queries) =>
+      removeDocument(queries, await sharedGenerations(queries), id),
+    );
+    if (removed) this.documents--;
+    return removed;
+  }
+
+  async list({ after = '', limit }: { after?: string; limit: number }): Promise<Document[]> {
+    const rows = await this.database.query<DocumentRow>(
+      'SELECT id, text, metadata FROM documents WHERE id > $1 ORDER BY id LIMIT $2',
+      // No id has a NUL: what comes after "a\0b" is what comes after "a".
+      [after.split(NUL, 1)[0], checkK(limit, 'limit')],
+    );
+    return rows.map(toDocument);
+  }
+
+  async search(request: SearchRequest): Promise<Hit[]> {
+    const { query, k, mode, filter, signal } = request;
+    const { generation = this.live, lexicalWeight = this.options.lexicalWeight ?? defaults.lexicalWeight } =
+      request;
+    checkText(query, 'query');
+    checkK(k, 'k');
+    checkWeight(lexicalWeight);
+    // With a vector it is not somebody's search but a comparison of models.
+    if (!request.vector) this.remember(query);
+    const { inference } = generation;
+    const vector =
+      mode === 'lexical'
+        ? undefined
+        : unitRows(
+            request.vector ?? (await inference.encode([query], { signal })),
+            1,
+            inference.dimensions,
+          )[0];
+    const exclude = request.exclude?.filter((id) => !id.includes(NUL));
+    const start = performance.now();
+    const hits = await search(this.database, {
+      ...{ generation: generation.id, query, vector, k, mode, lexicalWeight, filter, exclude },
+    }).catch((error: unknown) => {
+      if ((error as { code?: string }).code !== UNDEFINED_TABLE) throw error;
+      throw new UserError(
+        'unavailable',
+        `the generation of ${generation.model} was dropped meanwhile; send the request again`,
+      );
+    });
+    this.options.observer?.searched({ mode, start, end: performance.now() });
+    signal?.throwIfAborted();
+    return hits;
+  }
+
+  private remember(query: string): void {
+    this.recent.push(query);
+    if (this.recent.length > RECENT_QUERIES) this.recent.shift();
+  }
+
+  recentQueries(): readonly string[] {
+    return this.recent;
+  }
+
+  async duplicatesOf(
+    text: string,
+    options: Parameters<TrainableCollection['duplicatesOf']>[1],
+  ): Promise<Hit[]> {
+    const threshold = checkThreshold(options.threshold);
+    const { k, filter, generation, signal } = options;
+    const hits = await this.search({ query: text, k, mode: 'dense', filter, generation, signal });
+    return hits.filter(({ score }) => score >= threshold);
+  }
+
+  async duplicatePairs(options: {
+    threshold: number;
+    limit: number;
+    signal?: AbortSignal;
+  }): Promise<DuplicatePair[]> {
+    const threshold = checkThreshold(options.threshold);
+    const limit = checkK(options.limit, 'limit');
+    options.signal?.throwIfAborted();
+    return pairs(this.database, this.live.id, threshold, limit);
+  }
+
+  info(): CollectionInfo {
+    const { fingerprint, dimensions } = this.live.inference;
+    return {
+      documents: this.documents,
+      generation: { model: this.live.model, fingerprint, dimensions },
+      index: { kind: 'exact', vectors: this.documents, building: false },
+    };
+  }
+
+  served(model?: string): ServedGeneration {
+    if (model === undefined) return this.live;
+    const others = [...this.loaded.values()].filter((each) => each !== this.live);
+    return servedNamed([this.live, ...others], model);
+  }
+
+  generations(): GenerationInfo[] {
+    return this.known.map(({ job, source, ...generation }) => ({
+      ...generation,
+      ...(job !== null && { job }),
+      ...(source !== null && { source }),
+      served: this.loaded.has(generation.id),
+    }));
+  }
+
+  async prepare(model: { inference: Inference; job?: number; source?: string }): Promise<ServedGeneration> {
+    const { inference, job, source } = model;
+    const { name, fingerprint, dimensions } = inference;
+    const { id } = await this.database.transaction(async (queries) => {
+      await holdGenerations(queries);
+      const same = (await allGenerations(queries)).find((each) => each.fingerprint === fingerprint);
+      if (same && (same.state === 'live' || same.job !== (job ?? null)))
+        throw new UserError('exists', `${same.model} (${same.state}) makes the same vectors`);
+      return same ?? createGeneration(queries, { name, fingerprint, dimensions, job, source });
+    });
+    const served = { id, model: name, inference };
+    this.loaded.set(id, served);
+    this.building.add(id);
+    await this.count();
+    return served;
+  }
+
+  exchange({ id, model, inference: before }: ServedGeneration, inference: Inference): ServedGeneration {
+    const served = { id, model, inference };
+    this.loaded.set(id, served);
+    if (this.live.id === id) this.live = served;
+    this.closeLater(before);
+    return served;
+  }
+
+  async embedMissing(served: ServedGeneration, options: EmbedMissingOptions = {}): Promise<void> {
+    const { share = 1, signal, onProgress } = options;
+    const total = await countMissing(this.database, served.id);
+    for (let done = 0; ;) {
+      signal?.throwIfAborted();
+      const begin = performance.now();
+      const count = await embedSome(this.database, served.id, served.inference, FOLLOWING_DOCUMENTS, signal);
+      if (count === 0) break;
+      done += count;
+      onProgress?.(done, Math.max(done, total));
+      if (share < 1) await sleep((performance.now() - begin) * (1 / share - 1), undefined, { signal });
+    }
+    this.building.delete(served.id);
+    await this.count();
+  }
+
+  async activate(served: ServedGeneration, signal?: AbortSignal): Promise<void> {
+    if (served.id === this.live.id) return;
+    await this.embedMissing(served, { signal });
+    await this.database.transaction(async (queries) => {
+      await holdGenerations(queries);
+      await embedRest(queries, served.id, served.inference, signal);
+      await putLive(queries, served.id);
+      await queries.query(`NOTIFY ${CHANNEL}`);
+    });
+    this.live = served;
+    await this.count();
+    await this.refresh();
+  }
+
+  async discard(id: number): Promise<void> {
+    if (id === this.live.id) return;
+    await this.database.transaction(async (queries) => {
+      await holdGenerations(queries);
+      await dropGeneration(queries, id);
+    });
+    const served = this.loaded.get(id);
+    if (served) this.release(served);
+    await this.count();
+  }
+
+  private release(served: ServedGeneration): void {
+    if (served.id === this.live.id) return;
+    this.loaded.delete(served.id);
+    this.building.delete(served.id);
+    this.closeLater(served.inference);
+  }
+
+  private closeLater(inference: Inference): void {
+    this.leaving.add(inference);
+    setTimeout(() => {
+      if (this.leaving.delete(inference)) void inference.close();
+    }, CLOSE_AFTER_MS).unref();
+  }
+
+  /** Keeps those beside the live one complete, for a rollback. */
+  private follow(): void {
+    if (this.following || this.closing.signal.aborted) return;
+    const others = [...this.loaded.values()].filter(
+      ({ id }) => id !== this.live.id && !this.building.has(id),
+    );
+    if (others.length === 0) return;
+    const { signal } = this.closing;
+    this.following = (async () => {
+      for (const served of others) await this.embedMissing(served, { share: 0.5, signal });
+    })()
+      .catch((error: unknown) => {
+        if (!signal.aborted) this.options.log?.(`an earlier generation does not follow: ${messageOf(error)}`);
+      })
+      .finally(() => (this.following = undefined));
+  }
+
+  async sample(served: ServedGeneration, n: number): Promise<Float32Array> {
+    const table = vectorsTable(served.id);
+    const rows = await this.database.query<{ vector: string }>(
+      `SELECT vector::text FROM (
+         SELECT key, vector, row_number() OVER (ORDER BY key) - 1 AS place, count(*) OVER () AS total FROM ${table}) AS all_of
+       WHERE place % greatest(1, total / $1::bigint) = 0 ORDER BY key LIMIT $1`,
+      [n],
+    );
+    const { dimensions } = served.inference;
+    const vectors = new Float32Array(rows.length * dimensions);
+    rows.forEach(({ vector }, i) => vectors.set(parseVector(vector), i * dimensions));
+    return vectors;
+  }
+
+  async addFeedback(feedback: readonly Feedback[]): Promise<void> {
+    for (const { query, id } of feedback) checkCharacters({ id, text: query });
+    await addFeedback(this.database, feedback);
+  }
+
+  relevant(part: Part): Promise<{ query: string; id: string; text: string }[]> {
+    return relevant(this.database, part);
+  }
+
+  feedbackCounts(): Promise<FeedbackCounts> {
+    return feedbackCounts(this.database);
+  }
+
+  jobs(): Promise<JobRecord[]> {
+    return allJobs(this.database);
+  }
+
+  changesSinceLastJob(): Promise<number> {
+    return changesSinceLastJob(this.database);
+  }
+
+  addJob(request: unknown): Promise<JobRecord> {
+    return addJob(this.database, request);
+  }
+
+  changeJob(id: number, change: JobChange): Promise<void> {
+    return changeJob(this.database, id, change);
+  }
+
+  async close(): Promise<void> {
+    this.closing.abort();
+    await this.listener.close();
+    await this.following;
+    await this.refreshing?.catch(() => undefined);
+    await this.database.close();
+    const others = [...this.loaded.values()].filter((served) => served !== this.live);
+    const inferences = [...others.map(({ inference }) => inference), ...this.leaving];
+    this.leaving.clear();
+    await Promise.all(inferences.map((inference) => inference.close()));
+  }
+}
+
+const UNDEFINED_TABLE = '42P01';

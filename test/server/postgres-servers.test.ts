@@ -1,0 +1,262 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { UserError } from '../../base/errors.js';
+import { openPostgresCollection, type PostgresOptions } from '../../server/postgres/open-collection.js';
+import type { Filter, Metadata, TrainableCollection } from '../../server/search/collection.js';
+import { compileFilter } from '../../server/search/filter.js';
+import { isUserError } from './collection-suite.js';
+import { fakeInference } from './fake-inference.js';
+import { onConnection, startPostgres, withoutPostgres, type PostgresServer } from './postgres-server.js';
+
+const documents = Array.from({ length: 60 }, (_, i) => ({ id: `d${i}`, text: `question number${i}` }));
+
+describe('servers on one PostgreSQL', { skip: withoutPostgres }, () => {
+  let server: PostgresServer;
+  const opened: TrainableCollection[] = [];
+  before(async () => {
+    server = await startPostgres();
+  });
+  after(async () => {
+    await Promise.all(opened.map((collection) => collection.close()));
+    await server?.close();
+  });
+
+  async function open(url: string, options: Partial<PostgresOptions> = {}): Promise<TrainableCollection> {
+    const openModel = async ({ model }: { model: string }) =>
+      fakeInference({ seed: model.replace('fake-', '') });
+    const collection = await openPostgresCollection({
+      ...{ url, inference: fakeInference(), openModel, pollMs: 50 },
+      ...options,
+    });
+    opened.push(collection);
+    return collection;
+  }
+
+  it('find at once what another one has stored, and nothing that it has deleted', async () => {
+    const url = await server.freshDatabase();
+    const [a, b] = await Promise.all([open(url), open(url)]);
+    await a.upsert(documents);
+    const [hit] = await b.search({ query: 'question number7', k: 1, mode: 'dense' });
+    assert.equal(hit.id, 'd7');
+    await b.delete('d7');
+    assert.equal(await a.get('d7'), undefined);
+    assert.ok(!(await a.search({ query: 'number7', k: 60, mode: 'lexical' })).some(({ id }) => id === 'd7'));
+    while (a.info().documents !== 59) await sleep(10);
+  });
+
+  it('follow an activation, and answer each request from one generation', async () => {
+    const url = await server.freshDatabase();
+    const [a, b] = await Promise.all([open(url), open(url)]);
+    await a.upsert(documents);
+    let isOver = false;
+    let searches = 0;
+    // A query that is a document's text has cosine 1 to it, unless its vector is of another model.
+    const ask = async (collection: TrainableCollection): Promise<void> => {
+      for (; !isOver; searches++) {
+        const text = `question number${searches % 60}`;
+        const [hit] = await collection.search({ query: text, k: 1, mode: 'dense' });
+        assert.equal(hit.text, text);
+        assert.ok(Math.abs(hit.score - 1) < 1e-5, `score ${hit.score}`);
+      }
+    };
+    const write = async (): Promise<string[]> => {
+      const written: string[] = [];
+      for (let i = 0; !isOver; i++) {
+        await b.upsert([{ id: `new${i}`, text: `written meanwhile${i}` }]);
+        written.push(`new${i}`);
+      }
+      return written;
+    };
+    const asking = [ask(a), ask(b)];
+    const writing = write();
+    const next = await a.prepare({ inference: fakeInference({ seed: 'b' }), job: 1 });
+    await a.activate(next);
+    while (b.served().model !== 'fake-b') await sleep(10);
+    isOver = true;
+    await Promise.all(asking);
+    assert.ok(searches > 0);
+    for (const id of await writing) {
+      const { text } = (await a.get(id))!;
+      const [hit] = await a.search({ query: text, k: 1, mode: 'dense' });
+      assert.equal(hit.id, id, 'what was stored during the switch has a vector of the live generation');
+    }
+    assert.equal(b.info().generation.model, 'fake-b');
+    assert.deepEqual(
+      b.generations().map(({ state }) => state),
+      ['retired', 'live'],
+    );
+  });
+
+  it('drop what was retired before, and a generation that is discarded', async () => {
+    const url = await server.freshDatabase();
+    const a = await open(url);
+    await a.upsert(documents.slice(0, 3));
+    for (const seed of ['b', 'c']) await a.activate(await a.prepare({ inference: fakeInference({ seed }) }));
+    const { id } = await a.prepare({ inference: fakeInference({ seed: 'd' }) });
+    await a.discard(id);
+    assert.deepEqual(
+      a.generations().map(({ model, state, vectors }) => [model, state, vectors]),
+      [
+        ['fake-b', 'retired', 3],
+        ['fake-c', 'live', 3],
+      ],
+    );
+    const tables = await onConnection(url, (client) =>
+      client.query(`SELECT FROM pg_tables WHERE tablename LIKE 'vectors\\_%'`),
+    );
+    assert.equal(tables.rowCount, 2);
+    assert.equal((await a.sample(a.served(), 2)).length, 2 * 16);
+    await assert.rejects(a.prepare({ inference: fakeInference({ seed: 'c' }) }), isUserError('exists'));
+  });
+
+  it('keep what they acknowledged when connections are cut, and say of the rest that it may be sent again', async () => {
+    const url = await server.freshDatabase();
+    const a = await open(url);
+    let isOver = false;
+    const acknowledged: string[] = [];
+    let refused = 0;
+    const write = async (writer: number): Promise<void> => {
+      for (let i = 0; !isOver; i++) {
+        const id = `w${writer}-${i}`;
+        try {
+          await a.upsert([{ id, text: `written by${writer} as${i}` }]);
+          acknowledged.push(id);
+        } catch (error) {
+          assert.ok(error instanceof UserError && error.kind === 'unavailable', String(error));
+          assert.ok(error.retryAfter! > 0);
+          refused++;
+        }
+      }
+    };
+    const writing = [write(0), write(1), write(2)];
+    const cut = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()
+                 AND ($1 OR (state LIKE '%transaction%' OR state = 'active'))`;
+    await onConnection(url, async (client) => {
+      for (let i = 0; refused < 5; i++) {
+        await client.query(cut, [i % 10 === 0]);
+        await sleep(5);
+      }
+    });
+    isOver = true;
+    await Promise.all(writing);
+    for (const id of acknowledged) assert.ok(await a.get(id), id);
+    const lacking = await onConnection(url, (client) =>
+      client.query('SELECT FROM documents d WHERE NOT EXISTS (SELECT FROM vectors_1 v WHERE v.key = d.key)'),
+    );
+    assert.equal(lacking.rowCount, 0, 'a document and its vector are stored together, or not at all');
+  });
+
+  it('answer again, with all they acknowledged, when PostgreSQL was away', async (test) => {
+    if (!server.restart) return test.skip('the PostgreSQL that was given is not stopped');
+    const url = await server.freshDatabase();
+    const a = await open(url);
+    await a.upsert(documents);
+    await server.restart.stop();
+    const away = isUserError('unavailable', 'PostgreSQL does not answer');
+    await assert.rejects(a.upsert([{ id: 'x', text: 'x' }]), away);
+    await assert.rejects(a.search({ query: 'x', k: 1, mode: 'dense' }), away);
+    await assert.rejects(a.get('d1'), away);
+    await server.restart.start();
+    assert.equal((await a.list({ limit: 100 })).length, 60);
+    await a.upsert([{ id: 'x', text: 'x' }]);
+    // The connection that listens comes back as well.
+    const b = await open(url);
+    await b.activate(await b.prepare({ inference: fakeInference({ seed: 'b' }) }));
+    while (a.served().model !== 'fake-b') await sleep(10);
+  });
+
+  it('begin together on an empty database', async () => {
+    const url = await server.freshDatabase();
+    const all = await Promise.all(Array.from({ length: 4 }, () => open(url)));
+    await Promise.all(all.map((each, i) => each.upsert([{ id: String(i), text: `text ${i}` }])));
+    assert.equal((await all[0].list({ limit: 9 })).length, 4);
+  });
+
+  it('say what is wrong with a database, and never the password', async () => {
+    const url = new URL(await server.freshDatabase());
+    url.password = 'hunter2';
+    const fails = async (change: (url: URL) => void, kind: string, ...words: string[]): Promise<void> => {
+      const other = new URL(url);
+      change(other);
+      await assert.rejects(open(other.href), (error: unknown) => {
+        assert.ok(!String(error).includes('hunter2'));
+        return isUserError(kind, ...words)(error);
+      });
+    };
+    await fails((other) => (other.pathname = '/nowhere'), 'not-found', 'no such database');
+    await fails((other) => (other.port = '1'), 'unavailable', 'ECONNREFUSED', '127.0.0.1:1');
+    await assert.rejects(open('mysql://root:hunter2@localhost'), (error: unknown) => {
+      assert.ok(!String(error).includes('hunter2'));
+      return isUserError('usage', 'postgres://')(error);
+    });
+    await (await open(url.href)).close();
+    await onConnection(url.href, (client) =>
+      client.query(`INSERT INTO migrations (name, run_on) VALUES ('9999_later', now())`),
+    );
+    await fails(() => undefined, 'invalid', '9999_later', 'later version');
+  });
+
+  it('refuse characters that PostgreSQL can not hold', async () => {
+    const a = await open(await server.freshDatabase());
+    const nul = isUserError('invalid', 'U\\+0000');
+    await assert.rejects(a.upsert([{ id: 'a', text: 'b\u0000' }]), nul);
+    await assert.rejects(a.upsert([{ id: 'a\u0000', text: 'b' }]), nul);
+    await assert.rejects(a.upsert([{ id: 'a', text: 'b', metadata: { c: ['\u0000'] } }]), nul);
+    await assert.rejects(a.upsert([{ id: 'a', text: 'b', metadata: { c: '\ud800' } }]), nul);
+    await assert.rejects(a.addFeedback([{ query: '\u0000', id: 'a', relevant: true }]), nul);
+    await a.upsert([{ id: 'a', text: `half \ud800 a pair, 'quoted' \\ café` }]);
+    assert.equal((await a.get('a'))!.text, `half \ufffd a pair, 'quoted' \\ café`);
+    assert.equal((await a.search({ query: '\u0000 CAFE', k: 1, mode: 'lexical' }))[0].id, 'a');
+    assert.equal(await a.get('a\u0000'), undefined);
+    assert.equal(await a.delete('a\u0000'), false);
+    assert.deepEqual(await a.list({ after: 'a\u0000b', limit: 5 }), []);
+  });
+
+  it('filter as the embedded store does', async () => {
+    const a = await open(await server.freshDatabase());
+    const values = [0, -1.5, 1e21, 0.1, '', '0', 'b', 'ä', true, false, null, [], ['b', '0'], ['']];
+    const all = [undefined, {}, ...values.map((value) => ({ f: value }))] as (Metadata | undefined)[];
+    await a.upsert(all.map((metadata, i) => ({ id: String(i), text: 'text', metadata })));
+    const bounds = ['', '0', 'b', 'b\u0000', 0, 0.1, 1e21];
+    const filters = [
+      ...values.filter((value) => !Array.isArray(value)).map((value) => ({ f: value })),
+      ...['gt', 'gte', 'lt', 'lte', 'eq', 'ne'].flatMap((sign) =>
+        bounds.map((it) => ({ f: { [sign]: it } })),
+      ),
+      ...[{ f: { in: [] } }, { f: { in: ['b', 0, true] } }, { f: { ne: true, lt: 5 } }],
+    ] as Filter[];
+    for (const filter of filters) {
+      const hits = await a.search({ query: 'text', k: 99, mode: 'dense', filter });
+      const matches = compileFilter(filter);
+      assert.deepEqual(
+        hits.map(({ id }) => Number(id)).sort((x, y) => x - y),
+        all.flatMap((metadata, i) => (matches(metadata) ? [i] : [])),
+        JSON.stringify(filter),
+      );
+    }
+  });
+
+  it('keep feedback and jobs', async () => {
+    const url = await server.freshDatabase();
+    const [a, b] = [await open(url), await open(url)];
+    await a.upsert(documents.slice(0, 5));
+    assert.equal(await b.changesSinceLastJob(), 5);
+    await a.addFeedback([
+      { query: 'q', id: 'd1', relevant: false },
+      { query: 'q', id: 'd1', relevant: true },
+      { query: 'q', id: 'gone', relevant: true },
+    ]);
+    const counts = await b.feedbackCounts();
+    assert.deepEqual([counts.total, counts.relevant], [2, 2]);
+    const parts = await Promise.all((['train', 'dev', 'test'] as const).map((part) => b.relevant(part)));
+    assert.deepEqual(parts.flat(), [{ query: 'q', id: 'd1', text: 'question number1' }]);
+    const job = await a.addJob({ preset: 'context' });
+    await b.changeJob(job.id, { state: 'done', verdict: { better: true } });
+    const [found] = await a.jobs();
+    assert.deepEqual(found, { ...job, state: 'done', verdict: { better: true } });
+    assert.equal(await a.changesSinceLastJob(), 0);
+  });
+});

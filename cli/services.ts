@@ -15,6 +15,8 @@ import type { Inference } from '../server/batching/inference.js';
 import { JobRunner } from '../server/jobs/runner.js';
 import type { Observer } from '../server/observer.js';
 import type { Collection, TrainableCollection } from '../server/search/collection.js';
+import { storeName } from '../server/postgres/database.js';
+import { activatedOn, openPostgresCollection } from '../server/postgres/open-collection.js';
 import { beginCollection } from '../server/search/open-collection.js';
 import { activatedModel, trainedModelFolder } from '../server/search/store.js';
 import type { Services } from '../server/services.js';
@@ -36,7 +38,7 @@ export async function openServices(
   say: (line: string) => void,
   observer: Observer,
 ): Promise<Services> {
-  const activated = config.reembed ? undefined : activatedModel(config.dataDir);
+  const activated = config.reembed ? undefined : await activatedIn(config);
   if (activated)
     say(
       `${activated.model} was activated here, and goes on (--reembed returns to --model ${config.model ?? DEFAULT_MODEL})`,
@@ -94,42 +96,52 @@ async function openWith(
       await startInference({ batchSeconds, maxQueueTokens, maxQueueSeconds, observer, ...options }),
       config.cacheMib * 2 ** 20,
     );
-  const { recall, lexicalWeight } = config;
-  const opening = beginCollection({ dataDir, recall, lexicalWeight, log: say, observer });
+  const { store, recall, lexicalWeight } = config;
+  const common = { lexicalWeight, log: say, observer };
+  const opening = store === undefined ? beginCollection({ ...common, dataDir, recall }) : undefined;
   let inference: Inference;
   try {
-    inference = await load({ model, precision, workers, threads, quiet: opening.settled });
+    inference = await load({ model, precision, workers, threads, quiet: opening?.settled });
   } catch (error) {
-    await opening.close();
+    await opening?.close();
     throw error;
   }
+  // As the first model was, and not measured again.
+  const loadAlike = (other: string, background?: boolean): Promise<Inference> => {
+    const { workersWanted, threadsPerWorker } = inference.stats();
+    return load({
+      ...{ model: other, precision: inference.precision, workers: workersWanted, threads: threadsPerWorker },
+      background,
+    });
+  };
   const embedding = progressBar('embedding the collection again', 'documents');
   try {
-    const collection = await opening.serve({
+    const served = {
       inference,
       source: model !== DEFAULT_MODEL && existsSync(model) ? path.resolve(model) : model,
       reembed,
       onProgress: embedding.update,
-    });
+    };
+    const collection = opening
+      ? await opening.serve(served)
+      : await openPostgresCollection({
+          ...common,
+          ...served,
+          url: store!,
+          openModel: ({ model, job, source }) =>
+            loadAlike(
+              job === undefined ? (source ?? model) : trainedModelFolder(path.resolve(dataDir), model),
+            ),
+        });
     try {
       const { documents } = collection.info();
-      const where = path.resolve(dataDir);
+      const where = placeOf(config);
       if (example && documents > 0) say(`--example: left out, ${where} holds ${documents} documents already`);
       else if (example) await loadExample(collection);
       else if (documents === 0)
         say('the collection is empty; start with --example to try it with example questions');
-      // As the first model was, and not measured again.
-      const { workersWanted, threadsPerWorker } = inference.stats();
       const jobs = jobRunner(config, collection, say, (other, { background } = {}) =>
-        load({
-          ...{
-            model: other,
-            precision: inference.precision,
-            workers: workersWanted,
-            threads: threadsPerWorker,
-          },
-          background,
-        }),
+        loadAlike(other, background),
       );
       await jobs.start();
       return {
@@ -151,8 +163,21 @@ async function openWith(
   }
 }
 
+const SHARED_STORE_REFUSAL =
+  'servers on a shared store (--store) neither train nor switch models by request; start one of them with --model DIR|NAME --reembed, and the others follow';
+
+/** Where the collection is, for people to read. */
+function placeOf({ store, dataDir }: ServerConfig): string {
+  return store === undefined ? path.resolve(dataDir) : storeName(store);
+}
+
+/** The live model, when a training job made it. */
+function activatedIn({ store, dataDir }: ServerConfig): Promise<{ model: string; job: number } | undefined> {
+  return store === undefined ? Promise.resolve(activatedModel(dataDir)) : activatedOn(store);
+}
+
 function jobRunner(
-  { dataDir, training }: ServerConfig,
+  { dataDir, store, training }: ServerConfig,
   collection: TrainableCollection,
   log: (line: string) => void,
   openModel: (model: string, options?: { background?: boolean }) => Promise<Inference>,
@@ -166,6 +191,7 @@ function jobRunner(
     threads: training.threads ?? Math.max(1, Math.floor(availableParallelism() / 2)),
     memoryBytes: training.memoryMib * 2 ** 20,
     schedule: training.schedule,
+    ...(store !== undefined && { refusal: SHARED_STORE_REFUSAL }),
     log,
   });
 }

@@ -32,6 +32,8 @@ export interface ServerConfig {
   /** A model folder or a name; undefined for the default encoder. */
   model?: string;
   dataDir: string;
+  /** postgres://...: where the collection is; undefined: in dataDir. */
+  store?: string;
   host: string;
   /** 0 for any free port. */
   port: number;

@@ -13,6 +13,7 @@ import { checkSchema } from '../../server/http/spec.js';
 import type { FinetuneRequest } from '../../server/jobs/request.js';
 import { parseWindow, type TimeWindow } from '../../server/jobs/schedule.js';
 import { startServer } from '../../server/main.js';
+import { storeName } from '../../server/postgres/database.js';
 import type { Services } from '../../server/services.js';
 import { presetNamed } from '../../trainer/presets.js';
 import { hostNames, httpUrl, integerFrom, numberFrom, origins, rateLimit } from '../options.js';
@@ -21,6 +22,7 @@ import { openServices } from '../services.js';
 interface Options {
   model?: string;
   dataDir: string;
+  store?: string;
   host: string;
   port: number;
   example?: boolean;
@@ -75,6 +77,13 @@ export function serveCommand(): Command {
         'where the collection is kept; made when it is not there',
         'DATA_DIR',
       ).default(defaults.dataDir),
+    )
+    .addOption(
+      option(
+        '--store <url>',
+        'keep the collection in this PostgreSQL (postgres://user:password@host/database, with pgvector), which any number of servers may share',
+        'STORE',
+      ),
     )
     .addOption(
       option('--port <n>', '0 for any free one', 'PORT')
@@ -275,6 +284,7 @@ Each option with "env" may come from that environment variable; several API keys
 Examples:
   sentence-jepa serve --example
   sentence-jepa serve --model ./my-encoder --data-dir ./questions --port 8080
+  SENTENCE_JEPA_STORE=postgres://user:password@db/questions sentence-jepa serve
   SENTENCE_JEPA_API_KEYS=long-random-text sentence-jepa serve --host 0.0.0.0`,
     )
     .action(serve);
@@ -316,9 +326,9 @@ function welcome(
   say: (line: string) => void,
 ): void {
   const { documents } = collection.info();
-  const dataDir = path.resolve(options.dataDir);
+  const where = options.store === undefined ? path.resolve(options.dataDir) : storeName(options.store);
   log.debug({ fingerprint: inference.fingerprint }, 'model');
-  say(`${inference.name} (${inference.dimensions} dimensions) and ${documents} documents in ${dataDir}`);
+  say(`${inference.name} (${inference.dimensions} dimensions) and ${documents} documents in ${where}`);
   const key = options.apiKey.length > 0 || options.apiKeyFile ? " -H 'Authorization: Bearer KEY'" : '';
   say(
     `listening on ${url} - try: curl${key} '${url}/search?q=usb+stick+not+recognised&k=3' or open ${url}/docs`,
@@ -326,12 +336,13 @@ function welcome(
 }
 
 async function configOf(options: Options): Promise<ServerConfig> {
-  const { model, dataDir, host, port, precision, workers, threads, drainSeconds, logLevel } = options;
+  const { model, dataDir, store, host, port, precision, workers, threads, drainSeconds, logLevel } = options;
   const { refitAfter: after, refitWindow: window, refitRequest: request } = options;
   const fileKeys = options.apiKeyFile ? await keysOf(options.apiKeyFile) : [];
   return {
     model,
     dataDir,
+    store,
     host,
     port,
     precision,

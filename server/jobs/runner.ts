@@ -41,6 +41,8 @@ export interface JobRunnerOptions {
   /** When to train without being asked. */
   schedule?: Schedule;
   log(message: string): void;
+  /** Why this server neither trains nor switches models; undefined: it does. */
+  refusal?: string;
 }
 
 /** Where a job stands, beyond its record. */
@@ -79,6 +81,7 @@ export class JobRunner {
   /** Loads what can be switched to, and goes on with what was not finished. */
   async start(): Promise<void> {
     this.listed = (await this.options.collection.jobs()) as Job[];
+    if (this.options.refusal !== undefined) return;
     await this.sweep();
     this.isLoading = true;
     this.working = this.loadOthers().then(() => {
@@ -120,6 +123,7 @@ export class JobRunner {
    * @throws UserError `usage` for a preset that the trainer does not know, `empty` when there is nothing to train on
    */
   async submit(request: FinetuneRequest, data: SentData = {}): Promise<Job> {
+    this.checkAllowed();
     const { presets } = this.options;
     if (request.preset !== undefined && !presets.includes(request.preset))
       throw new UserError(
@@ -147,6 +151,7 @@ export class JobRunner {
    * @throws UserError `not-found`, `exists` when it has ended
    */
   async cancel(id: number): Promise<Job> {
+    this.checkAllowed();
     const job = this.job(id);
     if (ENDED.includes(job.state)) throw new UserError('exists', `job ${id} has ended already: ${job.state}`);
     if (this.current?.id === id && this.current.isGoingLive)
@@ -167,6 +172,7 @@ export class JobRunner {
    *   while its job goes on
    */
   async activate(model: string): Promise<ServedGeneration> {
+    this.checkAllowed();
     const { collection } = this.options;
     if (this.isLoading && collection.generations().some((each) => each.model === model && !each.served))
       throw new UserError('not-ready', `${model} is being loaded since the start; try again in a moment`);
@@ -179,6 +185,7 @@ export class JobRunner {
 
   /** Back to the model before the live one. @throws UserError `not-found` when there is none */
   async rollback(): Promise<ServedGeneration> {
+    this.checkAllowed();
     const { collection } = this.options;
     const retired = collection
       .generations()
@@ -186,6 +193,11 @@ export class JobRunner {
     if (!retired)
       throw new UserError('not-found', 'there is no earlier model to go back to (GET /models lists all)');
     return this.activate(retired.model);
+  }
+
+  /** @throws UserError `usage` */
+  private checkAllowed(): void {
+    if (this.options.refusal !== undefined) throw new UserError('usage', this.options.refusal);
   }
 
   private async switchTo(generation: ServedGeneration): Promise<ServedGeneration> {

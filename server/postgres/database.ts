@@ -42,7 +42,7 @@ export class Database implements Queries {
 
   /** @throws UserError `usage` */
   constructor(readonly url: string) {
-    this.name = nameOf(url);
+    this.name = storeName(url);
     this.pool = new pg.Pool({
       connectionString: url,
       max: CONNECTIONS,
@@ -109,8 +109,11 @@ export class Database implements Queries {
   }
 }
 
-/** @throws UserError `usage`, without the text that came: it may hold a password */
-function nameOf(url: string): string {
+/**
+ * A store's URL without user and password, for people to read.
+ * @throws UserError `usage`, without the text that came: it may hold a password
+ */
+export function storeName(url: string): string {
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
   if (!parsed || !/^postgres(ql)?:$/.test(parsed.protocol))
     throw new UserError(

@@ -109,6 +109,23 @@ export async function openPostgresCollection(options: PostgresOptions): Promise<
   }
 }
 
+/** The live model, when a training job made it; nothing on a database that has no collection yet. */
+export async function activatedOn(url: string): Promise<{ model: string; job: number } | undefined> {
+  const database = new Database(url);
+  try {
+    const [{ exists }] = await database.query<{ exists: boolean }>(
+      `SELECT to_regclass('generations') IS NOT NULL AS exists`,
+    );
+    if (!exists) return undefined;
+    const [live] = await database.query<{ model: string; job: number }>(
+      `SELECT model, job FROM generations WHERE state = 'live' AND job IS NOT NULL`,
+    );
+    return live;
+  } finally {
+    await database.close();
+  }
+}
+
 async function embedAtStart(
   database: Database,
   generation: number,
@@ -350,6 +367,9 @@ class PostgresCollection implements TrainableCollection {
     options.signal?.throwIfAborted();
     return pairs(this.database, this.live.id, threshold, limit);
   }
+
+  /** There is no thread here that could hang, and starting this server again brings no PostgreSQL back. */
+  async answers(): Promise<void> {}
 
   info(): CollectionInfo {
     const { fingerprint, dimensions } = this.live.inference;

@@ -16,16 +16,20 @@ import { projectRoot } from '../../base/paths.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { openEvaluation } from '../../evaluation/open-evaluation.js';
 import { call, post, send } from '../server/http-support.js';
+import { startPostgres, withoutPostgres, type PostgresServer } from '../server/postgres-server.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 
 let folder: string;
 let model: string;
+let other: string;
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'serve-'));
   model = path.join(folder, 'tiny');
   await makeTinyModel(model);
+  other = path.join(folder, 'other');
+  await makeTinyModel(other, { seed: 2 });
 });
 const started = new Set<ChildProcess>();
 after(async () => {
@@ -303,6 +307,56 @@ describe('sentence-jepa serve', () => {
     assert.equal(found.code, 0, found.stderr);
     await server.stop();
     assert.doesNotMatch(server.stderr(), /key-of-file/);
+  });
+});
+
+describe('sentence-jepa serve --store', { skip: withoutPostgres }, () => {
+  let postgres: PostgresServer;
+  before(async () => {
+    postgres = await startPostgres();
+  });
+  after(() => postgres?.close());
+
+  it('shares a collection between servers, which follow each other to another model', async () => {
+    const store = await postgres.freshDatabase();
+    const serve = (name: string, ...more: string[]): Promise<Running> =>
+      start(path.join(folder, name), '--store', store, ...more);
+    const first = await serve('shared-1', '--example');
+    const second = await serve('shared-2');
+    assert.doesNotMatch(first.stderr() + second.stderr(), /secret-of-the-test/);
+    await post(`${second.url}/documents`, [{ id: 'mine', text: 'a b c', metadata: { n: 1 } }]);
+    const found = (await post(`${first.url}/search`, { query: 'a b c', k: 1 })).body;
+    assert.equal(found.hits[0].id, 'mine');
+    assert.equal((await post(`${first.url}/finetune`, {})).status, 400);
+    await assert.rejects(serve('shared-3', '--model', other), /fingerprint|--reembed/);
+    const third = await serve('shared-3', '--model', other, '--reembed');
+    while ((await call(`${first.url}/info`)).body.model_id !== 'other') await sleep(50);
+    const answers = await Promise.all(
+      [first, third].map(async ({ url }) => (await post(`${url}/search`, { query: 'a b', k: 5 })).body.hits),
+    );
+    assert.deepEqual(answers[0], answers[1]);
+    for (const each of [first, second, third]) assert.equal(await each.stop(), 0);
+  });
+
+  it('answers 503 and when to come again while PostgreSQL is away, and then goes on', async (test) => {
+    if (!postgres.restart) return test.skip('the PostgreSQL that was given is not stopped');
+    const server = await start(path.join(folder, 'away'), '--store', await postgres.freshDatabase());
+    await send('PUT', `${server.url}/documents/a`, { text: 'a b c' });
+    await postgres.restart.stop();
+    for (const answer of [
+      await send('PUT', `${server.url}/documents/b`, { text: 'b' }),
+      await call(`${server.url}/documents/a`),
+      await post(`${server.url}/search`, { query: 'a' }),
+    ]) {
+      assert.equal(answer.status, 503, answer.text);
+      assert.equal(answer.headers.get('retry-after'), '5');
+      assert.match(answer.body.error, /^postgres:\/\/127.*does not answer/);
+      assert.doesNotMatch(answer.text, /secret/);
+    }
+    await postgres.restart.start();
+    assert.equal((await call(`${server.url}/documents/a`)).body.text, 'a b c');
+    assert.equal((await send('PUT', `${server.url}/documents/b`, { text: 'b' })).status, 201);
+    assert.equal(await server.stop(), 0);
   });
 });
 

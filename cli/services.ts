@@ -18,6 +18,7 @@ import type { Collection, TrainableCollection } from '../server/search/collectio
 import { storeName } from '../server/postgres/database.js';
 import { activatedOn, openPostgresCollection } from '../server/postgres/open-collection.js';
 import { beginCollection } from '../server/search/open-collection.js';
+import { Maps } from '../server/map/maps.js';
 import { activatedModel, trainedModelFolder } from '../server/search/store.js';
 import type { Services } from '../server/services.js';
 import { DEFAULT_PRESET, PRESETS } from '../trainer/presets.js';
@@ -150,6 +151,7 @@ async function openWith(
         },
         collection,
         jobs,
+        maps: new Maps(store === undefined ? path.resolve(dataDir) : undefined, say),
       };
     } catch (error) {
       await collection.close();

@@ -93,6 +93,7 @@ export async function startServer(
         await drain(server, config.drainSeconds * 1000);
         const opened = await ready.catch(() => undefined);
         await opened?.jobs.close();
+        await opened?.maps.close();
         await opened?.collection.close();
         await opened?.inference.close();
         await tracing?.close();

@@ -1,5 +1,6 @@
 import type { Inference } from './batching/inference.js';
 import type { JobRunner } from './jobs/runner.js';
+import type { Maps } from './map/maps.js';
 import type { TrainableCollection } from './search/collection.js';
 
 /** What the routes work with, once the model is loaded and the collection is open. */
@@ -8,4 +9,5 @@ export interface Services {
   readonly inference: Inference;
   collection: TrainableCollection;
   jobs: JobRunner;
+  maps: Maps;
 }

@@ -17,6 +17,7 @@ import { asHttpError, errorBody, HttpError, sendError } from './errors.js';
 import type { Call, Handler } from './handler.js';
 import { documentHandlers } from './handlers/documents.js';
 import { embeddingHandlers } from './handlers/embeddings.js';
+import { mapHandlers } from './handlers/map.js';
 import { modelFileHandlers } from './handlers/model-files.js';
 import { operationHandlers } from './handlers/operations.js';
 import { searchHandlers } from './handlers/search.js';
@@ -83,6 +84,7 @@ export function createApp(around: Surroundings): express.Express {
     ...embeddingHandlers,
     ...searchHandlers,
     ...documentHandlers,
+    ...mapHandlers,
     ...trainingHandlers,
     ...modelFileHandlers(),
     ...operationHandlers(around),

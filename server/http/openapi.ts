@@ -195,6 +195,54 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/map": {
+        parameters: {
+            query?: {
+                model?: components["schemas"]["ModelName"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether there is a map
+         * @description A map is the collection in two dimensions: each document a point, near to what is like it. It is made when somebody asks for it (`POST /map`), one for each
+         *     model that is served, and kept. `stale` is one since which documents came or went: it still answers, without those that came.
+         */
+        get: operations["mapState"];
+        put?: never;
+        /**
+         * Have a map made
+         * @description By UMAP, and by PCA, in a thread that gives way to requests: seconds for thousands of documents, minutes for 50,000. Of more documents than that 50,000 are shown, evenly
+         *     spread. Where another model has a map, this one begins with it and is turned to lie on it, so that what moved can be seen. Does nothing while that very map is being made.
+         */
+        post: operations["makeMap"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/map/points": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The points of a map
+         * @description In columns: row i of each is about the same document. What was deleted since the map was made is left out, and so is what came.
+         */
+        get: operations["mapPoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/documents": {
         parameters: {
             query?: never;
@@ -1045,6 +1093,55 @@ export interface components {
                 /** @description Judge models. */
                 test: number;
             };
+        };
+        MapState: {
+            model: string;
+            generation: number;
+            /**
+             * @description `failed`: `error` says why; have it made again.
+             * @enum {string}
+             */
+            state: "none" | "building" | "ready" | "stale" | "failed";
+            /** @description While it is being made, of the work: 0 to 1. */
+            progress?: number;
+            error?: string;
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
+            made?: string;
+            /** @description How many documents it shows. */
+            points?: number;
+            /** @description Documents that came, or were replaced, since it was made. */
+            since?: number;
+        };
+        Places: {
+            x: number[];
+            y: number[];
+        };
+        MapPoints: {
+            model: string;
+            generation: number;
+            /** Format: date-time */
+            made: string;
+            ids: string[];
+            /** @description Places by UMAP, which keeps neighbours together; by PCA where there are fewer than 30 documents. */
+            umap: components["schemas"]["Places"];
+            /** @description The first two principal components: large distances are true, small ones hidden. */
+            pca: components["schemas"]["Places"];
+            /** @description The number of its cluster in `clusters`. */
+            cluster: number[];
+            /** @description Parts of the map by UMAP, the largest first. */
+            clusters: {
+                /** @description Words that its texts have and others don't. */
+                words: string[];
+                /** @description How many documents it had when the map was made. */
+                size: number;
+            }[];
+            /** @description Names of the metadata's fields. */
+            fields: string[];
+            /** @description Of the field that was asked for; null where a document has none, a list as text. */
+            values?: (string | number | boolean | null)[];
         };
         Models: {
             models: {
@@ -2236,6 +2333,159 @@ export interface operations {
             408: components["responses"]["Timeout"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Overloaded"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    mapState: {
+        parameters: {
+            query?: {
+                model?: components["schemas"]["ModelName"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The state of the map of this model's vectors. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MapState"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    makeMap: {
+        parameters: {
+            query?: {
+                model?: components["schemas"]["ModelName"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is being made. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "model": "default",
+                     *       "generation": 1,
+                     *       "state": "building",
+                     *       "progress": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["MapState"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Overloaded"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    mapPoints: {
+        parameters: {
+            query?: {
+                model?: components["schemas"]["ModelName"];
+                /**
+                 * @description A field of the metadata whose values are wanted as well.
+                 * @example topic
+                 */
+                field?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Ids, places, clusters, and the values of a field. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "model": "default",
+                     *       "generation": 1,
+                     *       "made": "2026-03-01T09:30:00.000Z",
+                     *       "ids": [
+                     *         "q17",
+                     *         "q42"
+                     *       ],
+                     *       "umap": {
+                     *         "x": [
+                     *           1.25,
+                     *           1.5
+                     *         ],
+                     *         "y": [
+                     *           -3.125,
+                     *           -3
+                     *         ]
+                     *       },
+                     *       "pca": {
+                     *         "x": [
+                     *           0.5,
+                     *           0.75
+                     *         ],
+                     *         "y": [
+                     *           2,
+                     *           2.25
+                     *         ]
+                     *       },
+                     *       "cluster": [
+                     *         0,
+                     *         0
+                     *       ],
+                     *       "clusters": [
+                     *         {
+                     *           "words": [
+                     *             "usb",
+                     *             "drive"
+                     *           ],
+                     *           "size": 2
+                     *         }
+                     *       ],
+                     *       "fields": [
+                     *         "topic"
+                     *       ],
+                     *       "values": [
+                     *         "disks",
+                     *         "disks"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["MapPoints"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["Overloaded"];
             500: components["responses"]["Failed"];

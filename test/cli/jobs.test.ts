@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 
 import { startServer, type RunningServer } from '../../server/main.js';
+import { Maps } from '../../server/map/maps.js';
 import { testConfig } from '../server/http-support.js';
 import { documentsOf, LIVE, openAround, until, type Around } from '../server/jobs-support.js';
 
@@ -30,6 +31,7 @@ before(async () => {
     },
     collection,
     jobs,
+    maps: new Maps(path.join(folder, 'data')),
   };
   server = await startServer(
     { ...testConfig, apiKeys: ['boss'] },

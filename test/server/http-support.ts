@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import type { Inference } from '../../server/batching/inference.js';
 import { defaults, type ServerConfig } from '../../server/config.js';
 import { startServer, type RunningServer } from '../../server/main.js';
+import { Maps } from '../../server/map/maps.js';
 import type { Collection, Document } from '../../server/search/collection.js';
 import { servedNamed } from '../../server/search/served.js';
 import type { Services } from '../../server/services.js';
@@ -149,7 +150,8 @@ export function fakeServices(inference: Inference, collection: Collection): Serv
   const jobs = { jobs: [], presets: ['context'], close: async () => undefined };
   const queries = { train: 0, dev: 0, test: 0 };
   Object.assign(collection, { feedbackCounts: async () => ({ total: 0, relevant: 0, queries }) });
-  return { inference, collection, jobs } as unknown as Services;
+  const maps = new Maps('/nowhere');
+  return { inference, collection, jobs, maps } as unknown as Services;
 }
 
 export const testConfig: ServerConfig = {

@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { pino } from 'pino';
 
 import { startServer, type RunningServer } from '../../server/main.js';
+import { Maps } from '../../server/map/maps.js';
 import { call, post, send, testConfig } from './http-support.js';
 import { documentsOf, feedbackOf, LIVE, openAround, until, type Around } from './jobs-support.js';
 
@@ -30,6 +31,7 @@ async function start(dataDir: string, apiKeys: string[] = []): Promise<Test> {
     },
     collection,
     jobs,
+    maps: new Maps(dataDir),
   };
   const server = await startServer(
     { ...testConfig, dataDir, apiKeys },
@@ -311,7 +313,7 @@ describe('keys for training', () => {
   it('are not asked for where there is nothing to train on, but documents are', async () => {
     const around = await openAround(path.join(folder, 'empty'));
     const { collection, runner: jobs } = around;
-    const services = { inference: collection.served().inference, collection, jobs };
+    const services = { inference: collection.served().inference, collection, jobs, maps: new Maps('/nowhere') };
     const server = await startServer(testConfig, pino({ level: 'silent' }), async () => services);
     await server.ready;
     try {

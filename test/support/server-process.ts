@@ -10,6 +10,7 @@ import { cachedInference } from '../../server/batching/cached-inference.js';
 import { defaults } from '../../server/config.js';
 import { JobRunner } from '../../server/jobs/runner.js';
 import { startServer } from '../../server/main.js';
+import { Maps } from '../../server/map/maps.js';
 import { openCollection } from '../../server/search/open-collection.js';
 import { tell } from './faults.js';
 import type { FromServer, ServerOptions, ToServer } from './server.js';
@@ -76,7 +77,7 @@ try {
       log: (line) => log.info(line),
     });
     await jobs.start();
-    return { inference, collection, jobs };
+    return { inference, collection, jobs, maps: new Maps(dataDir) };
   });
   process.once('SIGTERM', () => void server.close().then(() => process.exit(0)));
   await server.ready;

@@ -1,6 +1,7 @@
 import { useEffect } from 'preact/hooks';
 
 import { DuplicatesPage } from './duplicates/page.js';
+import { LazyMapPage } from './map/lazy.js';
 import { KeyDialog } from './parts/key-dialog.js';
 import { page, PAGES, titleOf, type Page } from './route.js';
 import { SearchPage } from './search/page.js';
@@ -10,6 +11,7 @@ import { TrainingPage } from './training/page.js';
 const contentOf: Record<Page, () => preact.JSX.Element> = {
   search: SearchPage,
   duplicates: DuplicatesPage,
+  map: LazyMapPage,
   training: TrainingPage,
 };
 

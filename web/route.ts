@@ -4,12 +4,13 @@ import { signal } from '@preact/signals';
  * Pages are told apart behind the `#`: `/duplicates` is a route of the interface, and stays one.
  * The first is the one that an unknown name shows.
  */
-export const PAGES = ['search', 'duplicates', 'training'] as const;
+export const PAGES = ['search', 'duplicates', 'map', 'training'] as const;
 export type Page = (typeof PAGES)[number];
 
 export const titleOf: Readonly<Record<Page, string>> = {
   search: 'Search',
   duplicates: 'Duplicates',
+  map: 'Map',
   training: 'Training',
 };
 

@@ -44,5 +44,7 @@ export default defineConfig({
     // It would add an inline script for browsers that know no modulepreload.
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // deck.gl, which comes with the page Map alone.
+    chunkSizeWarningLimit: 1000,
   },
 });

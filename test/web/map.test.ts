@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { after, before, describe, it } from 'node:test';
+
+import type { Browser, Page } from 'playwright-core';
+
+import { call } from '../server/http-support.js';
+import {
+  assertAccessible,
+  assertFits,
+  noBrowser,
+  openBrowser,
+  PHONE,
+  startPageServer,
+  withPage,
+  type PageServer,
+} from './support.js';
+
+describe('the map page', { skip: noBrowser }, () => {
+  let browser: Browser;
+  let server: PageServer;
+  let documents: number;
+  before(async () => {
+    server = await startPageServer();
+    browser = await openBrowser();
+    documents = (await call(`${server.url}/info`)).body.documents;
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  const open = async (page: Page): Promise<void> => {
+    await page.goto(`${server.url}/#map`);
+    await page.getByText(`${documents.toLocaleString('en')} documents in`).waitFor();
+    await page.locator('.map canvas').waitFor();
+  };
+
+  /** The text of the document that the keys are at, once it is there. */
+  const textOtherThan = async (page: Page, before: string): Promise<string> => {
+    for (;;) {
+      const told = (await page.locator('.map-text').textContent()) ?? '';
+      if (told !== '' && told !== before) return told;
+      await page.waitForTimeout(20);
+    }
+  };
+
+  it('is made when somebody asks for it', async () => {
+    await withPage(browser, {}, async (page) => {
+      await page.goto(`${server.url}/#map`);
+      await page.getByText('There is no map of').waitFor();
+      await assertAccessible(page);
+      await page.getByRole('button', { name: 'Make the map' }).click();
+      await page.getByText(`${documents.toLocaleString('en')} documents in`).waitFor();
+    });
+  });
+
+  it('is walked with the keyboard alone, from one document to its neighbours', async () => {
+    await withPage(browser, {}, async (page) => {
+      await open(page);
+      await page.getByRole('application').focus();
+      await page.keyboard.press('ArrowRight');
+      const first = await textOtherThan(page, '');
+      await page.keyboard.press('ArrowLeft');
+      await page.keyboard.press('ArrowUp');
+      await page.keyboard.press('ArrowRight');
+      const second = await textOtherThan(page, first);
+      await page.keyboard.press('+');
+      await page.keyboard.press('Enter');
+      await page.getByRole('heading', { name: `Neighbours of “${second}”` }).waitFor();
+      assert.equal(
+        await page
+          .getByRole('region', { name: /^Neighbours/ })
+          .locator('.hit')
+          .count(),
+        10,
+      );
+    });
+  });
+
+  it('is looked at with the mouse: text under the pointer, neighbours by a click, many by a lasso', async () => {
+    await withPage(browser, {}, async (page) => {
+      await open(page);
+      const box = (await page.locator('.map').boundingBox())!;
+      const middle = [box.x + box.width / 2, box.y + box.height / 2];
+      let told = '';
+      // Points are everywhere, but not at any one place.
+      for (let i = 0; told === '' && i < 200; i++) {
+        const [x, y] = [middle[0] + 8 * (i % 20) - 80, middle[1] + 16 * Math.floor(i / 20) - 80];
+        await page.mouse.move(x, y);
+        await page.waitForTimeout(100);
+        told = (await page.locator('.map-text').textContent()) ?? '';
+      }
+      assert.notEqual(told, '');
+      await page.mouse.down();
+      await page.mouse.up();
+      await page.getByRole('heading', { name: `Neighbours of “${told}”` }).waitFor();
+
+      await page.getByRole('button', { name: 'Lasso' }).click();
+      await page.locator('.map').scrollIntoViewIfNeeded();
+      const { x, y, width, height } = (await page.locator('.map').boundingBox())!;
+      await page.mouse.move(x + 1, y + 1);
+      await page.mouse.down();
+      for (const [u, v] of [
+        [width - 1, 1],
+        [width - 1, height - 1],
+        [1, height - 1],
+      ])
+        await page.mouse.move(x + u, y + v);
+      await page.mouse.up();
+      await page.getByRole('heading', { name: `${documents} documents selected` }).waitFor();
+      const download = page.waitForEvent('download');
+      const list = page.getByRole('region', { name: /selected$/ });
+      await list.getByRole('button', { name: 'Download as NDJSON' }).click();
+      const lines = (await readFile(await (await download).path(), 'utf8')).trimEnd().split('\n');
+      const ids = new Set(lines.map((line) => (JSON.parse(line) as { id: string; text: string }).id));
+      assert.equal(ids.size, documents);
+    });
+  });
+
+  it('shows where a text would lie, selects clusters and takes colours from metadata', async () => {
+    await withPage(browser, {}, async (page) => {
+      await open(page);
+      await page.getByLabel('Where would this lie?').fill('usb stick does not show up');
+      await page.getByText('10 of them near your text').waitFor();
+      await page.getByLabel('Colour by').selectOption('topic');
+      await page.getByRole('list', { name: 'Colours' }).getByText('disks').waitFor();
+      const cluster = page.getByRole('list', { name: 'Clusters' }).getByRole('button').first();
+      const size = /\((\d+)\)/.exec((await cluster.textContent())!)![1];
+      await cluster.click();
+      await page.getByRole('heading', { name: `${size} documents selected` }).waitFor();
+      await page.getByLabel('Laid out by').selectOption('pca');
+      await assertAccessible(page);
+    });
+  });
+
+  it('says so where there is no WebGL, and lists clusters all the same', async () => {
+    await withPage(browser, {}, async (page) => {
+      await page.addInitScript(() => {
+        const canvas = (
+          globalThis as unknown as { HTMLCanvasElement: { prototype: { getContext: unknown } } }
+        ).HTMLCanvasElement;
+        canvas.prototype.getContext = (): null => null;
+      });
+      await page.goto(`${server.url}/#map`);
+      await page.getByText('This browser has no WebGL 2').waitFor();
+      await page.getByRole('list', { name: 'Clusters' }).getByRole('button').first().click();
+      await page.getByRole('heading', { name: /documents selected/ }).waitFor();
+    });
+  });
+
+  it('says that documents came since, and is made again', async () => {
+    const put = { method: 'PUT', headers: { 'Content-Type': 'application/json' } };
+    await call(`${server.url}/documents/late`, { ...put, body: JSON.stringify({ text: 'a late one' }) });
+    await withPage(browser, {}, async (page) => {
+      await page.goto(`${server.url}/#map`);
+      await page.getByText('1 that came').waitFor();
+      await page.getByRole('button', { name: 'Make it again' }).click();
+      await page.getByText(`${(documents + 1).toLocaleString('en')} documents in`).waitFor();
+    });
+    await call(`${server.url}/documents/late`, { method: 'DELETE' });
+  });
+
+  it('fits a phone, in light and in dark', async () => {
+    for (const colorScheme of ['light', 'dark'] as const)
+      await withPage(browser, { ...PHONE, colorScheme }, async (page) => {
+        await page.goto(`${server.url}/#map`);
+        await page.locator('.map canvas').waitFor();
+        await assertAccessible(page);
+        await assertFits(page);
+      });
+  });
+});

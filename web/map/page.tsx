@@ -1,0 +1,131 @@
+import { useEffect, useState } from 'preact/hooks';
+
+import { api, dataOf, type Schemas } from '../api/client.js';
+import { useAnswer } from '../api/use-answer.js';
+import { Empty, Failure, Loading } from '../parts/notes.js';
+import type { Layout } from './atlas.js';
+import { MapView } from './view.js';
+
+const POLL_MS = 1000;
+
+type State = Schemas['MapState'];
+
+const isThere = ({ state }: State): boolean => state === 'ready' || state === 'stale';
+
+export function MapPage() {
+  const [tries, setTries] = useState(0);
+  const [chosen, setChosen] = useState<string | undefined>(undefined);
+  const [layout, setLayout] = useState<Layout>('umap');
+  const [refused, setRefused] = useState<string | undefined>(undefined);
+  const { data, error } = useAnswer(
+    async (signal) => {
+      const [info, { models }] = await Promise.all([
+        dataOf(api.GET('/info', { signal })),
+        dataOf(api.GET('/models', { signal })),
+      ]);
+      const served = models.filter((model) => model.served);
+      const states = await Promise.all(
+        served.map(({ name }) => dataOf(api.GET('/map', { params: { query: { model: name } }, signal }))),
+      );
+      return { info, states };
+    },
+    [tries],
+  );
+  const states = data?.states ?? [];
+  const isBuilding = states.some(({ state }) => state === 'building');
+  useEffect(() => {
+    if (!isBuilding) return;
+    const later = setTimeout(() => setTries((n) => n + 1), POLL_MS);
+    return () => clearTimeout(later);
+  }, [data]);
+
+  const model = chosen ?? data?.info.model_id;
+  const shown = states.find((state) => state.model === model);
+  const made = states.filter(isThere);
+  // A map that was made again is loaded again.
+  const versions = made.map(({ generation, made: when }) => `${generation} ${when}`).join();
+  const make = async (): Promise<void> => {
+    try {
+      await dataOf(api.POST('/map', { params: { query: { model } } }));
+      setRefused(undefined);
+    } catch (failure) {
+      setRefused((failure as Error).message);
+    }
+    setTries((n) => n + 1);
+  };
+  return (
+    <>
+      {(error ?? refused) && <Failure message={(error ?? refused)!} />}
+      {!data && !error && <Loading what="the map" />}
+      {data && (
+        <div class="controls">
+          {states.length > 1 && (
+            <label>
+              Model
+              <select value={model} onChange={(event) => setChosen(event.currentTarget.value)}>
+                {states.map((state) => (
+                  <option key={state.model}>{state.model}</option>
+                ))}
+              </select>
+            </label>
+          )}
+          <label>
+            Laid out by
+            <select value={layout} onChange={(event) => setLayout(event.currentTarget.value as Layout)}>
+              <option value="umap">Neighbours (UMAP)</option>
+              <option value="pca">Directions (PCA)</option>
+            </select>
+          </label>
+        </div>
+      )}
+      {data && data.info.documents < 2 && (
+        <Empty>
+          <p>There are too few documents for a map.</p>
+          <p>
+            Add documents with <code>POST /documents</code> (<a href="/docs/">the interface</a>), or start the
+            server with <code>--example</code>.
+          </p>
+        </Empty>
+      )}
+      {data && data.info.documents >= 2 && shown && <Note state={shown} make={make} />}
+      {shown && isThere(shown) && (
+        <MapView
+          key={versions}
+          models={made.map((state) => state.model)}
+          model={shown.model}
+          layout={layout}
+        />
+      )}
+    </>
+  );
+}
+
+function Note({ state, make }: { state: State; make: () => void }) {
+  if (state.state === 'building')
+    return (
+      <div class="note" role="status">
+        <label>
+          The map is being made; you may leave this page.
+          <progress value={state.progress} />
+        </label>
+      </div>
+    );
+  if (state.state === 'ready') return null;
+  return (
+    <div class={state.state === 'failed' ? 'note failure' : 'note'}>
+      {state.state === 'none' && (
+        <p>
+          There is no map of {state.model} yet. Making one takes seconds for thousands of documents and
+          minutes for 50,000; the server answers meanwhile.
+        </p>
+      )}
+      {state.state === 'stale' && (
+        <p>Documents changed since this map was made: {state.since} that came are not on it.</p>
+      )}
+      {state.state === 'failed' && <p>The map could not be made: {state.error}</p>}
+      <button type="button" class={state.state === 'none' ? 'primary' : undefined} onClick={make}>
+        {state.state === 'none' ? 'Make the map' : 'Make it again'}
+      </button>
+    </div>
+  );
+}

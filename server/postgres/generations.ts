@@ -84,16 +84,18 @@ function fingerprintMismatch(live: Generation, model: GenerationModel): UserErro
   );
 }
 
-/** Documents that have no vector in a generation. */
+/** Documents beyond a key that have no vector in a generation, in the order of their keys. */
 export function missing(
   queries: Queries,
   generation: number,
+  after: number,
   limit: number,
 ): Promise<{ key: number; text: string }[]> {
   return queries.query(
     `SELECT key, text FROM documents d
-     WHERE NOT EXISTS (SELECT FROM ${vectorsTable(generation)} v WHERE v.key = d.key) ORDER BY key LIMIT $1`,
-    [limit],
+     WHERE key > $1 AND NOT EXISTS (SELECT FROM ${vectorsTable(generation)} v WHERE v.key = d.key)
+     ORDER BY key LIMIT $2`,
+    [after, limit],
   );
 }
 

@@ -71,8 +71,8 @@ const FOLLOWING_DOCUMENTS = 32;
 /** A dropped generation's model goes when requests that began with it have long been answered. */
 const CLOSE_AFTER_MS = 60_000;
 const POLL_MS = 500;
-/** Documents are counted again with every so manieth look at the generations. */
-const COUNT_EVERY = 10;
+/** How many looks at the generations there are to each count of documents and vectors, which reads whole tables. */
+const COUNT_EVERY = 60;
 const RECENT_QUERIES = 256;
 
 /**
@@ -92,11 +92,19 @@ export async function openPostgresCollection(options: PostgresOptions): Promise<
       await holdGenerations(queries);
       return chooseGeneration(queries, { name, fingerprint, dimensions, source }, reembed);
     });
-    await embedAtStart(database, id, options);
+    const total = await countMissing(database, id);
+    let done = 0;
+    await embedAll(database, id, inference, {
+      limit: REEMBED_DOCUMENTS,
+      onEmbedded(count) {
+        done += count;
+        options.onProgress?.(done, Math.max(done, total));
+      },
+    });
     if (state !== 'live')
       await database.transaction(async (queries) => {
         await holdGenerations(queries);
-        await embedRest(queries, id, inference);
+        await embedAll(queries, id, inference, { limit: REEMBED_DOCUMENTS });
         await putLive(queries, id);
         await queries.query(`NOTIFY ${CHANNEL}`);
       });
@@ -126,49 +134,32 @@ export async function activatedOn(url: string): Promise<{ model: string; job: nu
   }
 }
 
-async function embedAtStart(
-  database: Database,
+/**
+ * Gives a generation the vectors that it lacks, in the order of the keys. A transaction that began earlier may add lower keys
+ * later; so it looks from the beginning again until nothing is left.
+ */
+async function embedAll(
+  queries: Queries,
   generation: number,
-  { inference, onProgress }: PostgresOptions,
+  inference: Inference,
+  options: { limit: number; signal?: AbortSignal; onEmbedded?: (count: number) => void | Promise<void> },
 ): Promise<void> {
-  const total = await countMissing(database, generation);
-  for (let done = 0; ;) {
-    const count = await embedSome(database, generation, inference, REEMBED_DOCUMENTS);
-    if (count === 0) return;
-    done += count;
-    onProgress?.(done, Math.max(done, total));
+  const { limit, signal, onEmbedded } = options;
+  for (let after = 0; ;) {
+    signal?.throwIfAborted();
+    const documents = await missing(queries, generation, after, limit);
+    if (documents.length === 0) {
+      if (after === 0) return;
+      after = 0;
+      continue;
+    }
+    const texts = documents.map(({ text }) => text);
+    const vectors = await inference.encode(texts, { priority: 'bulk', signal });
+    const keys = documents.map(({ key }) => key);
+    await addVectors(queries, generation, keys, unitRows(vectors, keys.length, inference.dimensions));
+    after = keys[keys.length - 1];
+    await onEmbedded?.(keys.length);
   }
-}
-
-/** @returns how many documents it gave a vector */
-async function embedSome(
-  queries: Queries,
-  generation: number,
-  inference: Inference,
-  limit: number,
-  signal?: AbortSignal,
-): Promise<number> {
-  const documents = await missing(queries, generation, limit);
-  if (documents.length === 0) return 0;
-  const texts = documents.map(({ text }) => text);
-  const vectors = await inference.encode(texts, { priority: 'bulk', signal });
-  const rows = unitRows(vectors, documents.length, inference.dimensions);
-  await addVectors(
-    queries,
-    generation,
-    documents.map(({ key }) => key),
-    rows,
-  );
-  return documents.length;
-}
-
-async function embedRest(
-  queries: Queries,
-  generation: number,
-  inference: Inference,
-  signal?: AbortSignal,
-): Promise<void> {
-  while ((await embedSome(queries, generation, inference, REEMBED_DOCUMENTS, signal)) > 0);
 }
 
 class PostgresCollection implements TrainableCollection {
@@ -210,13 +201,14 @@ class PostgresCollection implements TrainableCollection {
 
   private async look(): Promise<void> {
     if (++this.looks % COUNT_EVERY === 0) await this.count();
+    // What is prepared while this is on its way is not among them yet.
+    const loaded = [...this.loaded.values()];
     const generations = await allGenerations(this.database);
     const live = generations.find(({ state }) => state === 'live');
     if (live && live.id !== this.live.id) this.live = this.loaded.get(live.id) ?? (await this.load(live));
     const before = new Map(this.known.map(({ id, vectors }) => [id, vectors]));
     this.known = generations.map((each) => ({ ...each, vectors: before.get(each.id) ?? 0 }));
-    for (const each of this.loaded.values())
-      if (!generations.some(({ id }) => id === each.id)) this.release(each);
+    for (const each of loaded) if (!generations.some(({ id }) => id === each.id)) this.release(each);
   }
 
   private async load(generation: Generation): Promise<ServedGeneration> {
@@ -423,15 +415,18 @@ class PostgresCollection implements TrainableCollection {
   async embedMissing(served: ServedGeneration, options: EmbedMissingOptions = {}): Promise<void> {
     const { share = 1, signal, onProgress } = options;
     const total = await countMissing(this.database, served.id);
-    for (let done = 0; ;) {
-      signal?.throwIfAborted();
-      const begin = performance.now();
-      const count = await embedSome(this.database, served.id, served.inference, FOLLOWING_DOCUMENTS, signal);
-      if (count === 0) break;
-      done += count;
-      onProgress?.(done, Math.max(done, total));
-      if (share < 1) await sleep((performance.now() - begin) * (1 / share - 1), undefined, { signal });
-    }
+    let done = 0;
+    let begin = performance.now();
+    await embedAll(this.database, served.id, served.inference, {
+      limit: FOLLOWING_DOCUMENTS,
+      signal,
+      onEmbedded: async (count) => {
+        done += count;
+        onProgress?.(done, Math.max(done, total));
+        if (share < 1) await sleep((performance.now() - begin) * (1 / share - 1), undefined, { signal });
+        begin = performance.now();
+      },
+    });
     this.building.delete(served.id);
     await this.count();
   }
@@ -441,12 +436,14 @@ class PostgresCollection implements TrainableCollection {
     await this.embedMissing(served, { signal });
     await this.database.transaction(async (queries) => {
       await holdGenerations(queries);
-      await embedRest(queries, served.id, served.inference, signal);
+      await embedAll(queries, served.id, served.inference, { limit: REEMBED_DOCUMENTS, signal });
       await putLive(queries, served.id);
       await queries.query(`NOTIFY ${CHANNEL}`);
     });
     this.live = served;
     await this.count();
+    // A look that began before may come back with the one that was live then; the next one puts that right.
+    await this.refreshing?.catch(() => undefined);
     await this.refresh();
   }
 

@@ -95,7 +95,12 @@ describe('servers on one PostgreSQL', { skip: withoutPostgres }, () => {
     await a.upsert(documents.slice(0, 3));
     for (const seed of ['b', 'c']) await a.activate(await a.prepare({ inference: fakeInference({ seed }) }));
     const { id } = await a.prepare({ inference: fakeInference({ seed: 'd' }) });
+    const dropped = a.served('fake-d');
     await a.discard(id);
+    await assert.rejects(
+      a.search({ query: 'x', k: 1, mode: 'dense', generation: dropped }),
+      isUserError('unavailable', 'dropped meanwhile'),
+    );
     assert.deepEqual(
       a.generations().map(({ model, state, vectors }) => [model, state, vectors]),
       [

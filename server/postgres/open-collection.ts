@@ -170,6 +170,7 @@ class PostgresCollection implements TrainableCollection {
   private readonly listener: Listener;
   private refreshing: Promise<void> | undefined;
   private looks = 0;
+  private complaint: string | undefined;
   private following: Promise<void> | undefined;
   /** Prepared and not complete yet: whoever prepared them embeds for them. */
   private readonly building = new Set<number>();
@@ -184,13 +185,24 @@ class PostgresCollection implements TrainableCollection {
     private readonly options: PostgresOptions,
   ) {
     this.loaded.set(live.id, live);
-    this.listener = new Listener(database.url, options.pollMs ?? POLL_MS, () => this.refresh());
+    this.listener = new Listener(database.url, options.pollMs ?? POLL_MS, () => this.watch());
   }
 
   async begin(): Promise<void> {
     await this.count();
     await this.refresh();
     this.listener.start();
+  }
+
+  /** Says once why a look fails: nobody asked for it who could be told. */
+  private async watch(): Promise<void> {
+    try {
+      await this.refresh();
+      this.complaint = undefined;
+    } catch (error) {
+      if (messageOf(error) !== this.complaint) this.options.log?.(messageOf(error));
+      this.complaint = messageOf(error);
+    }
   }
 
   /** Looks at the generations again, and answers from the live one where another server has put one live. */

@@ -89,6 +89,21 @@ describe('servers on one PostgreSQL', { skip: withoutPostgres }, () => {
     );
   });
 
+  it('go on with the earlier model, and say why, where the live one can not be loaded', async () => {
+    const url = await server.freshDatabase();
+    const log: string[] = [];
+    const openModel = async () => fakeInference({ seed: 'another' });
+    const a = await open(url, { openModel, log: (line) => log.push(line) });
+    const b = await open(url);
+    await a.upsert(documents.slice(0, 3));
+    await b.activate(await b.prepare({ inference: fakeInference({ seed: 'b' }) }));
+    while (log.length === 0) await sleep(10);
+    assert.match(log[0], /^fake-b is live with .* this server finds/);
+    const [hit] = await a.search({ query: 'question number1', k: 1, mode: 'dense' });
+    assert.equal(hit.id, 'd1');
+    await assert.rejects(a.upsert([{ id: 'x', text: 'x' }]), isUserError('fingerprint-mismatch'));
+  });
+
   it('drop what was retired before, and a generation that is discarded', async () => {
     const url = await server.freshDatabase();
     const a = await open(url);

@@ -21,6 +21,7 @@ import { benchSearchHttp, searchHttpTable } from './search-http.js';
 import { benchServe, serveBenchTable, type Api, type RunningPeer } from './serve.js';
 import { readTexts } from './texts.js';
 import { benchTrain, trainBenchTable } from './train.js';
+import { benchMap, mapTable, type MapOptions } from './map.js';
 import { benchWeb, webTable, type WebOptions } from './web.js';
 
 interface Options {
@@ -317,6 +318,22 @@ Examples:
     await findModelWithProgress(options.model);
     const result = await benchWeb({ ...options, corpus: options.data, queries, say });
     print(options, { model: options.model, ...result }, () => webTable(result));
+  });
+
+program
+  .command('map')
+  .description(
+    'How smoothly the page Map moves over a collection, in Chromium, and how long its layout takes.',
+  )
+  .requiredOption('--data-dir <dir>', "a collection's folder, in which a map is made if there is none")
+  .option('--model <dir|name>', "the collection's model", DEFAULT_MODEL)
+  .option('--json', 'as JSON')
+  .addOption(
+    new Option('--browser <file>', 'a Chromium').env('SENTENCE_JEPA_CHROMIUM').default('/usr/bin/chromium'),
+  )
+  .action(async (options: Omit<MapOptions, 'say'> & Pick<Options, 'json'>) => {
+    const result = await benchMap({ ...options, say });
+    print(options, { model: options.model, ...result }, () => mapTable(result));
   });
 
 async function inputs(options: Options): Promise<{ texts: string[]; model: ModelFolder }> {

@@ -313,7 +313,12 @@ describe('keys for training', () => {
   it('are not asked for where there is nothing to train on, but documents are', async () => {
     const around = await openAround(path.join(folder, 'empty'));
     const { collection, runner: jobs } = around;
-    const services = { inference: collection.served().inference, collection, jobs, maps: new Maps('/nowhere') };
+    const services = {
+      inference: collection.served().inference,
+      collection,
+      jobs,
+      maps: new Maps('/nowhere'),
+    };
     const server = await startServer(testConfig, pino({ level: 'silent' }), async () => services);
     await server.ready;
     try {

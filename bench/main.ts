@@ -320,14 +320,13 @@ Examples:
     print(options, { model: options.model, ...result }, () => webTable(result));
   });
 
-program
-  .command('map')
-  .description(
-    'How smoothly the page Map moves over a collection, in Chromium, and how long its layout takes.',
-  )
+benchmark(
+  'map',
+  'How smoothly the page Map moves over a collection, in Chromium, and how long its layout takes.',
+)
   .requiredOption('--data-dir <dir>', "a collection's folder, in which a map is made if there is none")
   .option('--model <dir|name>', "the collection's model", DEFAULT_MODEL)
-  .option('--json', 'as JSON')
+  .option('--precision <precision>', 'what the collection was embedded in', 'auto')
   .addOption(
     new Option('--browser <file>', 'a Chromium').env('SENTENCE_JEPA_CHROMIUM').default('/usr/bin/chromium'),
   )

@@ -11,6 +11,8 @@ import { figure, markdownTable } from './report.js';
 export interface MapOptions {
   /** A model folder, or the name of a model: of the collection. */
   model: string;
+  /** As `serve --precision` takes it. */
+  precision: string;
   /** Of a collection; a map is made in it if there is none. Not of a server that runs. */
   dataDir: string;
   /** A Chromium. */
@@ -55,7 +57,7 @@ async function framesWhile(page: Page, act: () => Promise<unknown>): Promise<num
  *
  * @throws UserError `not-found` without a Chromium or a collection
  */
-export async function benchMap({ model, dataDir, browser, say }: MapOptions): Promise<MapBench> {
+export async function benchMap({ model, precision, dataDir, browser, say }: MapOptions): Promise<MapBench> {
   for (const [file, option] of [
     [browser, '--browser'],
     [dataDir, '--data-dir'],
@@ -67,7 +69,7 @@ export async function benchMap({ model, dataDir, browser, say }: MapOptions): Pr
   const port = await freePort();
   const script = fileURLToPath(new URL('../cli/main.js', import.meta.url));
   const server = new BenchProcess('sentence-jepa', process.execPath, [
-    ...[script, 'serve', '--model', model, '--data-dir', dataDir],
+    ...[script, 'serve', '--model', model, '--precision', precision, '--data-dir', dataDir],
     ...['--host', '127.0.0.1', '--port', String(port), '--log-level', 'error'],
   ]);
   const url = `http://127.0.0.1:${port}`;

@@ -17,7 +17,7 @@ import { indexFolder } from '../../server/search/engine.js';
 import type { TrainableCollection } from '../../server/search/collection.js';
 import { openCollection } from '../../server/search/open-collection.js';
 import { fakeInference } from './fake-inference.js';
-import { call, fakeServices, send, testConfig } from './http-support.js';
+import { call, fakeServices, testConfig } from './http-support.js';
 
 const TOPICS = ['printer paper', 'wifi network', 'usb disk', 'screen colour'];
 const D = 16;
@@ -148,7 +148,7 @@ describe('/map', () => {
 
   const headers = { Authorization: 'Bearer boss' };
   const get = (route: string): ReturnType<typeof call> => call(server.url + route, { headers });
-  const make = (key = 'boss'): ReturnType<typeof send> =>
+  const make = (key = 'boss'): ReturnType<typeof call> =>
     call(`${server.url}/map`, { method: 'POST', headers: { Authorization: `Bearer ${key}` } });
   async function made(): Promise<void> {
     assert.equal((await make()).status, 202);

@@ -45,15 +45,16 @@ export function columnOf<T>({ ids, rowOf }: Atlas, map: Points, column: readonly
 
 /** How far each document is apart on two maps, as a share of the first one's extent; 0 where it is on one alone. */
 export function movesOf(before: Places, after: Places): Float32Array {
-  const { width } = extentOf(before);
+  const { width, height } = extentOf(before);
+  const side = Math.max(width, height);
   return before.x.map((x, i) => {
-    const distance = Math.hypot(after.x[i] - x, after.y[i] - before.y[i]) / width;
+    const distance = Math.hypot(after.x[i] - x, after.y[i] - before.y[i]) / side;
     return Number.isNaN(distance) ? 0 : distance;
   });
 }
 
-/** The middle of all places, and the side of a square around them. */
-export function extentOf({ x, y }: Places): { middle: [number, number]; width: number } {
+/** The rectangle around all places. */
+export function extentOf({ x, y }: Places): { middle: [number, number]; width: number; height: number } {
   let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
   for (let i = 0; i < x.length; i++) {
     if (Number.isNaN(x[i])) continue;
@@ -64,7 +65,8 @@ export function extentOf({ x, y }: Places): { middle: [number, number]; width: n
   }
   return {
     middle: [(left + right) / 2, (bottom + top) / 2],
-    width: Math.max(right - left, top - bottom, 1e-3),
+    width: Math.max(right - left, 1e-3),
+    height: Math.max(top - bottom, 1e-3),
   };
 }
 

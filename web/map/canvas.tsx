@@ -1,13 +1,21 @@
-import { Deck, LinearInterpolator, OrthographicView, type OrthographicViewState } from '@deck.gl/core';
+import {
+  Deck,
+  LinearInterpolator,
+  OrthographicView,
+  type Color,
+  type OrthographicViewState,
+} from '@deck.gl/core';
 import { LineLayer, ScatterplotLayer } from '@deck.gl/layers';
 import KDBush from 'kdbush';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 
 import { extentOf, rowsWithin, rowTowards, type Places } from './atlas.js';
 import type { Colour } from './colours.js';
+import { PointsLayer } from './points-layer.js';
 
 const MOVE_MS = 1200;
-const POINT_RADIUS = 2.5;
+/** Pixels across: smaller where there are many, which would hide each other. */
+const sizeOf = (points: number): number => Math.max(2, Math.min(6, 250 / Math.sqrt(points)));
 /** Around the pointer, where a point is found. */
 const REACH_PIXELS = 12;
 const ARROWS: Record<string, readonly [number, number]> = {
@@ -55,14 +63,16 @@ export function MapCanvas(props: CanvasProps) {
 
   useEffect(() => {
     const element = box.current!;
-    const { middle, width } = extentOf(places);
-    const side = Math.min(element.clientWidth, element.clientHeight) || 1;
+    const { middle, width, height } = extentOf(places);
+    const scale = Math.min((element.clientWidth || 1) / width, (element.clientHeight || 1) / height);
     deck.current = new Deck({
       parent: element,
+      // Discs have no smoother edges by it, and a program that draws them takes twice as long.
+      deviceProps: { webgl: { antialias: false } },
       views: new OrthographicView({ flipY: false }),
       initialViewState: {
         target: [...middle, 0],
-        zoom: Math.log2((0.9 * side) / width),
+        zoom: Math.log2(0.9 * scale),
       } as OrthographicViewState,
       controller: true,
       getCursor: () => 'inherit',
@@ -86,22 +96,17 @@ export function MapCanvas(props: CanvasProps) {
     deck.current?.setProps({
       controller: { dragPan: !lasso, keyboard: false, doubleClickZoom: false },
       layers: [
-        new ScatterplotLayer({
+        new PointsLayer({
           id: 'points',
           data: data as unknown as number[],
           getPosition: (_: unknown, { index: row }: { index: number }) => at(row),
-          getRadius: (_: unknown, { index: row }: { index: number }) =>
-            Number.isNaN(places.x[row]) ? 0 : POINT_RADIUS,
-          getFillColor: (_: unknown, { index: row }: { index: number }) =>
-            [...colours[row], selected.size === 0 || selected.has(row) ? 220 : 40] as [
-              number,
-              number,
-              number,
-              number,
-            ],
-          radiusUnits: 'pixels',
+          getColor: (_: unknown, { index: row }: { index: number }): Color =>
+            Number.isNaN(places.x[row])
+              ? [0, 0, 0, 0]
+              : [...colours[row], selected.size === 0 || selected.has(row) ? 220 : 40],
+          size: sizeOf(places.x.length),
           transitions: { getPosition: { duration } },
-          updateTriggers: { getPosition: places, getRadius: places, getFillColor: [colours, selected] },
+          updateTriggers: { getPosition: places, getColor: [places, colours, selected] },
         }),
         new LineLayer({
           id: 'neighbours',

@@ -53,31 +53,33 @@ export function MapPage() {
     }
     setTries((n) => n + 1);
   };
+  const choices = (
+    <>
+      {states.length > 1 && (
+        <label>
+          Model
+          <select value={model} onChange={(event) => setChosen(event.currentTarget.value)}>
+            {states.map((state) => (
+              <option key={state.model}>{state.model}</option>
+            ))}
+          </select>
+        </label>
+      )}
+      {shown && isThere(shown) && (
+        <label>
+          Laid out by
+          <select value={layout} onChange={(event) => setLayout(event.currentTarget.value as Layout)}>
+            <option value="umap">Neighbours (UMAP)</option>
+            <option value="pca">Directions (PCA)</option>
+          </select>
+        </label>
+      )}
+    </>
+  );
   return (
     <>
       {(error ?? refused) && <Failure message={(error ?? refused)!} />}
       {!data && !error && <Loading what="the map" />}
-      {data && (
-        <div class="controls">
-          {states.length > 1 && (
-            <label>
-              Model
-              <select value={model} onChange={(event) => setChosen(event.currentTarget.value)}>
-                {states.map((state) => (
-                  <option key={state.model}>{state.model}</option>
-                ))}
-              </select>
-            </label>
-          )}
-          <label>
-            Laid out by
-            <select value={layout} onChange={(event) => setLayout(event.currentTarget.value as Layout)}>
-              <option value="umap">Neighbours (UMAP)</option>
-              <option value="pca">Directions (PCA)</option>
-            </select>
-          </label>
-        </div>
-      )}
       {data && data.info.documents < 2 && (
         <Empty>
           <p>There are too few documents for a map.</p>
@@ -88,13 +90,16 @@ export function MapPage() {
         </Empty>
       )}
       {data && data.info.documents >= 2 && shown && <Note state={shown} make={make} />}
-      {shown && isThere(shown) && (
+      {shown && isThere(shown) ? (
         <MapView
           key={versions}
           models={made.map((state) => state.model)}
           model={shown.model}
           layout={layout}
+          choices={choices}
         />
+      ) : (
+        <div class="controls">{choices}</div>
       )}
     </>
   );

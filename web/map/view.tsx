@@ -1,3 +1,4 @@
+import type { ComponentChildren } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 
 import { api, dataOf } from '../api/client.js';
@@ -30,9 +31,12 @@ interface ViewProps {
   models: readonly string[];
   model: string;
   layout: Layout;
+  /** Of these. */
+  choices: ComponentChildren;
 }
 
-export function MapView({ models, model, layout }: ViewProps) {
+export function MapView(props: ViewProps) {
+  const { models } = props;
   const { data, error } = useAnswer(
     async (signal) =>
       atlasOf(
@@ -45,11 +49,7 @@ export function MapView({ models, model, layout }: ViewProps) {
     [],
   );
   if (error !== undefined) return <Failure message={error} />;
-  return data ? (
-    <Explorer atlas={data} models={models} model={model} layout={layout} />
-  ) : (
-    <Loading what="points" />
-  );
+  return data ? <Explorer atlas={data} {...props} /> : <Loading what="points" />;
 }
 
 type Value = NonNullable<Points['values']>[number] | undefined;
@@ -97,7 +97,7 @@ function placeAmong(
   return sum > 0 ? [u / sum, v / sum] : undefined;
 }
 
-function Explorer({ atlas, models, model, layout }: ViewProps & { atlas: Atlas }) {
+function Explorer({ atlas, models, model, layout, choices }: ViewProps & { atlas: Atlas }) {
   const map = atlas.maps.get(model)!;
   const places = useMemo(() => placesOf(atlas, model, layout), [atlas, model, layout]);
   const moves = useMemo(
@@ -106,6 +106,14 @@ function Explorer({ atlas, models, model, layout }: ViewProps & { atlas: Atlas }
         ? movesOf(placesOf(atlas, models[0], 'umap'), placesOf(atlas, models[1], 'umap'))
         : undefined,
     [atlas],
+  );
+  const movedMost = useMemo(
+    () =>
+      [...(moves?.keys() ?? [])]
+        .sort((a, b) => moves![b] - moves![a])
+        .slice(0, MOVED)
+        .map((row) => atlas.ids[row]),
+    [moves, atlas],
   );
   const [by, setBy] = useState('cluster');
   const { of: colours, legend, clusters } = useColouring(atlas, model, by, moves);
@@ -163,6 +171,7 @@ function Explorer({ atlas, models, model, layout }: ViewProps & { atlas: Atlas }
   return (
     <section aria-label="Map" class="explorer">
       <div class="controls">
+        {choices}
         <label class="wide">
           Where would this lie?
           <input
@@ -258,10 +267,7 @@ function Explorer({ atlas, models, model, layout }: ViewProps & { atlas: Atlas }
       {moves && (
         <DocumentList
           title={`Moved most between ${models[0]} and ${models[1]}`}
-          ids={[...moves.keys()]
-            .sort((a, b) => moves[b] - moves[a])
-            .slice(0, MOVED)
-            .map((row) => atlas.ids[row])}
+          ids={movedMost}
           onOpen={openId}
         />
       )}

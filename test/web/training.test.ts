@@ -138,6 +138,19 @@ describe('the training page', { skip: noBrowser }, () => {
           .locator('.hit')
           .first()
           .waitFor();
+      // And on a map: what moved.
+      await page.getByRole('link', { name: 'Map' }).click();
+      const model = page.getByRole('combobox', { name: /^Model/ });
+      for (const name of ['default', 'finetuned-1']) {
+        await model.selectOption(name);
+        await page.getByRole('button', { name: 'Make the map' }).click();
+        await page.locator('.map canvas').waitFor();
+      }
+      await model.selectOption('default');
+      await page.getByLabel('Colour by').selectOption('moved');
+      const moved = page.getByRole('region', { name: 'Moved most between' }).locator('.hit');
+      await moved.nth(9).waitFor();
+      await assertAccessible(page);
       await page.getByRole('link', { name: 'Training' }).click();
       await page.getByRole('button', { name: 'Roll back' }).click();
       await page.getByRole('row', { name: /default live/ }).waitFor();

@@ -129,6 +129,7 @@ async function openWith(
           ...common,
           ...served,
           url: store!,
+          recall,
           openModel: ({ model, job, source }) =>
             loadAlike(
               job === undefined ? (source ?? model) : trainedModelFolder(path.resolve(dataDir), model),

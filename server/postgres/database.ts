@@ -93,6 +93,32 @@ export class Database implements Queries {
     });
   }
 
+  /**
+   * A connection outside the pool for statements that may take hours, or for a lock that it holds until its end.
+   *
+   * @param signal cuts it
+   */
+  async withOwnClient<T>(signal: AbortSignal, use: (client: pg.Client) => Promise<T>): Promise<T> {
+    signal.throwIfAborted();
+    const client = new pg.Client({
+      connectionString: this.url,
+      connectionTimeoutMillis: CONNECT_MS,
+      keepAlive: true,
+      application_name: 'sentence-jepa index',
+    });
+    client.on('error', () => undefined);
+    const cut = (): void => void client.end().catch(() => undefined);
+    signal.addEventListener('abort', cut);
+    try {
+      await client.connect();
+      await client.query('SET statement_timeout = 0');
+      return await use(client);
+    } finally {
+      signal.removeEventListener('abort', cut);
+      await client.end().catch(() => undefined);
+    }
+  }
+
   async close(): Promise<void> {
     if (this.isClosed) return;
     this.isClosed = true;

@@ -56,7 +56,14 @@ export async function dropGeneration(queries: Queries, generation: number): Prom
     `DELETE FROM generations WHERE id = $1 AND state <> 'live' RETURNING id`,
     [generation],
   );
-  if (dropped.length > 0) await queries.query(`DROP TABLE ${vectorsTable(generation)}`);
+  if (dropped.length === 0) return;
+  const table = vectorsTable(generation);
+  // An index that is being made there would be waited for, and waits for this transaction.
+  await queries.query(
+    'SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = $1::regclass',
+    [table],
+  );
+  await queries.query(`DROP TABLE ${table}`);
 }
 
 /** The generation whose vectors are this model's: the live one, one to go on building, or an added one. */

@@ -21,6 +21,8 @@ import type { Feedback, FeedbackCounts, Part } from '../search/feedback-table.js
 import type { JobChange, JobRecord } from '../search/job-table.js';
 import { servedNamed } from '../search/served.js';
 import type { Generation } from '../search/store.js';
+import { EXACT_UP_TO } from '../search/vector-index.js';
+import { Backoff } from './backoff.js';
 import { checkCharacters, NUL } from './characters.js';
 import { Database, type Queries } from './database.js';
 import { putDocuments, removeDocument, toDocument, type DocumentRow } from './documents.js';
@@ -42,7 +44,8 @@ import {
 import { addJob, allJobs, changeJob, changesSinceLastJob } from './jobs.js';
 import { CHANNEL, Listener } from './listener.js';
 import { migrate } from './schema.js';
-import { pairs, search } from './search.js';
+import { denseWanted, pairs, search } from './search.js';
+import { VectorIndexes } from './vector-indexes.js';
 
 export interface PostgresOptions {
   /** postgres://user:password@host:port/database */
@@ -60,6 +63,10 @@ export interface PostgresOptions {
   observer?: Pick<Observer, 'searched'>;
   /** Of hybrid searches that don't say. */
   lexicalWeight?: number;
+  /** recall@10 to hold; 1 searches exactly, whatever the size. */
+  recall?: number;
+  /** Up to this many vectors search is exact. */
+  exactUpTo?: number;
   /** How often the generations are looked at, where no notification came: half of the second that is promised. */
   pollMs?: number;
 }
@@ -74,6 +81,8 @@ const POLL_MS = 500;
 /** How many looks at the generations there are to each count of documents and vectors, which reads whole tables. */
 const COUNT_EVERY = 60;
 const RECENT_QUERIES = 256;
+/** Between two tries to load the live model, at most. */
+const LOAD_AGAIN_MS = 60_000;
 
 /**
  * Opens the collection in a PostgreSQL database, whose tables are made or brought up to date. Any number of servers may
@@ -168,6 +177,9 @@ class PostgresCollection implements TrainableCollection {
   private known: (Generation & { vectors: number })[] = [];
   private documents = 0;
   private readonly listener: Listener;
+  private readonly indexes: VectorIndexes;
+  /** Of the generation that is live and not loaded here. */
+  private loading: { id: number; backoff: Backoff } | undefined;
   private refreshing: Promise<void> | undefined;
   private looks = 0;
   private complaint: string | undefined;
@@ -185,6 +197,8 @@ class PostgresCollection implements TrainableCollection {
     private readonly options: PostgresOptions,
   ) {
     this.loaded.set(live.id, live);
+    const { recall = defaults.recall, exactUpTo = EXACT_UP_TO, log } = options;
+    this.indexes = new VectorIndexes(database, { recall, exactUpTo, log });
     this.listener = new Listener(database.url, options.pollMs ?? POLL_MS, () => this.watch());
   }
 
@@ -216,11 +230,19 @@ class PostgresCollection implements TrainableCollection {
     // What is prepared while this is on its way is not among them yet.
     const loaded = [...this.loaded.values()];
     const generations = await allGenerations(this.database);
+    const whole = loaded.filter(({ id }) => id !== this.live.id && !this.building.has(id));
+    await this.indexes.follow([this.live.id, ...whole.map(({ id }) => id)], this.documents);
     const live = generations.find(({ state }) => state === 'live');
-    if (live && live.id !== this.live.id) this.live = this.loaded.get(live.id) ?? (await this.load(live));
+    if (live && live.id !== this.live.id) this.live = this.loaded.get(live.id) ?? (await this.loadLive(live));
     const before = new Map(this.known.map(({ id, vectors }) => [id, vectors]));
     this.known = generations.map((each) => ({ ...each, vectors: before.get(each.id) ?? 0 }));
     for (const each of loaded) if (!generations.some(({ id }) => id === each.id)) this.release(each);
+  }
+
+  private loadLive(generation: Generation): Promise<ServedGeneration> {
+    const { id } = generation;
+    if (this.loading?.id !== id) this.loading = { id, backoff: new Backoff(LOAD_AGAIN_MS) };
+    return this.loading.backoff.run(() => this.load(generation));
   }
 
   private async load(generation: Generation): Promise<ServedGeneration> {
@@ -330,6 +352,7 @@ class PostgresCollection implements TrainableCollection {
     const start = performance.now();
     const hits = await search(this.database, {
       ...{ generation: generation.id, query, vector, k, mode, lexicalWeight, filter, exclude },
+      through: this.indexes.through(generation.id, this.documents, denseWanted({ mode, k })),
     }).catch((error: unknown) => {
       if ((error as { code?: string }).code !== UNDEFINED_TABLE) throw error;
       throw new UserError(
@@ -376,11 +399,17 @@ class PostgresCollection implements TrainableCollection {
   async answers(): Promise<void> {}
 
   info(): CollectionInfo {
-    const { fingerprint, dimensions } = this.live.inference;
+    const { id, model, inference } = this.live;
+    const { fingerprint, dimensions } = inference;
+    const vectors = this.documents;
     return {
-      documents: this.documents,
-      generation: { model: this.live.model, fingerprint, dimensions },
-      index: { kind: 'exact', vectors: this.documents, building: false },
+      documents: vectors,
+      generation: { model, fingerprint, dimensions },
+      index: {
+        kind: this.indexes.through(id, vectors, 1) ? 'hnsw' : 'exact',
+        vectors,
+        building: this.indexes.isBuilding(id, vectors),
+      },
     };
   }
 
@@ -549,6 +578,7 @@ class PostgresCollection implements TrainableCollection {
     await this.listener.close();
     await this.following;
     await this.refreshing?.catch(() => undefined);
+    await this.indexes.close();
     await this.database.close();
     const others = [...this.loaded.values()].filter((served) => served !== this.live);
     const inferences = [...others.map(({ inference }) => inference), ...this.leaving];

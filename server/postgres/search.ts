@@ -1,9 +1,10 @@
 import type { DuplicatePair, Filter, Hit, SearchMode } from '../search/collection.js';
 import { fuse, HYBRID_CANDIDATES } from '../search/hybrid.js';
-import type { Queries } from './database.js';
+import type { Database, Queries } from './database.js';
 import { toDocument, type DocumentRow } from './documents.js';
 import { filterSql, type Bind } from './filter.js';
 import { vectorsTable, vectorText } from './generations.js';
+import { exactNearest, indexNearest, lookThroughIndex, type ThroughIndex } from './nearest.js';
 import { tsqueryOf } from './words.js';
 
 export interface StoreSearch {
@@ -16,6 +17,8 @@ export interface StoreSearch {
   lexicalWeight: number;
   filter?: Filter;
   exclude?: readonly string[];
+  /** Instead of exactly, where there is nothing to filter by. */
+  through?: ThroughIndex;
 }
 
 /** PostgreSQL's LIMIT is a bigint; a k beyond this is all there are. */
@@ -28,8 +31,37 @@ interface Ranked extends DocumentRow {
   cosine: number;
 }
 
-/** One statement, and so one state of the collection and one generation. Best first, equal scores by key. */
-export async function search(queries: Queries, search: StoreSearch): Promise<Hit[]> {
+/**
+ * Best first, equal scores by key. Searched exactly where a condition may leave few of an index's candidates, or where so many
+ * were deleted or replaced of late, and not vacuumed yet, that too few are left.
+ */
+export async function search(database: Database, search: StoreSearch): Promise<Hit[]> {
+  const { through, filter, exclude = [], mode } = search;
+  if (through && mode !== 'lexical' && !filter && exclude.length === 0) {
+    const hits = await database.transaction(async (queries) => {
+      await lookThroughIndex(queries, through);
+      return rank(queries, search, through);
+    });
+    if (hits) return hits;
+  }
+  return (await rank(database, search))!;
+}
+
+/** How many by cosine a search needs. */
+export function denseWanted({ mode, k }: { mode: SearchMode; k: number }): number {
+  return mode === 'hybrid' ? Math.max(k, HYBRID_CANDIDATES) : k;
+}
+
+/**
+ * One statement, and so one state of the collection and one generation.
+ *
+ * @returns undefined where fewer came through the index than were wanted
+ */
+async function rank(
+  queries: Queries,
+  search: StoreSearch,
+  through?: ThroughIndex,
+): Promise<Hit[] | undefined> {
   const { mode, k, lexicalWeight } = search;
   const values: unknown[] = [];
   const bind: Bind = (value) => `$${values.push(value)}`;
@@ -47,30 +79,28 @@ export async function search(queries: Queries, search: StoreSearch): Promise<Hit
   if (!search.vector) throw new Error(`${mode} search needs the query's vector`);
   const table = vectorsTable(search.generation);
   const vector = `${bind(vectorText(search.vector))}::vector`;
-  const dense = (limit: number): string =>
-    `dense AS MATERIALIZED (
-       SELECT v.key, -(v.vector <#> ${vector}) AS score FROM ${table} v
-       ${among === undefined ? '' : `JOIN documents USING (key) WHERE ${among}`}
-       ORDER BY v.vector <#> ${vector}, v.key LIMIT ${bind(Math.min(limit, MOST))})`;
+  const candidates = denseWanted(search);
+  const nearest = { table, vector, among, limit: bind(Math.min(candidates, MOST)) };
+  const dense = `dense AS MATERIALIZED (${through ? indexNearest(nearest, through) : exactNearest(nearest)})`;
   if (mode === 'dense') {
     const rows = await queries.query<DocumentRow & { score: number }>(
-      `WITH ${dense(k)} SELECT id, text, metadata, score FROM dense JOIN documents USING (key)
+      `WITH ${dense} SELECT id, text, metadata, score FROM dense JOIN documents USING (key)
        ORDER BY score DESC, key`,
       values,
     );
-    return rows.map(toHit);
+    return through && rows.length < candidates ? undefined : rows.map(toHit);
   }
-  const candidates = Math.max(k, HYBRID_CANDIDATES);
   const lexical =
     words === undefined
       ? 'WITH lexical AS (SELECT 0::bigint AS key, 0::float8 AS score WHERE false)'
       : lexicalSql(words, among, candidates, bind);
   const rows = await queries.query<Ranked>(
-    `${lexical}, ${dense(candidates)}
+    `${lexical}, ${dense}
      SELECT key, id, text, metadata, dense.score AS dense, lexical.score AS lexical, -(v.vector <#> ${vector}) AS cosine
      FROM dense FULL JOIN lexical USING (key) JOIN documents USING (key) JOIN ${table} v USING (key)`,
     values,
   );
+  if (through && rows.filter(({ dense }) => dense !== null).length < candidates) return undefined;
   return fuseRows(rows, lexicalWeight, k);
 }
 

@@ -12,11 +12,11 @@ import { VectorTable, type KeyedVector, type Scored } from './vectors.js';
 /** Up to this many vectors exact search is as fast as the graph and needs no building (bench/search.ts). */
 export const EXACT_UP_TO = 20_000;
 /** More neighbours than this are found faster by exact search. */
-const GRAPH_UP_TO_K = 500;
+export const GRAPH_UP_TO_K = 500;
 /** A graph with more deleted nodes than this is built again. */
 const REBUILD_AT_DELETED_SHARE = 0.3;
 /** ef is chosen again for a graph that has grown by this. */
-const CHOOSE_AT_GROWTH = 1.25;
+export const CHOOSE_AT_GROWTH = 1.25;
 /** Of the time, for measuring recall on queries that come in. */
 const MEASURING_SHARE = 0.01;
 /** How long building holds the thread before a search gets its turn. */

@@ -13,28 +13,10 @@ import { recallOf, RecallSamples } from '../../server/search/recall.js';
 import { TopK } from '../../server/search/top-k.js';
 import { VectorIndex, type VectorIndexOptions } from '../../server/search/vector-index.js';
 import { VectorTable } from '../../server/search/vectors.js';
-
-type Keyed = { key: number; vector: Float32Array };
-
-function unit(vector: Float32Array): Float32Array {
-  const norm = Math.hypot(...vector);
-  return vector.map((x) => x / norm);
-}
+import { clusters, type Keyed } from './clusters.js';
 
 function dot(a: Float32Array, b: Float32Array): number {
   return a.reduce((sum, x, i) => sum + x * b[i], 0);
-}
-
-/** Points around random centres, as texts gather around topics: neighbours at a cosine of about 0.5. */
-function clusters(n: number, d: number, seed: number): Keyed[] {
-  const random = new Random(seed);
-  const normal = (): Float32Array => Float32Array.from({ length: d }, () => random.normal());
-  const centres = Array.from({ length: Math.ceil(n / 20) }, () => unit(normal()));
-  return Array.from({ length: n }, (_, i) => {
-    const centre = centres[random.below(centres.length)];
-    const noise = normal();
-    return { key: i + 1, vector: unit(centre.map((x, j) => x + noise[j] / Math.sqrt(d))) };
-  });
 }
 
 /** The k nearest by a plain loop and a sort. */

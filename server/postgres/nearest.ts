@@ -1,0 +1,50 @@
+import type { Queries } from './database.js';
+
+/** pgvector's bound of hnsw.ef_search. */
+const MOST_EF = 1000;
+
+/** A search through an index. */
+export interface ThroughIndex {
+  /** How many candidates it keeps, at least as many as are wanted. */
+  ef: number;
+  /** The length of vectors that the index holds in half precision. */
+  half?: number;
+}
+
+export interface Nearest {
+  table: string;
+  /** SQL of the query's vector. */
+  vector: string;
+  /** SQL of how many are wanted. */
+  limit: string;
+  /** A condition on the documents. */
+  among?: string;
+}
+
+/** Keys and cosines of the nearest by exact search, best first. It orders by an expression that no index answers. */
+export function exactNearest({ table, vector, limit, among }: Nearest): string {
+  return `SELECT v.key, -(v.vector <#> ${vector}) AS score FROM ${table} v
+    ${among === undefined ? '' : `JOIN documents USING (key) WHERE ${among}`}
+    ORDER BY score DESC, v.key LIMIT ${limit}`;
+}
+
+/** The same through the index, within a transaction that has said `lookThroughIndex`: its candidates with exact cosines. */
+export function indexNearest({ table, vector, limit }: Nearest, { ef, half }: ThroughIndex): string {
+  return `SELECT key, score FROM (
+      SELECT v.key, -(v.vector <#> ${vector}) AS score FROM ${table} v
+      ORDER BY ${distance(vector, half)} LIMIT ${Math.min(MOST_EF, ef)}) AS candidates
+    ORDER BY score DESC, key LIMIT ${limit}`;
+}
+
+/** Until the transaction ends: how widely is looked, and that the index is used. */
+export async function lookThroughIndex(queries: Queries, { ef }: ThroughIndex): Promise<void> {
+  await queries.query(
+    `SELECT set_config('hnsw.ef_search', $1, true), set_config('enable_seqscan', 'off', true)`,
+    [String(Math.min(MOST_EF, ef))],
+  );
+}
+
+function distance(vector: string, half: number | undefined): string {
+  if (half === undefined) return `v.vector <#> ${vector}`;
+  return `v.vector::halfvec(${half}) <#> ${vector}::halfvec(${half})`;
+}

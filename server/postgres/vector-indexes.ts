@@ -1,0 +1,208 @@
+import type pg from 'pg';
+
+import { messageOf } from '../../base/errors.js';
+import { EF_LADDER, EfChoice, movedALittle } from '../search/ef.js';
+import { RECALL_K, recallOf } from '../search/recall.js';
+import { CHOOSE_AT_GROWTH, GRAPH_UP_TO_K } from '../search/vector-index.js';
+import type { Scored } from '../search/vectors.js';
+import { Backoff } from './backoff.js';
+import type { Database, Queries } from './database.js';
+import { parseVector, vectorsTable, vectorText } from './generations.js';
+import { exactNearest, indexNearest, lookThroughIndex, type ThroughIndex } from './nearest.js';
+
+/** With a generation's id, the advisory lock of the server that makes its index and chooses its ef. */
+const LOCK = 760_401_173;
+const MAKE = 'm = 16, ef_construction = 200';
+/** Fewer than in memory: each costs a scan of the table. */
+const CHOICE_QUERIES = 100;
+const RETRY_AT_MOST_MS = 3_600_000;
+
+export interface VectorIndexesOptions {
+  /** recall@10 to hold; 1 searches exactly, whatever the size. */
+  recall: number;
+  /** Up to this many vectors search is exact. */
+  exactUpTo: number;
+  log?: (message: string) => void;
+}
+
+interface IndexState extends Record<string, unknown> {
+  generation: number;
+  dimensions: number;
+  /** null: there is none. false: what an interrupted build left over, or one under way. */
+  valid: boolean | null;
+  half: boolean;
+  /** Over how many vectors ef was chosen; null: not yet. */
+  vectors: number | null;
+  ef: number | null;
+  /** By a server that makes the index or chooses ef. */
+  locked: boolean;
+}
+
+/**
+ * The HNSW indexes of pgvector, one on each generation's vectors when they are many: made by one server at a time in the
+ * background, and kept up to date by PostgreSQL. Search goes through one once an ef is chosen that holds the recall.
+ */
+export class VectorIndexes {
+  private states = new Map<number, IndexState>();
+  private readonly retries = new Map<number, Backoff>();
+  private complaint: string | undefined;
+  private working: Promise<void> | undefined;
+  private readonly closing = new AbortController();
+
+  constructor(
+    private readonly database: Database,
+    private readonly options: VectorIndexesOptions,
+  ) {}
+
+  /** How the k nearest of a generation are looked for; undefined: exactly. */
+  through(generation: number, vectors: number, k: number): ThroughIndex | undefined {
+    const state = this.states.get(generation);
+    if (!this.wantsIndex(vectors) || k > GRAPH_UP_TO_K || !state?.valid || state.ef === null)
+      return undefined;
+    return through(state, Math.max(state.ef, k));
+  }
+
+  /** Whether a generation's index is being made or measured, and search is exact meanwhile. */
+  isBuilding(generation: number, vectors: number): boolean {
+    const state = this.states.get(generation);
+    const isReady = state?.valid && state.vectors !== null;
+    return this.wantsIndex(vectors) && !isReady && !this.retries.get(generation)?.isWaiting;
+  }
+
+  /**
+   * Looks at what there is, and begins in the background what is lacking.
+   *
+   * @param generations that are searched and whole, the most urgent first
+   */
+  async follow(generations: readonly number[], vectors: number): Promise<void> {
+    if (!this.wantsIndex(vectors)) return;
+    this.states = new Map((await this.read(this.database)).map((state) => [state.generation, state]));
+    const isDue = (id: number): boolean => {
+      const state = this.states.get(id);
+      const isLacking = !state?.valid || state.vectors === null || vectors > CHOOSE_AT_GROWTH * state.vectors;
+      return !!state && isLacking && !state.locked && !this.retries.get(id)?.isWaiting;
+    };
+    const due = generations.find(isDue);
+    if (due === undefined || this.working || this.closing.signal.aborted) return;
+    const retry = this.retries.get(due) ?? new Backoff(RETRY_AT_MOST_MS);
+    this.retries.set(due, retry);
+    this.working = retry
+      .run(() => this.make(due))
+      .then(
+        () => (this.complaint = undefined),
+        (error: unknown) => this.complain(messageOf(error)),
+      )
+      .then(() => (this.working = undefined));
+  }
+
+  /** Ends the background work. PostgreSQL may go on with an index that it is making. */
+  async close(): Promise<void> {
+    this.closing.abort();
+    await this.working;
+  }
+
+  private wantsIndex(vectors: number): boolean {
+    return vectors > this.options.exactUpTo && this.options.recall < 1;
+  }
+
+  private complain(reason: string): void {
+    if (this.closing.signal.aborted || reason === this.complaint) return;
+    this.complaint = reason;
+    this.options.log?.(`no search through an index, searching exactly: ${reason}`);
+  }
+
+  private read(queries: Queries): Promise<IndexState[]> {
+    return queries.query<IndexState>(
+      `SELECT g.id AS generation, g.dimensions, i.indisvalid AS valid, c.vectors, c.ef,
+              coalesce(pg_get_indexdef(i.indexrelid) LIKE '%halfvec%', false) AS half,
+              EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $2 AND l.objid = g.id::oid
+                      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS locked
+       FROM generations g
+       LEFT JOIN pg_index i ON i.indexrelid = to_regclass('vectors_' || g.id || '_hnsw')
+       LEFT JOIN chosen_efs c ON c.generation = g.id AND c.recall = $1`,
+      [this.options.recall, LOCK],
+    );
+  }
+
+  /** On a connection of its own, whose end gives the lock back whatever happens. */
+  private async make(generation: number): Promise<void> {
+    await this.database.withOwnClient(this.closing.signal, async (client) => {
+      const lock = 'SELECT pg_try_advisory_lock($1, $2) AS locked';
+      const [{ locked }] = (await client.query<{ locked: boolean }>(lock, [LOCK, generation])).rows;
+      const state = (await this.read(this.database)).find((each) => each.generation === generation);
+      if (!locked || !state) return;
+      if (!state.valid) await makeIndex(client, state);
+      await this.chooseEf(generation);
+    });
+  }
+
+  private async chooseEf(generation: number): Promise<void> {
+    const { recall, log } = this.options;
+    const table = vectorsTable(generation);
+    const state = (await this.read(this.database)).find((each) => each.generation === generation);
+    const [{ count }] = await this.database.query<{ count: number }>(`SELECT count(*) FROM ${table}`);
+    const rows = await this.database.query<{ vector: string }>(
+      `SELECT vector::text FROM ${table} ORDER BY random() LIMIT $1`,
+      [2 * CHOICE_QUERIES],
+    );
+    if (!state || rows.length < 2 * CHOICE_QUERIES) return;
+    const choice = new EfChoice();
+    for (let i = 0; i < rows.length; i += 2) {
+      this.closing.signal.throwIfAborted();
+      const query = movedALittle(parseVector(rows[i].vector), parseVector(rows[i + 1].vector));
+      const recalls = await recallsOf(this.database, table, query, state);
+      choice.add((ef) => recalls.get(ef)!);
+    }
+    const ef = choice.least(recall)?.ef ?? null;
+    await this.database.query(
+      `INSERT INTO chosen_efs (generation, recall, ef, vectors) VALUES ($1, $2, $3, $4)
+       ON CONFLICT (generation, recall) DO UPDATE SET ef = excluded.ef, vectors = excluded.vectors`,
+      [generation, recall, ef, count],
+    );
+    if (ef === null)
+      log?.(
+        `no search through the index holds recall@10 of ${recall} over ${count} vectors: searching exactly`,
+      );
+  }
+}
+
+/** Half precision takes half the memory, and vectors twice as long; PostgreSQL has it from pgvector 0.7. */
+async function makeIndex(client: pg.Client, { generation, dimensions }: IndexState): Promise<void> {
+  const table = vectorsTable(generation);
+  await client.query(`DROP INDEX CONCURRENTLY IF EXISTS ${table}_hnsw`);
+  const [{ half }] = (
+    await client.query<{ half: boolean }>(`SELECT to_regtype('halfvec') IS NOT NULL AS half`)
+  ).rows;
+  const indexed = half ? `(vector::halfvec(${dimensions})) halfvec_ip_ops` : 'vector vector_ip_ops';
+  await client.query(
+    `CREATE INDEX CONCURRENTLY ${table}_hnsw ON ${table} USING hnsw (${indexed}) WITH (${MAKE})`,
+  );
+}
+
+/** recall@10 of one query by ef, upward until it is 1. */
+async function recallsOf(
+  database: Database,
+  table: string,
+  query: Float32Array,
+  state: IndexState,
+): Promise<Map<number, number>> {
+  const recalls = new Map<number, number>();
+  const nearest = { table, vector: '$1::vector', limit: String(RECALL_K) };
+  await database.transaction(async (queries) => {
+    const ask = (sql: string): Promise<(Scored & Record<string, unknown>)[]> =>
+      queries.query(sql, [vectorText(query)]);
+    const exact = await ask(exactNearest(nearest));
+    for (const ef of EF_LADDER) {
+      const index = through(state, ef);
+      await lookThroughIndex(queries, index);
+      const recall = recallOf(exact, await ask(indexNearest(nearest, index)));
+      recalls.set(ef, recall);
+      if (recall === 1) return;
+    }
+  });
+  return recalls;
+}
+
+function through({ half, dimensions }: IndexState, ef: number): ThroughIndex {
+  return { ef, ...(half && { half: dimensions }) };
+}

@@ -55,6 +55,8 @@ export class Database implements Queries {
     });
     // An idle connection that is cut is replaced when it is needed.
     this.pool.on('error', () => undefined);
+    // One that is cut between two statements says so here, even before somebody has it: the next statement fails by it.
+    this.pool.on('connect', (client) => client.on('error', () => undefined));
   }
 
   async query<R extends Row>(sql: string, values: readonly unknown[] = []): Promise<R[]> {
@@ -78,16 +80,12 @@ export class Database implements Queries {
   async withClient<T>(use: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     return this.saying(async () => {
       const client = await this.pool.connect();
-      // A connection that is cut between two statements says so here; the next statement fails by it.
-      const ignore = (): void => undefined;
-      client.on('error', ignore);
       let isWhole = false;
       try {
         const result = await use(client);
         isWhole = true;
         return result;
       } finally {
-        client.off('error', ignore);
         client.release(!isWhole);
       }
     });

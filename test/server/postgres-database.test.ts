@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { createServer, type AddressInfo } from 'node:net';
+import { describe, it } from 'node:test';
+
+import { Database } from '../../server/postgres/database.js';
+
+/** A message of PostgreSQL's protocol: a letter, the length with itself, the body. */
+function message(type: string, body: Buffer): Buffer {
+  const length = Buffer.alloc(4);
+  length.writeInt32BE(4 + body.length);
+  return Buffer.concat([Buffer.from(type), length, body]);
+}
+
+describe('a connection to PostgreSQL', () => {
+  it('that is cut in the moment it is there is an answer, not the end of the process', async () => {
+    const fatal = 'SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0';
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined);
+      // Authenticated, ready and cut, all in one packet: nobody has the connection yet.
+      socket.once('data', () =>
+        socket.end(
+          Buffer.concat([
+            message('R', Buffer.alloc(4)),
+            message('Z', Buffer.from('I')),
+            message('E', Buffer.from(fatal)),
+          ]),
+        ),
+      );
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const database = new Database(`postgres://somebody:secret@127.0.0.1:${port}/questions`);
+    try {
+      const away = { kind: 'unavailable', message: /PostgreSQL does not answer/ };
+      await assert.rejects(database.query('SELECT 1'), away);
+      await assert.rejects(
+        database.transaction((queries) => queries.query('SELECT 1')),
+        away,
+      );
+    } finally {
+      await database.close();
+      server.close();
+    }
+  });
+});

@@ -15,8 +15,7 @@ import type { Inference } from '../server/batching/inference.js';
 import { JobRunner } from '../server/jobs/runner.js';
 import type { Observer } from '../server/observer.js';
 import type { Collection, TrainableCollection } from '../server/search/collection.js';
-import { storeName } from '../server/postgres/database.js';
-import { activatedOn, openPostgresCollection } from '../server/postgres/open-collection.js';
+import { storeName } from '../server/postgres/store-name.js';
 import { beginCollection } from '../server/search/open-collection.js';
 import { Maps } from '../server/map/maps.js';
 import { activatedModel, trainedModelFolder } from '../server/search/store.js';
@@ -125,7 +124,9 @@ async function openWith(
     };
     const collection = opening
       ? await opening.serve(served)
-      : await openPostgresCollection({
+      : await (
+          await postgres()
+        ).openPostgresCollection({
           ...common,
           ...served,
           url: store!,
@@ -174,9 +175,15 @@ function placeOf({ store, dataDir }: ServerConfig): string {
   return store === undefined ? path.resolve(dataDir) : storeName(store);
 }
 
+/** Loaded when it is asked for: its client and migrations are a fifth of a second that no other start should take. */
+const postgres = () => import('../server/postgres/open-collection.js');
+
 /** The live model, when a training job made it. */
-function activatedIn({ store, dataDir }: ServerConfig): Promise<{ model: string; job: number } | undefined> {
-  return store === undefined ? Promise.resolve(activatedModel(dataDir)) : activatedOn(store);
+async function activatedIn({
+  store,
+  dataDir,
+}: ServerConfig): Promise<{ model: string; job: number } | undefined> {
+  return store === undefined ? activatedModel(dataDir) : (await postgres()).activatedOn(store);
 }
 
 function jobRunner(

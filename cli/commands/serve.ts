@@ -13,7 +13,7 @@ import { checkSchema } from '../../server/http/spec.js';
 import type { FinetuneRequest } from '../../server/jobs/request.js';
 import { parseWindow, type TimeWindow } from '../../server/jobs/schedule.js';
 import { startServer } from '../../server/main.js';
-import { storeName } from '../../server/postgres/database.js';
+import { storeName } from '../../server/postgres/store-name.js';
 import type { Services } from '../../server/services.js';
 import { presetNamed } from '../../trainer/presets.js';
 import { hostNames, httpUrl, integerFrom, numberFrom, origins, rateLimit } from '../options.js';

@@ -2,7 +2,7 @@ import type Database from 'better-sqlite3';
 
 import { checkDocument, checkVector, type CheckedDocument, type CheckedVector } from '../search/checksums.js';
 import { Sqlite } from '../search/sqlite.js';
-import { databaseFile } from '../search/store.js';
+import { databaseFile, fromBlob } from '../search/store.js';
 
 export interface CollectionState {
   documents: number;
@@ -67,8 +67,7 @@ export class CollectionReader {
       if (!row || !document) continue;
       checkVector(this.file, row, dimensions);
       checkDocument(this.file, document);
-      const { buffer, byteOffset, byteLength } = Uint8Array.from(row.vector);
-      vectors.set(new Float32Array(buffer, byteOffset, byteLength / 4), keys.length * dimensions);
+      vectors.set(fromBlob(row.vector), keys.length * dimensions);
       keys.push(key);
       texts.push(document.text);
     }

@@ -1,6 +1,7 @@
 import pg from 'pg';
 
 import { messageOf, UserError } from '../../base/errors.js';
+import { storeName } from './store-name.js';
 
 /** Connections that a server holds at most. */
 const CONNECTIONS = 10;
@@ -131,20 +132,6 @@ export class Database implements Queries {
       throw userError(this.name, error);
     }
   }
-}
-
-/**
- * A store's URL without user and password, for people to read.
- * @throws UserError `usage`, without the text that came: it may hold a password
- */
-export function storeName(url: string): string {
-  const parsed = URL.canParse(url) ? new URL(url) : undefined;
-  if (!parsed || !/^postgres(ql)?:$/.test(parsed.protocol))
-    throw new UserError(
-      'usage',
-      '--store: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE, came something else',
-    );
-  return `postgres://${parsed.host}${parsed.pathname}`;
 }
 
 /** What PostgreSQL or the way to it says, in words that say what to do; anything else as it is. */

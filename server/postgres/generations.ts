@@ -1,4 +1,4 @@
-import { UserError } from '../../base/errors.js';
+import { fingerprintMismatch } from '../search/served.js';
 import type { Generation, GenerationModel } from '../search/store.js';
 import type { Queries } from './database.js';
 
@@ -82,13 +82,6 @@ export async function chooseGeneration(
       ours.id,
     ]);
   return ours ?? createGeneration(queries, model);
-}
-
-function fingerprintMismatch(live: Generation, model: GenerationModel): UserError {
-  return new UserError(
-    'fingerprint-mismatch',
-    `the collection's vectors were made by ${live.model} (${live.fingerprint.slice(0, 12)}), the model is ${model.name} (${model.fingerprint.slice(0, 12)}), and vectors of two encoders can't be compared. Start with --reembed to embed the collection with ${model.name}, or with --model ${live.model} and the --precision of then`,
-  );
 }
 
 /** Documents beyond a key that have no vector in a generation, in the order of their keys. */

@@ -8,6 +8,7 @@ import { compileFilter } from './filter.js';
 import { fuse, HYBRID_CANDIDATES } from './hybrid.js';
 import { VectorIndex } from './vector-index.js';
 import { lockFolder } from './lock.js';
+import { fingerprintMismatch } from './served.js';
 import {
   databaseFile,
   Store,
@@ -437,11 +438,7 @@ function chooseGeneration(store: Store, model: GenerationModel, reembed: boolean
   const generations = store.generations();
   const live = generations.find((g) => g.state === 'live');
   const ours = generations.find((g) => g.fingerprint === model.fingerprint);
-  if (live && live !== ours && !reembed)
-    throw new UserError(
-      'fingerprint-mismatch',
-      `the collection's vectors were made by ${live.model} (${live.fingerprint.slice(0, 12)}), the model is ${model.name} (${model.fingerprint.slice(0, 12)}), and vectors of two encoders can't be compared. Start with --reembed to embed the collection with ${model.name}, or with --model ${live.model} and the --precision of then`,
-    );
+  if (live && live !== ours && !reembed) throw fingerprintMismatch(live, model);
   if (ours && ours.dimensions !== model.dimensions)
     throw new UserError(
       'corrupt',

@@ -19,3 +19,14 @@ export function servedNamed(served: readonly ServedGeneration[], model: string):
 function lastSegment(name: string): string {
   return name.slice(name.lastIndexOf('/') + 1);
 }
+
+/** Why a model can't answer for vectors that another one made. */
+export function fingerprintMismatch(
+  live: { model: string; fingerprint: string },
+  model: { name: string; fingerprint: string },
+): UserError {
+  return new UserError(
+    'fingerprint-mismatch',
+    `the collection's vectors were made by ${live.model} (${live.fingerprint.slice(0, 12)}), the model is ${model.name} (${model.fingerprint.slice(0, 12)}), and vectors of two encoders can't be compared. Start with --reembed to embed the collection with ${model.name}, or with --model ${live.model} and the --precision of then`,
+  );
+}

@@ -364,7 +364,8 @@ function toBlob(vector: Float32Array): Buffer {
   return Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength);
 }
 
-function fromBlob(blob: Buffer): Float32Array {
+/** The numbers of a blob, which may be a view of it. */
+export function fromBlob(blob: Buffer): Float32Array {
   const { buffer, byteOffset, byteLength } = blob;
   if (byteOffset % 4 === 0) return new Float32Array(buffer, byteOffset, byteLength / 4);
   // A copy: a Float32Array must begin at a multiple of 4, a Buffer begins anywhere.

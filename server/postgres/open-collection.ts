@@ -10,16 +10,15 @@ import type {
   Document,
   DuplicatePair,
   EmbedMissingOptions,
-  GenerationInfo,
   Hit,
   SearchRequest,
   ServedGeneration,
   TrainableCollection,
 } from '../search/collection.js';
 import { unitRows } from '../search/engine.js';
+import { Serving } from '../search/serving.js';
 import type { Feedback, FeedbackCounts, Part } from '../search/feedback-table.js';
 import type { JobChange, JobRecord } from '../search/job-table.js';
-import { servedNamed } from '../search/served.js';
 import type { Generation } from '../search/store.js';
 import { EXACT_UP_TO } from '../search/vector-index.js';
 import { Backoff } from './backoff.js';
@@ -75,12 +74,9 @@ export interface PostgresOptions {
 const BULK_DOCUMENTS = 16;
 const REEMBED_DOCUMENTS = 256;
 const FOLLOWING_DOCUMENTS = 32;
-/** A dropped generation's model goes when requests that began with it have long been answered. */
-const CLOSE_AFTER_MS = 60_000;
 const POLL_MS = 500;
 /** How many looks at the generations there are to each count of documents and vectors, which reads whole tables. */
 const COUNT_EVERY = 60;
-const RECENT_QUERIES = 256;
 /** Between two tries to load the live model, at most. */
 const LOAD_AGAIN_MS = 60_000;
 
@@ -171,10 +167,8 @@ async function embedAll(
   }
 }
 
-class PostgresCollection implements TrainableCollection {
-  /** By id, the live one among them. */
-  private readonly loaded = new Map<number, ServedGeneration>();
-  private known: (Generation & { vectors: number })[] = [];
+class PostgresCollection extends Serving implements TrainableCollection {
+  protected known: (Generation & { vectors: number })[] = [];
   private documents = 0;
   private readonly listener: Listener;
   private readonly indexes: VectorIndexes;
@@ -183,19 +177,14 @@ class PostgresCollection implements TrainableCollection {
   private refreshing: Promise<void> | undefined;
   private looks = 0;
   private complaint: string | undefined;
-  private following: Promise<void> | undefined;
-  /** Prepared and not complete yet: whoever prepared them embeds for them. */
-  private readonly building = new Set<number>();
-  /** Of dropped generations, while requests may still be computed by them. */
-  private readonly leaving = new Set<Inference>();
-  private readonly recent: string[] = [];
-  private readonly closing = new AbortController();
 
   constructor(
     private readonly database: Database,
-    private live: ServedGeneration,
+    live: ServedGeneration,
     private readonly options: PostgresOptions,
   ) {
+    super(options.log);
+    this.live = live;
     this.loaded.set(live.id, live);
     const { recall = defaults.recall, exactUpTo = EXACT_UP_TO, log } = options;
     this.indexes = new VectorIndexes(database, { recall, exactUpTo, log });
@@ -214,7 +203,7 @@ class PostgresCollection implements TrainableCollection {
       await this.refresh();
       this.complaint = undefined;
     } catch (error) {
-      if (messageOf(error) !== this.complaint) this.options.log?.(messageOf(error));
+      if (messageOf(error) !== this.complaint) this.log?.(messageOf(error));
       this.complaint = messageOf(error);
     }
   }
@@ -365,25 +354,6 @@ class PostgresCollection implements TrainableCollection {
     return hits;
   }
 
-  private remember(query: string): void {
-    this.recent.push(query);
-    if (this.recent.length > RECENT_QUERIES) this.recent.shift();
-  }
-
-  recentQueries(): readonly string[] {
-    return this.recent;
-  }
-
-  async duplicatesOf(
-    text: string,
-    options: Parameters<TrainableCollection['duplicatesOf']>[1],
-  ): Promise<Hit[]> {
-    const threshold = checkThreshold(options.threshold);
-    const { k, filter, generation, signal } = options;
-    const hits = await this.search({ query: text, k, mode: 'dense', filter, generation, signal });
-    return hits.filter(({ score }) => score >= threshold);
-  }
-
   async duplicatePairs(options: {
     threshold: number;
     limit: number;
@@ -413,21 +383,6 @@ class PostgresCollection implements TrainableCollection {
     };
   }
 
-  served(model?: string): ServedGeneration {
-    if (model === undefined) return this.live;
-    const others = [...this.loaded.values()].filter((each) => each !== this.live);
-    return servedNamed([this.live, ...others], model);
-  }
-
-  generations(): GenerationInfo[] {
-    return this.known.map(({ job, source, ...generation }) => ({
-      ...generation,
-      ...(job !== null && { job }),
-      ...(source !== null && { source }),
-      served: this.loaded.has(generation.id),
-    }));
-  }
-
   async prepare(model: { inference: Inference; job?: number; source?: string }): Promise<ServedGeneration> {
     const { inference, job, source } = model;
     const { name, fingerprint, dimensions } = inference;
@@ -442,14 +397,6 @@ class PostgresCollection implements TrainableCollection {
     this.loaded.set(id, served);
     this.building.add(id);
     await this.count();
-    return served;
-  }
-
-  exchange({ id, model, inference: before }: ServedGeneration, inference: Inference): ServedGeneration {
-    const served = { id, model, inference };
-    this.loaded.set(id, served);
-    if (this.live.id === id) this.live = served;
-    this.closeLater(before);
     return served;
   }
 
@@ -497,37 +444,6 @@ class PostgresCollection implements TrainableCollection {
     const served = this.loaded.get(id);
     if (served) this.release(served);
     await this.count();
-  }
-
-  private release(served: ServedGeneration): void {
-    if (served.id === this.live.id) return;
-    this.loaded.delete(served.id);
-    this.building.delete(served.id);
-    this.closeLater(served.inference);
-  }
-
-  private closeLater(inference: Inference): void {
-    this.leaving.add(inference);
-    setTimeout(() => {
-      if (this.leaving.delete(inference)) void inference.close();
-    }, CLOSE_AFTER_MS).unref();
-  }
-
-  /** Keeps those beside the live one complete, for a rollback. */
-  private follow(): void {
-    if (this.following || this.closing.signal.aborted) return;
-    const others = [...this.loaded.values()].filter(
-      ({ id }) => id !== this.live.id && !this.building.has(id),
-    );
-    if (others.length === 0) return;
-    const { signal } = this.closing;
-    this.following = (async () => {
-      for (const served of others) await this.embedMissing(served, { share: 0.5, signal });
-    })()
-      .catch((error: unknown) => {
-        if (!signal.aborted) this.options.log?.(`an earlier generation does not follow: ${messageOf(error)}`);
-      })
-      .finally(() => (this.following = undefined));
   }
 
   async sample(served: ServedGeneration, n: number): Promise<Float32Array> {
@@ -580,10 +496,7 @@ class PostgresCollection implements TrainableCollection {
     await this.refreshing?.catch(() => undefined);
     await this.indexes.close();
     await this.database.close();
-    const others = [...this.loaded.values()].filter((served) => served !== this.live);
-    const inferences = [...others.map(({ inference }) => inference), ...this.leaving];
-    this.leaving.clear();
-    await Promise.all(inferences.map((inference) => inference.close()));
+    await this.closeOthers();
   }
 }
 

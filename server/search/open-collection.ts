@@ -11,8 +11,6 @@ import type {
   Document,
   DuplicatePair,
   EmbedMissingOptions,
-  Filter,
-  GenerationInfo,
   Hit,
   SearchRequest,
   ServedGeneration,
@@ -21,8 +19,8 @@ import type {
 import { checkDocuments, checkK, checkText, checkThreshold, checkWeight } from './checks.js';
 import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
 import type { JobChange, JobRecord } from './job-table.js';
-import { servedNamed } from './served.js';
 import type { EngineOptions } from './engine.js';
+import { Serving } from './serving.js';
 import { databaseFile, DocumentReader, type GenerationModel } from './store.js';
 import type { LogEvent, SearchHandlers, StatusEvent } from './worker.js';
 
@@ -74,9 +72,6 @@ const BULK_DOCUMENTS = 16;
 const REEMBED_DOCUMENTS = 256;
 /** Documents embedded at a time beside requests: each is a moment in which an inference thread is taken. */
 const FOLLOWING_DOCUMENTS = 32;
-/** A dropped generation's model goes when requests that began with it have long been answered. */
-const CLOSE_AFTER_MS = 60_000;
-const RECENT_QUERIES = 256;
 
 /**
  * Begins to open the collection of a data folder, made when there is none. Database and index live in a thread of their own;
@@ -129,23 +124,13 @@ export function openCollection(options: CollectionOptions): Promise<TrainableCol
   return beginCollection(options).serve(options);
 }
 
-class ThreadedCollection implements TrainableCollection {
+class ThreadedCollection extends Serving implements TrainableCollection {
   thread = this.startThread();
   private reader: DocumentReader | undefined;
   private status: StatusEvent['status'] | undefined;
-  private live!: ServedGeneration;
-  /** By id, the live one among them. */
-  private readonly loaded = new Map<number, ServedGeneration>();
-  private following: Promise<void> | undefined;
-  /** Prepared and not complete yet: whoever prepared them embeds for them. */
-  private readonly building = new Set<number>();
   private readonly writes = new Set<Promise<unknown>>();
   /** While set, new writes wait for it. */
   private pause: Promise<void> | undefined;
-  /** Of dropped generations, while requests may still be computed by them. */
-  private readonly leaving = new Set<Inference>();
-  private readonly recent: string[] = [];
-  private readonly closing = new AbortController();
   private replacing: Promise<void> | undefined;
 
   /** @param engine what a thread opens that replaces another one */
@@ -153,8 +138,14 @@ class ThreadedCollection implements TrainableCollection {
     private readonly engine: Omit<EngineOptions, 'onMeasured' | 'log'>,
     private readonly lexicalWeight: number = defaults.lexicalWeight,
     private readonly observer?: Pick<Observer, 'searched'>,
-    private readonly log?: (message: string) => void,
-  ) {}
+    log?: (message: string) => void,
+  ) {
+    super(log);
+  }
+
+  protected get known(): StatusEvent['status']['generations'] {
+    return this.opened.generations;
+  }
 
   private startThread(): Thread<SearchHandlers> {
     return new Thread(new URL('./worker.js', import.meta.url), 'search', {
@@ -320,31 +311,6 @@ class ThreadedCollection implements TrainableCollection {
     return hits;
   }
 
-  private remember(query: string): void {
-    this.recent.push(query);
-    if (this.recent.length > RECENT_QUERIES) this.recent.shift();
-  }
-
-  recentQueries(): readonly string[] {
-    return this.recent;
-  }
-
-  async duplicatesOf(
-    text: string,
-    options: {
-      threshold: number;
-      k: number;
-      filter?: Filter;
-      generation?: ServedGeneration;
-      signal?: AbortSignal;
-    },
-  ): Promise<Hit[]> {
-    const threshold = checkThreshold(options.threshold);
-    const { k, filter, generation, signal } = options;
-    const hits = await this.search({ query: text, k, mode: 'dense', filter, generation, signal });
-    return hits.filter(({ score }) => score >= threshold);
-  }
-
   duplicatePairs(options: {
     threshold: number;
     limit: number;
@@ -371,21 +337,6 @@ class ThreadedCollection implements TrainableCollection {
     };
   }
 
-  served(model?: string): ServedGeneration {
-    if (model === undefined) return this.live;
-    const others = [...this.loaded.values()].filter((each) => each !== this.live);
-    return servedNamed([this.live, ...others], model);
-  }
-
-  generations(): GenerationInfo[] {
-    return this.opened.generations.map(({ job, source, ...generation }) => ({
-      ...generation,
-      ...(job !== null && { job }),
-      ...(source !== null && { source }),
-      served: this.loaded.has(generation.id),
-    }));
-  }
-
   async prepare(model: { inference: Inference; job?: number; source?: string }): Promise<ServedGeneration> {
     const { inference, job, source } = model;
     const { name, fingerprint, dimensions } = inference;
@@ -393,14 +344,6 @@ class ThreadedCollection implements TrainableCollection {
     const served = { id, model: name, inference };
     this.loaded.set(id, served);
     this.building.add(id);
-    return served;
-  }
-
-  exchange({ id, model, inference: before }: ServedGeneration, inference: Inference): ServedGeneration {
-    const served = { id, model, inference };
-    this.loaded.set(id, served);
-    if (this.live.id === id) this.live = served;
-    this.closeLater(before);
     return served;
   }
 
@@ -456,36 +399,6 @@ class ThreadedCollection implements TrainableCollection {
     if (served && served !== this.live) this.release(served);
   }
 
-  private release(served: ServedGeneration): void {
-    this.loaded.delete(served.id);
-    this.building.delete(served.id);
-    this.closeLater(served.inference);
-  }
-
-  private closeLater(inference: Inference): void {
-    this.leaving.add(inference);
-    setTimeout(() => {
-      if (this.leaving.delete(inference)) void inference.close();
-    }, CLOSE_AFTER_MS).unref();
-  }
-
-  /** Keeps those beside the live one complete, for a rollback. */
-  private follow(): void {
-    if (this.following || this.closing.signal.aborted) return;
-    const others = [...this.loaded.values()].filter(
-      ({ id }) => id !== this.live.id && !this.building.has(id),
-    );
-    if (others.length === 0) return;
-    const { signal } = this.closing;
-    this.following = (async () => {
-      for (const served of others) await this.embedMissing(served, { share: 0.5, signal });
-    })()
-      .catch((error: unknown) => {
-        if (!signal.aborted) this.log?.(`an earlier generation does not follow: ${messageOf(error)}`);
-      })
-      .finally(() => (this.following = undefined));
-  }
-
   sample(served: ServedGeneration, n: number): Promise<Float32Array> {
     return this.call('sample', { generation: served.id, n });
   }
@@ -527,10 +440,7 @@ class ThreadedCollection implements TrainableCollection {
     await this.replacing?.catch(() => undefined);
     if (!this.thread.hasStopped) await this.thread.call('close', undefined);
     await this.thread.terminate();
-    const others = [...this.loaded.values()].filter((served) => served !== this.live);
-    const inferences = [...others.map(({ inference }) => inference), ...this.leaving];
-    this.leaving.clear();
-    await Promise.all(inferences.map((inference) => inference.close()));
+    await this.closeOthers();
   }
 
   private get opened(): StatusEvent['status'] {

@@ -207,7 +207,8 @@ export interface paths {
         /**
          * Whether there is a map
          * @description A map is the collection in two dimensions: each document a point, near to what is like it. It is made when somebody asks for it (`POST /map`), one for each
-         *     model that is served, and kept. `stale` is one since which documents came or went: it still answers, without those that came.
+         *     model that is served, and kept. While it is being made there may be an earlier one to look at, or a draft: then `made`, `points`, `layouts` and `since` are
+         *     there, too. `stale` is one since which documents came or went: it still answers, without those that came.
          */
         get: operations["mapState"];
         put?: never;
@@ -1112,6 +1113,8 @@ export interface components {
             made?: string;
             /** @description How many documents it shows. */
             points?: number;
+            /** @description Both, or `pca` alone in the draft of a first map, which is there while UMAP takes its time. */
+            layouts?: ("pca" | "umap")[];
             /** @description Documents that came, or were replaced, since it was made. */
             since?: number;
         };
@@ -1125,13 +1128,13 @@ export interface components {
             /** Format: date-time */
             made: string;
             ids: string[];
-            /** @description Places by UMAP, which keeps neighbours together; by PCA where there are fewer than 30 documents. */
-            umap: components["schemas"]["Places"];
+            /** @description Places by UMAP, which keeps neighbours together; by PCA where there are fewer than 30 documents. Missing in the draft of a first map. */
+            umap?: components["schemas"]["Places"];
             /** @description The first two principal components: large distances are true, small ones hidden. */
             pca: components["schemas"]["Places"];
             /** @description The number of its cluster in `clusters`. */
             cluster: number[];
-            /** @description Parts of the map by UMAP, the largest first. */
+            /** @description Parts of the map by UMAP (of a draft by PCA), the largest first. */
             clusters: {
                 /** @description Words that its texts have and others don't. */
                 words: string[];

@@ -16,7 +16,8 @@ export interface MapFile {
   lastKey: number;
   /** Of the points: all documents, or some of very many. In the order of the keys. */
   keys: number[];
-  umap: { x: number[]; y: number[] };
+  /** Missing in a draft, which is there to be looked at while UMAP takes its time. */
+  umap?: { x: number[]; y: number[] };
   pca: { x: number[]; y: number[] };
   cluster: number[];
   clusters: Cluster[];

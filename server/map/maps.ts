@@ -5,7 +5,8 @@ import type { MapHandlers, MapOf, MapPoints, MapState, ProgressEvent } from './w
 
 export type MapStatus =
   | ({ state: 'none' | 'ready' | 'stale' } & Omit<MapState, 'stale'>)
-  | { state: 'building'; progress: number }
+  /** With the map there was before, or the draft of a first one. */
+  | ({ state: 'building'; progress: number } & Omit<MapState, 'stale'>)
   | { state: 'failed'; error: string };
 
 /**
@@ -25,12 +26,14 @@ export class Maps {
   ) {}
 
   async status(generation: ServedGeneration): Promise<MapStatus> {
-    if (this.building?.generation === generation.id)
-      return { state: 'building', progress: this.building.progress };
+    const building = this.building?.generation === generation.id ? this.building : undefined;
     const error = this.failed.get(generation.id);
     if (error !== undefined) return { state: 'failed', error };
     const { stale, ...known } = await this.readingThread().call('state', this.of(generation));
-    return { state: known.map ? (stale ? 'stale' : 'ready') : 'none', ...known };
+    if (building) return { state: 'building', progress: building.progress, ...known };
+    // A draft that nobody goes on with, since a server was stopped, is no map.
+    if (!known.map?.layouts.includes('umap')) return { state: 'none', since: 0 };
+    return { state: stale ? 'stale' : 'ready', ...known };
   }
 
   /**

@@ -17,9 +17,11 @@ export interface ProgressEvent {
   progress: number;
 }
 
+export type LayoutName = 'pca' | 'umap';
+
 export interface MapState {
-  /** Undefined where there is no map. */
-  map?: { made: string; points: number };
+  /** Undefined where there is no map; with one layout a draft. */
+  map?: { made: string; points: number; layouts: LayoutName[] };
   /** Documents that came, or were replaced, since then. */
   since: number;
   /** Whether documents came or went. */
@@ -30,7 +32,8 @@ export interface MapState {
 export interface MapPoints {
   made: string;
   ids: string[];
-  umap: { x: number[]; y: number[] };
+  /** Undefined in a draft. */
+  umap?: { x: number[]; y: number[] };
   pca: { x: number[]; y: number[] };
   cluster: number[];
   clusters: MapFile['clusters'];
@@ -55,11 +58,12 @@ const columns = ({ x, y }: Places): { x: number[]; y: number[] } => ({ x: rounde
 
 /** The places of the points that an earlier map has too, by point. */
 function placesOn(map: MapFile | undefined, keys: readonly number[]): [number, { x: number; y: number }][] {
-  if (!map) return [];
+  if (!map?.umap) return [];
+  const { umap } = map;
   const rows = new Map(map.keys.map((key, row) => [key, row]));
   return keys.flatMap((key, i): [number, { x: number; y: number }][] => {
     const row = rows.get(key);
-    return row === undefined ? [] : [[i, { x: map.umap.x[row], y: map.umap.y[row] }]];
+    return row === undefined ? [] : [[i, { x: umap.x[row], y: umap.y[row] }]];
   });
 }
 
@@ -80,8 +84,22 @@ const handlers = {
     reader.close();
     const n = keys.length;
     const pca = pcaLayout(vectors, n, d);
+    const write = (umap: Places | undefined): Promise<void> => {
+      const cluster = findClusters(umap ?? pca, SEED);
+      return writeMap(dataDir, id, {
+        fingerprint,
+        made: new Date().toISOString(),
+        ...state,
+        keys,
+        umap: umap && columns(umap),
+        pca: columns(pca),
+        cluster: [...cluster],
+        clusters: nameClusters(cluster, texts),
+      });
+    };
     let umap = pca;
     if (n >= LEAST_FOR_UMAP) {
+      if (!(await readMap(dataDir, id, fingerprint))?.umap) await write(undefined);
       let earlier: ReturnType<typeof placesOn> = [];
       for (const other of [id, ...others])
         if (earlier.length === 0) earlier = placesOn(await readMap(dataDir, other), keys);
@@ -95,17 +113,7 @@ const handlers = {
       );
       umap = alignTo(umap, earlier);
     }
-    const cluster = findClusters(umap, SEED);
-    await writeMap(dataDir, id, {
-      fingerprint,
-      made: new Date().toISOString(),
-      ...state,
-      keys,
-      umap: columns(umap),
-      pca: columns(pca),
-      cluster: [...cluster],
-      clusters: nameClusters(cluster, texts),
-    });
+    await write(umap);
   },
 
   async state({ dataDir, id, fingerprint }: MapOf): Promise<MapState> {
@@ -116,7 +124,11 @@ const handlers = {
     const since = reader.countAfter(map.lastKey);
     reader.close();
     return {
-      map: { made: map.made, points: map.keys.length },
+      map: {
+        made: map.made,
+        points: map.keys.length,
+        layouts: map.umap ? ['pca', 'umap'] : ['pca'],
+      },
       since,
       stale: documents !== map.documents || lastKey !== map.lastKey,
     };
@@ -147,7 +159,7 @@ const handlers = {
     return {
       made: map.made,
       ids,
-      umap: { x: pick(map.umap.x), y: pick(map.umap.y) },
+      ...(map.umap && { umap: { x: pick(map.umap.x), y: pick(map.umap.y) } }),
       pca: { x: pick(map.pca.x), y: pick(map.pca.y) },
       cluster: pick(map.cluster),
       clusters: map.clusters,

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 
 import { pino } from 'pino';
 
@@ -11,6 +13,7 @@ import { Random } from '../../base/random.js';
 import { startServer, type RunningServer } from '../../server/main.js';
 import { findClusters, nameClusters } from '../../server/map/clusters.js';
 import { alignTo, pcaLayout, umapLayout, type Places } from '../../server/map/layout.js';
+import { readMap, writeMap } from '../../server/map/map-file.js';
 import { Maps } from '../../server/map/maps.js';
 import { findNeighbours } from '../../server/map/neighbours.js';
 import { indexFolder } from '../../server/search/engine.js';
@@ -168,6 +171,34 @@ describe('/map', () => {
     assert.equal(status, 404);
     assert.match(body.error, /POST \/map/);
     assert.equal((await get('/map?model=other')).status, 404);
+  });
+
+  it('is there as a draft by PCA while UMAP takes its time', async () => {
+    // A map of another generation to begin with: the build waits at it until something is written.
+    const pipe = path.join(indexFolder(dataDir, 99), 'map.json');
+    await mkdir(path.dirname(pipe), { recursive: true });
+    await promisify(execFile)('mkfifo', [pipe]);
+    maps.start(collection.served(), [99]);
+    let state: { state: string; layouts?: string[]; points?: number };
+    do {
+      await sleep(10);
+      state = (await get('/map')).body;
+    } while (!state.layouts);
+    assert.deepEqual([state.state, state.layouts, state.points], ['building', ['pca'], 60]);
+    const { body } = await get('/map/points');
+    assert.equal(body.umap, undefined);
+    for (const column of [body.pca.x, body.pca.y, body.cluster]) assert.equal(column.length, 60);
+    await writeFile(pipe, 'no map');
+    while ((await get('/map')).body.state === 'building') await sleep(10);
+    assert.deepEqual((await get('/map')).body.layouts, ['pca', 'umap']);
+    await rm(path.dirname(pipe), { recursive: true });
+  });
+
+  it('is none when nobody goes on with the draft', async () => {
+    const map = (await readMap(dataDir, 1))!;
+    await writeMap(dataDir, 1, { ...map, umap: undefined });
+    assert.deepEqual((await get('/map')).body, { model: 'fake-a', generation: 1, state: 'none' });
+    await rm(path.join(indexFolder(dataDir, 1), 'map.json'));
   });
 
   it('is made, with a column for each thing', async () => {

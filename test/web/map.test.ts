@@ -146,8 +146,12 @@ describe('the map page', { skip: noBrowser }, () => {
     await withPage(browser, {}, async (page) => {
       await page.goto(`${server.url}/#map`);
       await page.getByText('1 that came').waitFor();
+      await page.getByRole('list', { name: 'Clusters' }).getByRole('button').first().click();
+      const selected = page.getByRole('heading', { name: /documents selected$/ });
+      const before = await selected.textContent();
       await page.getByRole('button', { name: 'Make it again' }).click();
       await page.getByText(`${(documents + 1).toLocaleString('en')} documents in`).waitFor();
+      assert.equal(await selected.textContent(), before);
     });
     await call(`${server.url}/documents/late`, { method: 'DELETE' });
   });

@@ -147,6 +147,11 @@ describe('the training page', { skip: noBrowser }, () => {
         await page.locator('.map canvas').waitFor();
       }
       await model.selectOption('default');
+      await page.getByLabel('Colour by').selectOption('cluster of finetuned-1');
+      await page.getByRole('list', { name: 'Colours' }).getByRole('listitem').nth(1).waitFor();
+      await model.selectOption('finetuned-1');
+      assert.equal(await page.getByLabel('Colour by').inputValue(), 'cluster');
+      await model.selectOption('default');
       await page.getByLabel('Colour by').selectOption('moved');
       const moved = page.getByRole('region', { name: 'Moved most between' }).locator('.hit');
       await moved.nth(9).waitFor();

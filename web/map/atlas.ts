@@ -16,11 +16,13 @@ export interface Atlas {
   maps: ReadonlyMap<string, Points>;
 }
 
-export function atlasOf(maps: readonly Points[]): Atlas {
+/** @param before whose `ids` are kept where they are the same, so that a row is known to be the same document still */
+export function atlasOf(maps: readonly Points[], before?: Atlas): Atlas {
   const ids = [...new Set(maps.flatMap((map) => map.ids))];
+  const same = before?.ids.length === ids.length && before.ids.every((id, row) => id === ids[row]);
   return {
-    ids,
-    rowOf: new Map(ids.map((id, row) => [id, row])),
+    ids: same ? before.ids : ids,
+    rowOf: same ? before.rowOf : new Map(ids.map((id, row) => [id, row])),
     maps: new Map(maps.map((map) => [map.model, map])),
   };
 }
@@ -28,12 +30,23 @@ export function atlasOf(maps: readonly Points[]): Atlas {
 export function placesOf({ ids, rowOf, maps }: Atlas, model: string, layout: Layout): Places {
   const places = { x: new Float32Array(ids.length).fill(NaN), y: new Float32Array(ids.length).fill(NaN) };
   const map = maps.get(model)!;
+  // Of a draft there is only PCA.
+  const { x, y } = map[layout] ?? map.pca;
   map.ids.forEach((id, i) => {
     const row = rowOf.get(id)!;
-    places.x[row] = map[layout].x[i];
-    places.y[row] = map[layout].y[i];
+    places.x[row] = x[i];
+    places.y[row] = y[i];
   });
   return places;
+}
+
+/** Places on the way, of which a share is done; where one of the two lacks a document, it is where the other has it. */
+export function placesBetween(from: Places, to: Places, share: number): Places {
+  const between = (a: Float32Array, b: Float32Array): Float32Array =>
+    a.map((value, i) =>
+      Number.isNaN(value) ? b[i] : Number.isNaN(b[i]) ? value : value + share * (b[i] - value),
+    );
+  return { x: between(from.x, to.x), y: between(from.y, to.y) };
 }
 
 /** A column of a map by row of the atlas. */

@@ -9,11 +9,12 @@ import { LineLayer, ScatterplotLayer } from '@deck.gl/layers';
 import KDBush from 'kdbush';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 
-import { extentOf, rowsWithin, rowTowards, type Places } from './atlas.js';
+import { extentOf, placesBetween, rowsWithin, rowTowards, type Places } from './atlas.js';
 import type { Colour } from './colours.js';
-import { PointsLayer } from './points-layer.js';
+import { PointsLayer, progressOf, type Move } from './points-layer.js';
 
 const MOVE_MS = 1200;
+const STILL: Move = { began: 0, duration: 0 };
 /** Pixels across: smaller where there are many, which would hide each other. */
 const sizeOf = (points: number): number => Math.max(2, Math.min(6, 250 / Math.sqrt(points)));
 /** Around the pointer, where a point is found. */
@@ -28,6 +29,8 @@ const ARROWS: Record<string, readonly [number, number]> = {
 export const hasWebGl = (): boolean => document.createElement('canvas').getContext('webgl2') !== null;
 
 export interface CanvasProps {
+  /** Of the rows: while they are the same, points move to new places. */
+  ids: readonly string[];
   places: Places;
   colours: readonly Colour[];
   /** Rows that stand out; all others step back while there are any. */
@@ -47,14 +50,34 @@ export interface CanvasProps {
 
 type Line = [number, number][];
 
+interface Travel {
+  ids: readonly string[];
+  from: Places;
+  to: Places;
+  move: Move;
+}
+
+/** From wherever the points are at this moment. */
+function onwards({ ids, from, to, move }: Travel, places: Places): Travel {
+  const duration = matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : MOVE_MS;
+  const now = placesBetween(from, to, progressOf(move));
+  return {
+    ids,
+    // What was nowhere appears in its place.
+    from: placesBetween(now, places, 0),
+    to: places,
+    move: { began: performance.now(), duration },
+  };
+}
+
 /** The points, drawn by WebGL; which of them is meant is found here, without reading pixels back. */
 export function MapCanvas(props: CanvasProps) {
-  const { places, colours, selected, current, neighbours, query, lasso } = props;
+  const { ids, places, colours, selected, current, neighbours, query, lasso } = props;
   const box = useRef<HTMLDivElement>(null);
   const deck = useRef<Deck<OrthographicView> | undefined>(undefined);
   const [line, setLine] = useState<Line>([]);
   const pressed = useRef<readonly [number, number] | undefined>(undefined);
-  const data = useMemo(() => ({ length: places.x.length }), [places.x.length]);
+  const data = useMemo(() => ({ length: ids.length }), [ids]);
   const index = useMemo(() => {
     const tree = new KDBush(places.x.length, 64, Float32Array);
     for (let i = 0; i < places.x.length; i++) tree.add(places.x[i], places.y[i]);
@@ -81,17 +104,20 @@ export function MapCanvas(props: CanvasProps) {
     return () => deck.current?.finalize();
   }, []);
 
+  const travel = useRef<Travel | undefined>(undefined);
   useEffect(() => {
-    const at = (row: number): [number, number, number] =>
-      Number.isNaN(places.x[row]) ? [0, 0, 0] : [places.x[row], places.y[row], 0];
-    const duration = matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : MOVE_MS;
+    const at = (row: number): [number, number] => [places.x[row], places.y[row]];
+    if (travel.current?.ids !== ids) travel.current = { ids, from: places, to: places, move: STILL };
+    else if (travel.current.to !== places) travel.current = onwards(travel.current, places);
+    const { from, move } = travel.current;
     const ink = getComputedStyle(box.current!).color.match(/\d+/g)!.slice(0, 3).map(Number) as [
       number,
       number,
       number,
     ];
+    const isSomewhere = (row: number): boolean => !Number.isNaN(places.x[row]);
     const rings = [...(current === undefined ? [] : [current]), ...neighbours, ...(query?.rows ?? [])].filter(
-      (row) => !Number.isNaN(places.x[row]),
+      isSomewhere,
     );
     deck.current?.setProps({
       controller: { dragPan: !lasso, keyboard: false, doubleClickZoom: false },
@@ -99,18 +125,19 @@ export function MapCanvas(props: CanvasProps) {
         new PointsLayer({
           id: 'points',
           data: data as unknown as number[],
+          getOrigin: (_: unknown, { index: row }: { index: number }) => [from.x[row], from.y[row]],
           getPosition: (_: unknown, { index: row }: { index: number }) => at(row),
           getColor: (_: unknown, { index: row }: { index: number }): Color =>
-            Number.isNaN(places.x[row])
-              ? [0, 0, 0, 0]
-              : [...colours[row], selected.size === 0 || selected.has(row) ? 220 : 40],
+            isSomewhere(row)
+              ? [...colours[row], selected.size === 0 || selected.has(row) ? 220 : 40]
+              : [0, 0, 0, 0],
           size: sizeOf(places.x.length),
-          transitions: { getPosition: { duration } },
-          updateTriggers: { getPosition: places, getColor: [places, colours, selected] },
+          move,
+          updateTriggers: { getOrigin: from, getPosition: places, getColor: [places, colours, selected] },
         }),
         new LineLayer({
           id: 'neighbours',
-          data: current === undefined ? [] : neighbours.filter((row) => !Number.isNaN(places.x[row])),
+          data: current !== undefined && isSomewhere(current) ? neighbours.filter(isSomewhere) : [],
           getSourcePosition: () => at(current!),
           getTargetPosition: (row: number) => at(row),
           getColor: [...ink, 160],
@@ -144,7 +171,7 @@ export function MapCanvas(props: CanvasProps) {
         }),
       ],
     });
-  }, [places, colours, selected, current, neighbours, query, lasso, data]);
+  }, [ids, places, colours, selected, current, neighbours, query, lasso, data]);
 
   const pixelOf = (event: PointerEvent): [number, number] => {
     const { left, top } = box.current!.getBoundingClientRect();

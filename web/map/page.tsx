@@ -10,12 +10,14 @@ const POLL_MS = 1000;
 
 type State = Schemas['MapState'];
 
-const isThere = ({ state }: State): boolean => state === 'ready' || state === 'stale';
+/** Whether there is something to look at: a map, or the draft of one. */
+const isThere = ({ layouts }: State): boolean => layouts !== undefined;
+const LAYOUTS: Record<Layout, string> = { umap: 'Neighbours (UMAP)', pca: 'Directions (PCA)' };
 
 export function MapPage() {
   const [tries, setTries] = useState(0);
   const [chosen, setChosen] = useState<string | undefined>(undefined);
-  const [layout, setLayout] = useState<Layout>('umap');
+  const [wanted, setLayout] = useState<Layout>('umap');
   const [refused, setRefused] = useState<string | undefined>(undefined);
   const { data, error } = useAnswer(
     async (signal) => {
@@ -42,6 +44,8 @@ export function MapPage() {
   const model = chosen ?? data?.info.model_id;
   const shown = states.find((state) => state.model === model);
   const made = states.filter(isThere);
+  const layouts = (['umap', 'pca'] as const).filter((each) => shown?.layouts?.includes(each));
+  const layout = layouts.includes(wanted) ? wanted : 'pca';
   // A map that was made again is loaded again.
   const versions = made.map(({ generation, made: when }) => `${generation} ${when}`).join();
   const make = async (): Promise<void> => {
@@ -69,8 +73,11 @@ export function MapPage() {
         <label>
           Laid out by
           <select value={layout} onChange={(event) => setLayout(event.currentTarget.value as Layout)}>
-            <option value="umap">Neighbours (UMAP)</option>
-            <option value="pca">Directions (PCA)</option>
+            {layouts.map((each) => (
+              <option key={each} value={each}>
+                {LAYOUTS[each]}
+              </option>
+            ))}
           </select>
         </label>
       )}
@@ -92,7 +99,7 @@ export function MapPage() {
       {data && data.info.documents >= 2 && shown && <Note state={shown} make={make} />}
       {shown && isThere(shown) ? (
         <MapView
-          key={versions}
+          versions={versions}
           models={made.map((state) => state.model)}
           model={shown.model}
           layout={layout}
@@ -110,7 +117,10 @@ function Note({ state, make }: { state: State; make: () => void }) {
     return (
       <div class="note" role="status">
         <label>
-          The map is being made; you may leave this page.
+          {state.layouts?.length === 1
+            ? 'Where neighbours belong is being worked out; until then the map shows directions (PCA).'
+            : 'The map is being made.'}{' '}
+          You may leave this page.
           <progress value={state.progress} />
         </label>
       </div>

@@ -8,10 +8,19 @@ import {
 } from '@deck.gl/core';
 import { Model } from '@luma.gl/engine';
 
+/** A move of all points, in milliseconds of `performance.now()`. */
+export interface Move {
+  began: number;
+  duration: number;
+}
+
 interface PointsLayerProps {
   /** In pixels. */
   size: number;
-  getPosition: Accessor<number, readonly [number, number, number]>;
+  move: Move;
+  /** Where a point comes from, and where it is after the move. */
+  getOrigin: Accessor<number, readonly [number, number]>;
+  getPosition: Accessor<number, readonly [number, number]>;
   /** With an alpha of 0 a point is not drawn. */
   getColor: Accessor<number, Color>;
 }
@@ -19,19 +28,25 @@ interface PointsLayerProps {
 const block = `\
 layout(std140) uniform pointsUniforms {
   float size;
+  float progress;
 } points;
 `;
-const uniforms = { name: 'points', vs: block, fs: block, source: '', uniformTypes: { size: 'f32' } } as const;
+const uniforms = {
+  ...{ name: 'points', vs: block, fs: block, source: '' },
+  uniformTypes: { size: 'f32', progress: 'f32' },
+} as const;
 
 const vs = `\
 #version 300 es
-in vec3 positions;
+in vec2 origins;
+in vec2 positions;
 in vec4 colors;
 out vec4 color;
 void main() {
   color = colors;
+  vec3 place = vec3(mix(origins, positions, points.progress), 0.0);
   gl_Position = colors.a > 0.0
-    ? project_position_to_clipspace(positions, vec3(0.0), vec3(0.0), geometry.position)
+    ? project_position_to_clipspace(place, vec3(0.0), vec3(0.0), geometry.position)
     : vec4(2.0, 2.0, 2.0, 1.0);
   gl_PointSize = points.size * project.devicePixelRatio;
 }
@@ -51,13 +66,22 @@ void main() {
 
 const defaultProps: DefaultProps<PointsLayerProps> = {
   size: { type: 'number', min: 0, value: 4 },
-  getPosition: { type: 'accessor', value: [0, 0, 0] },
+  move: { type: 'object', value: { began: 0, duration: 0 } },
+  getOrigin: { type: 'accessor', value: [0, 0] },
+  getPosition: { type: 'accessor', value: [0, 0] },
   getColor: { type: 'accessor', value: [0, 0, 0, 255] },
 };
 
+/** How much of a move is done, from 0 to 1, slow at both ends. */
+export function progressOf({ began, duration }: Move): number {
+  const share = duration > 0 ? Math.min(1, (performance.now() - began) / duration) : 1;
+  return share * share * (3 - 2 * share);
+}
+
 /**
  * Discs, each one vertex: a program draws them where there is no graphics card, and ScatterplotLayer's four, with their
- * smooth edges, took it thirty times as long.
+ * smooth edges, took it thirty times as long. They are moved by the same vertex, where deck.gl's transitions write all
+ * places once more for each frame.
  */
 export class PointsLayer extends Layer<Required<PointsLayerProps>> {
   static override layerName = 'PointsLayer';
@@ -70,7 +94,8 @@ export class PointsLayer extends Layer<Required<PointsLayerProps>> {
 
   override initializeState(): void {
     this.getAttributeManager()!.add({
-      positions: { size: 3, accessor: 'getPosition', transition: true },
+      origins: { size: 2, accessor: 'getOrigin' },
+      positions: { size: 2, accessor: 'getPosition' },
       colors: { size: 4, type: 'unorm8', accessor: 'getColor' },
     });
     this.state.model = new Model(this.context.device, {
@@ -88,7 +113,9 @@ export class PointsLayer extends Layer<Required<PointsLayerProps>> {
 
   override draw(): void {
     const { model } = this.state;
-    model!.shaderInputs.setProps({ points: { size: this.props.size } });
+    const progress = progressOf(this.props.move);
+    model!.shaderInputs.setProps({ points: { size: this.props.size, progress } });
     model!.draw(this.context.renderPass);
+    if (progress < 1) this.setNeedsRedraw();
   }
 }

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 
 import { api, dataOf } from '../api/client.js';
 import { useAnswer } from '../api/use-answer.js';
@@ -24,32 +24,30 @@ const NEIGHBOURS = 10;
 const MOVED = 10;
 const SEARCH_MS = 200;
 const HOVER_MS = 60;
-const NONE: ReadonlySet<number> = new Set();
 
 interface ViewProps {
-  /** Those that have a map. */
+  /** Those that have a map, or the draft of one. */
   models: readonly string[];
+  /** Tells when one of the maps is another one. */
+  versions: string;
   model: string;
   layout: Layout;
   /** Of these. */
   choices: ComponentChildren;
 }
 
-export function MapView(props: ViewProps) {
-  const { models } = props;
+export function MapView({ models, versions, ...props }: ViewProps) {
   const { data, error } = useAnswer(
-    async (signal) =>
-      atlasOf(
-        await Promise.all(
-          models.map((name) =>
-            dataOf(api.GET('/map/points', { params: { query: { model: name } }, signal })),
-          ),
-        ),
+    (signal) =>
+      Promise.all(
+        models.map((name) => dataOf(api.GET('/map/points', { params: { query: { model: name } }, signal }))),
       ),
-    [],
+    [versions],
   );
+  const last = useRef<Atlas | undefined>(undefined);
+  const atlas = useMemo(() => (last.current = data && atlasOf(data, last.current)), [data]);
   if (error !== undefined) return <Failure message={error} />;
-  return data ? <Explorer atlas={data} {...props} /> : <Loading what="points" />;
+  return atlas?.maps.has(props.model) ? <Explorer atlas={atlas} {...props} /> : <Loading what="points" />;
 }
 
 type Value = NonNullable<Points['values']>[number] | undefined;
@@ -65,6 +63,13 @@ function useField(atlas: Atlas, model: string, field: string): Value[] | undefin
   return useMemo(() => data?.values && columnOf(atlas, data, data.values), [data, atlas]);
 }
 
+const nameOf = (words: readonly string[], cluster: number): string =>
+  words.join(', ') || `cluster ${cluster + 1}`;
+
+/** Of a choice such as `field:topic`; undefined of another kind. */
+const argumentOf = (choice: string, kind: string): string | undefined =>
+  choice.startsWith(`${kind}:`) ? choice.slice(kind.length + 1) : undefined;
+
 function useColouring(
   atlas: Atlas,
   model: string,
@@ -73,11 +78,20 @@ function useColouring(
 ): Colouring & { clusters: readonly (number | undefined)[] } {
   const map = atlas.maps.get(model)!;
   const clusters = useMemo(() => columnOf(atlas, map, map.cluster), [atlas, map]);
-  const values = useField(atlas, model, by.startsWith('field:') ? by.slice('field:'.length) : '');
+  const values = useField(atlas, model, argumentOf(by, 'field') ?? '');
   const colouring = useMemo((): Colouring => {
     if (by === 'moved' && moves) return colouringOf([...moves]);
-    if (by.startsWith('field:')) return colouringOf(values ?? atlas.ids.map(() => undefined));
-    return { of: clusters.map(clusterColour), legend: [] };
+    if (argumentOf(by, 'field') !== undefined) return colouringOf(values ?? atlas.ids.map(() => undefined));
+    const other = atlas.maps.get(argumentOf(by, 'clusters') ?? '');
+    if (!other) return { of: clusters.map(clusterColour), legend: [] };
+    const others = columnOf(atlas, other, other.cluster);
+    return {
+      of: others.map(clusterColour),
+      legend: other.clusters.map(({ words }, cluster) => ({
+        label: nameOf(words, cluster),
+        colour: clusterColour(cluster),
+      })),
+    };
   }, [by, moves, values, clusters, atlas]);
   return { ...colouring, clusters };
 }
@@ -97,12 +111,15 @@ function placeAmong(
   return sum > 0 ? [u / sum, v / sum] : undefined;
 }
 
-function Explorer({ atlas, models, model, layout, choices }: ViewProps & { atlas: Atlas }) {
+type ExplorerProps = Omit<ViewProps, 'models' | 'versions'> & { atlas: Atlas };
+
+function Explorer({ atlas, model, layout, choices }: ExplorerProps) {
+  const models = [...atlas.maps.keys()];
   const map = atlas.maps.get(model)!;
   const places = useMemo(() => placesOf(atlas, model, layout), [atlas, model, layout]);
   const moves = useMemo(
     () =>
-      models.length > 1
+      models.length > 1 && models.every((name) => atlas.maps.get(name)!.umap)
         ? movesOf(placesOf(atlas, models[0], 'umap'), placesOf(atlas, models[1], 'umap'))
         : undefined,
     [atlas],
@@ -115,11 +132,14 @@ function Explorer({ atlas, models, model, layout, choices }: ViewProps & { atlas
         .map((row) => atlas.ids[row]),
     [moves, atlas],
   );
-  const [by, setBy] = useState('cluster');
+  const [chosen, setBy] = useState('cluster');
+  // The other model may be the one that is shown now.
+  const by = argumentOf(chosen, 'clusters') === model ? 'cluster' : chosen;
   const { of: colours, legend, clusters } = useColouring(atlas, model, by, moves);
-  const [current, setCurrent] = useState<number | undefined>(undefined);
-  const [opened, setOpened] = useState<number | undefined>(undefined);
-  const [selected, setSelected] = useState<ReadonlySet<number>>(NONE);
+  // By id: the rows are others when a map was made again.
+  const [current, setCurrent] = useState<string | undefined>(undefined);
+  const [opened, setOpened] = useState<string | undefined>(undefined);
+  const [selected, setSelected] = useState<readonly string[]>([]);
   const [lasso, setLasso] = useState(false);
   const [text, setText] = useState('');
   const query = useDebounced(text.trim(), SEARCH_MS);
@@ -134,9 +154,8 @@ function Explorer({ atlas, models, model, layout, choices }: ViewProps & { atlas
     opened === undefined
       ? undefined
       : async (signal) => {
-          const id = atlas.ids[opened];
-          const { text: asked } = await documentOf(id, signal);
-          const body = { query: asked, k: NEIGHBOURS, mode: 'dense' as const, exclude: [id], model };
+          const { text: asked } = await documentOf(opened, signal);
+          const body = { query: asked, k: NEIGHBOURS, mode: 'dense' as const, exclude: [opened], model };
           return { text: asked, hits: (await dataOf(api.POST('/search', { body, signal }))).hits };
         },
     [opened, model],
@@ -152,22 +171,21 @@ function Explorer({ atlas, models, model, layout, choices }: ViewProps & { atlas
     () => (near.data && opened !== undefined ? rowsOf(near.data.hits).map(({ row }) => row) : []),
     [near.data, places],
   );
+  const selectedRows = useMemo(
+    () => new Set(selected.flatMap((id) => atlas.rowOf.get(id) ?? [])),
+    [selected, atlas],
+  );
   const asked = useMemo(() => {
     const hits = found.data && query !== '' ? rowsOf(found.data.hits) : [];
     const place = placeAmong(places, hits);
     return place && { place, rows: hits.map(({ row }) => row) };
   }, [found.data, places, query]);
   const failure = near.error ?? found.error;
-  const open = (row: number): void => {
-    setCurrent(row);
-    setOpened(row);
+  const open = (id: string): void => {
+    setCurrent(id);
+    setOpened(id);
   };
-  const openId = (id: string): void => {
-    const row = atlas.rowOf.get(id);
-    if (row !== undefined) open(row);
-  };
-  const inCluster = (cluster: number): Set<number> =>
-    new Set(clusters.flatMap((each, row) => (each === cluster ? [row] : [])));
+  const inCluster = (cluster: number): string[] => atlas.ids.filter((_, row) => clusters[row] === cluster);
   return (
     <section aria-label="Map" class="explorer">
       <div class="controls">
@@ -186,6 +204,13 @@ function Explorer({ atlas, models, model, layout, choices }: ViewProps & { atlas
           Colour by
           <select value={by} onChange={(event) => setBy(event.currentTarget.value)}>
             <option value="cluster">cluster</option>
+            {models
+              .filter((other) => other !== model)
+              .map((other) => (
+                <option key={other} value={`clusters:${other}`}>
+                  cluster of {other}
+                </option>
+              ))}
             {moves && <option value="moved">how far it moved</option>}
             {map.fields.map((field) => (
               <option key={field} value={`field:${field}`}>
@@ -208,11 +233,13 @@ function Explorer({ atlas, models, model, layout, choices }: ViewProps & { atlas
       {webGl ? (
         <>
           <Canvas
-            {...{ atlas, places, colours, selected, current, neighbours, lasso }}
+            {...{ atlas, places, colours, neighbours, lasso }}
+            selected={selectedRows}
+            current={current === undefined ? undefined : atlas.rowOf.get(current)}
             query={asked}
-            onOpen={open}
-            onGo={setCurrent}
-            onSelect={(rows) => setSelected(new Set(rows))}
+            onOpen={(row) => open(atlas.ids[row])}
+            onGo={(row) => setCurrent(atlas.ids[row])}
+            onSelect={(rows) => setSelected(rows.map((row) => atlas.ids[row]))}
           />
           <p class="hint">
             Drag and scroll to move, click for neighbours. On the map: <kbd>←</kbd> <kbd>↑</kbd> <kbd>→</kbd>{' '}
@@ -244,7 +271,7 @@ function Explorer({ atlas, models, model, layout, choices }: ViewProps & { atlas
               {by === 'cluster' && (
                 <span class="swatch" style={{ background: css(clusterColour(cluster)) }} />
               )}{' '}
-              {words.join(', ') || `cluster ${cluster + 1}`} ({size})
+              {nameOf(words, cluster)} ({size})
             </button>
           </li>
         ))}
@@ -253,29 +280,29 @@ function Explorer({ atlas, models, model, layout, choices }: ViewProps & { atlas
         <DocumentList
           title={`Neighbours of “${near.data.text}”`}
           ids={near.data.hits.map(({ id }) => id)}
-          onOpen={openId}
+          onOpen={open}
         />
       )}
-      {selected.size > 0 && (
+      {selected.length > 0 && (
         <DocumentList
-          title={`${selected.size.toLocaleString('en')} documents selected`}
-          ids={[...selected].map((row) => atlas.ids[row])}
-          onOpen={openId}
-          onClear={() => setSelected(NONE)}
+          title={`${selected.length.toLocaleString('en')} documents selected`}
+          ids={selected}
+          onOpen={open}
+          onClear={() => setSelected([])}
         />
       )}
       {moves && (
         <DocumentList
           title={`Moved most between ${models[0]} and ${models[1]}`}
           ids={movedMost}
-          onOpen={openId}
+          onOpen={open}
         />
       )}
     </section>
   );
 }
 
-type CanvasOf = Omit<Parameters<typeof MapCanvas>[0], 'label' | 'onHover' | 'onLasso'> & {
+type CanvasOf = Omit<Parameters<typeof MapCanvas>[0], 'ids' | 'label' | 'onHover' | 'onLasso'> & {
   atlas: Atlas;
   onSelect(rows: number[]): void;
 };
@@ -297,6 +324,7 @@ function Canvas({ atlas, onSelect, ...props }: CanvasOf) {
     <div class="map-frame">
       <MapCanvas
         {...props}
+        ids={atlas.ids}
         label="Map of the documents: arrows go from one to the next, Enter shows neighbours"
         onHover={(at, pixel) => setHover(at === undefined ? undefined : { row: at, at: pixel })}
         onLasso={onSelect}

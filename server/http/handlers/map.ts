@@ -6,9 +6,9 @@ import type { components } from '../openapi.js';
 
 function toState({ id, model }: ServedGeneration, status: MapStatus): components['schemas']['MapState'] {
   const named = { model, generation: id };
-  if ('progress' in status || 'error' in status) return { ...named, ...status };
-  const { state, map, since } = status;
-  return { ...named, state, ...(map && { ...map, since }) };
+  if ('error' in status) return { ...named, ...status };
+  const { map, since, ...state } = status;
+  return { ...named, ...state, ...(map && { ...map, since }) };
 }
 
 export const mapHandlers: Handlers<'mapState' | 'makeMap' | 'mapPoints'> = {

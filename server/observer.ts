@@ -28,8 +28,8 @@ export interface SearchTiming {
 /** Is told of work that was done, in the asynchronous context of the request that it was done for. */
 export interface Observer {
   encoded(timing: EncodeTiming): void;
-  /** A batch was computed; it belongs to no single request. */
-  batch(size: { texts: number; tokens: number }): void;
+  /** A batch was computed, of texts with so many tokens each; it belongs to no single request. */
+  batch(batch: { lengths: readonly number[] }): void;
   /** An inference thread died or hung, and another one takes its place. */
   workerLost(reason: UserError): void;
   searched(timing: SearchTiming): void;

@@ -32,6 +32,12 @@ export function workMetrics(registers: Registry[]): Observer {
     'te_request_inference_duration',
     "In the model, their batches' other texts included: the mean.",
   );
+  const length = new Histogram({
+    name: 'te_request_input_length',
+    help: 'Tokens of a text, as many as the model read.',
+    buckets: exponentialBuckets(4, 2, 8),
+    registers,
+  });
   const size = new Histogram({
     name: 'te_batch_next_size',
     help: 'Texts of a batch. The sum is all texts embedded, the count all batches.',
@@ -72,8 +78,13 @@ export function workMetrics(registers: Registry[]): Observer {
       inference.observe(timing.inference / 1000);
     },
     batch(batch) {
-      size.observe(batch.texts);
-      tokens.observe(batch.tokens);
+      let sum = 0;
+      for (const each of batch.lengths) {
+        length.observe(each);
+        sum += each;
+      }
+      size.observe(batch.lengths.length);
+      tokens.observe(sum);
     },
     workerLost: () => lost.inc(),
     searched: ({ mode, start, end }) => search.observe({ mode }, (end - start) / 1000),

@@ -32,8 +32,8 @@ export interface WorkerModel {
 export interface WorkerBatch {
   /** As the model pools them, n x d. */
   vectors: Float32Array;
-  /** How many were read. */
-  tokens: number;
+  /** Tokens read of each text. */
+  lengths: number[];
   /** Milliseconds that the tokenizer took. */
   tokenizeMs: number;
   /** Milliseconds of it all in the thread. This one may come back to its answer late, with many requests to read. */
@@ -345,11 +345,11 @@ export class InferencePool implements Inference {
     }
   }
 
-  private count({ texts }: Batch, { tokens, tokenizeMs, totalMs }: WorkerBatch, dispatched: number): void {
+  private count({ texts }: Batch, { lengths, tokenizeMs, totalMs }: WorkerBatch, dispatched: number): void {
     this.totals.batches++;
     this.totals.texts += texts.length;
-    this.totals.tokens += tokens;
-    this.options.observer?.batch({ texts: texts.length, tokens });
+    this.totals.tokens += lengths.reduce((sum, length) => sum + length, 0);
+    this.options.observer?.batch({ lengths });
     const now = performance.now();
     const cost = texts.reduce((sum, { request, index }) => sum + request.costs[index], 0);
     this.admission.measured(cost, totalMs / 1000);

@@ -49,7 +49,7 @@ class ManualWorker implements ModelWorker {
     this.current = undefined;
     resolve({
       vectors: Float32Array.from(texts.flatMap((text) => text.split(' ').map(Number))),
-      tokens: texts.length * 4,
+      lengths: texts.map(() => 4),
       tokenizeMs: texts.length,
       totalMs: texts.length,
     });
@@ -178,10 +178,7 @@ describe('inference pool', () => {
     await workers[0].finish();
     await workers[0].finish();
     await result;
-    assert.deepEqual(batches, [
-      { texts: 2, tokens: 8 },
-      { texts: 1, tokens: 4 },
-    ]);
+    assert.deepEqual(batches, [{ lengths: [4, 4] }, { lengths: [4] }]);
     const [failed, done] = encoded;
     assert.deepEqual([failed.texts, failed.priority, failed.dispatched], [1, 'interactive', undefined]);
     assert.match(String(failed.error), /gone/);

@@ -32,7 +32,7 @@ function workerOf(milliseconds: number, closed: ModelWorker[] = [], vector = [1,
       clock += milliseconds;
       return {
         vectors: Float32Array.from(texts.flatMap(() => vector)),
-        tokens: texts.length,
+        lengths: texts.map(() => 1),
         tokenizeMs: 0,
         totalMs: 1,
       };

@@ -222,7 +222,7 @@ describe('a client that goes away while its texts wait', () => {
       await this.held.opened;
       return {
         vectors: Float32Array.from(texts.flatMap(() => [3, 4])),
-        tokens: texts.length,
+        lengths: texts.map(() => 1),
         tokenizeMs: 0,
         totalMs: 1,
       };

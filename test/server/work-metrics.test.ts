@@ -18,7 +18,7 @@ describe('metrics of the work', () => {
     const { encoded, batch, searched } = workMetrics([registry]);
     encoded(timing);
     encoded({ ...timing, texts: 3 });
-    batch({ texts: 4, tokens: 40 });
+    batch({ lengths: [3, 5, 30, 2] });
     searched({ mode: 'hybrid', start: 0, end: 20 });
     const text = await registry.metrics();
     for (const line of [
@@ -29,6 +29,8 @@ describe('metrics of the work', () => {
       'te_request_queue_duration_sum 0.2',
       'te_request_tokenization_duration_sum 0.1',
       'te_request_inference_duration_sum 0.7',
+      'te_request_input_length_sum 40',
+      'te_request_input_length_bucket{le="4"} 2',
       'te_batch_next_size_sum 4',
       'te_batch_next_size_count 1',
       'te_batch_next_tokens_sum 40',

@@ -134,3 +134,12 @@ export async function assertFits(page: Page): Promise<void> {
 }
 
 export const PHONE = { viewport: { width: 375, height: 700 } };
+
+/** Minutes for thousands of documents on a machine that has other things to do. */
+const MAKING_MS = 600_000;
+
+/** Waits until a map is there that nobody works at. */
+export async function mapIsMade(page: Page): Promise<void> {
+  await page.locator('.map canvas').waitFor({ timeout: MAKING_MS });
+  await page.locator('progress').waitFor({ state: 'detached', timeout: MAKING_MS });
+}

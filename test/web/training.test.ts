@@ -7,6 +7,7 @@ import { call } from '../server/http-support.js';
 import {
   assertAccessible,
   assertFits,
+  mapIsMade,
   noBrowser,
   openBrowser,
   PHONE,
@@ -144,7 +145,7 @@ describe('the training page', { skip: noBrowser }, () => {
       for (const name of ['default', 'finetuned-1']) {
         await model.selectOption(name);
         await page.getByRole('button', { name: 'Make the map' }).click();
-        await page.locator('.map canvas').waitFor();
+        await mapIsMade(page);
       }
       await model.selectOption('default');
       await page.getByLabel('Colour by').selectOption('cluster of finetuned-1');

@@ -17,7 +17,7 @@ import {
 } from './support.js';
 
 /** A training of some steps, its vectors and its verdict, on a busy machine. */
-const TRAINED_MS = 240_000;
+const TRAINED_MS = 900_000;
 
 describe('the training page', { skip: noBrowser }, () => {
   let browser: Browser;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
+import { startPostgres, withoutPostgres } from '../server/postgres-server.js';
 import { answerViolation } from './answers.js';
 import { fuzz } from './fuzz.js';
 import { validRequests, type FuzzRequest } from './valid-requests.js';
@@ -36,8 +37,9 @@ describe('what is wrong with an answer', () => {
 });
 
 describe('a server that is sent mutated requests', () => {
-  it('answers each as openapi.yaml says, and keeps nothing of them', async () => {
-    const { violations, statuses, usages } = await fuzz({ requests: 600, seed: 3, say: () => undefined });
+  async function tried(store?: string): Promise<void> {
+    const options = { requests: 600, seed: 3, store, say: () => undefined };
+    const { violations, statuses, usages } = await fuzz(options);
     assert.deepEqual(violations, []);
     assert.equal(
       Object.values(statuses).reduce((sum, n) => sum + n, 0),
@@ -45,5 +47,16 @@ describe('a server that is sent mutated requests', () => {
     );
     for (const status of [200, 400, 415, 422]) assert.ok(statuses[status] > 0, String(status));
     assert.equal(usages.length, 10);
+  }
+
+  it('answers each as openapi.yaml says, and keeps nothing of them', () => tried());
+
+  it('does so on PostgreSQL', { skip: withoutPostgres }, async () => {
+    const postgres = await startPostgres();
+    try {
+      await tried(await postgres.freshDatabase());
+    } finally {
+      await postgres.close();
+    }
   });
 });

@@ -17,6 +17,8 @@ import { validRequests, type FuzzRequest } from './valid-requests.js';
 export interface FuzzOptions {
   requests: number;
   seed: number;
+  /** A PostgreSQL database to keep the collection in, emptied again and again; a folder without. */
+  store?: string;
   say(line: string): void;
 }
 
@@ -38,14 +40,14 @@ const STAGES = 10;
 const LIVE_GROWTH_BYTES = 16 << 20;
 
 /** Sends mutated requests to a server, and checks that each is answered as openapi.yaml says and none leaves anything behind. */
-export async function fuzz({ requests, seed, say }: FuzzOptions): Promise<FuzzResult> {
+export async function fuzz({ requests, seed, store, say }: FuzzOptions): Promise<FuzzResult> {
   const folder = await mkdtemp(path.join(tmpdir(), 'fuzz-'));
   let server: Server | undefined;
   try {
     const model = path.join(folder, 'model');
     await makeTinyModel(model);
     server = await Server.start({
-      ...{ model, dataDir: path.join(folder, 'data'), exactUpTo: 100, cacheMib: 1, logLevel: 'warn' },
+      ...{ model, dataDir: path.join(folder, 'data'), store, exactUpTo: 100, cacheMib: 1, logLevel: 'warn' },
       limits: { bytes: 1 << 20, characters: 20_000, texts: 100, bodySeconds: 2 },
     });
     const { url } = server;

@@ -8,6 +8,7 @@ const program = new Command('fuzz')
   .description('Send mutated requests to every route of openapi.yaml, and check every answer against it.')
   .option('--requests <n>', 'how many', integerFrom(10, 1e9), 50_000)
   .option('--seed <n>', 'of the mutations', integerFrom(0, 2 ** 32 - 1), 1)
+  .option('--store <url>', 'keep the collection in this PostgreSQL database, which is emptied')
   .addHelpText(
     'after',
     `
@@ -16,10 +17,11 @@ answered nor closed within 30 s, and for memory or handles that grow.
 
 Examples:
   npm run fuzz
-  npm run fuzz -- --requests 2000 --seed 7`,
+  npm run fuzz -- --requests 2000 --seed 7
+  npm run fuzz -- --store postgres://postgres@127.0.0.1/fuzz`,
   );
 program.parse();
-const options = program.opts<{ requests: number; seed: number }>();
+const options = program.opts<{ requests: number; seed: number; store?: string }>();
 
 const began = performance.now();
 const { statuses, violations, usages, rssBytesPerThousand } = await fuzz({

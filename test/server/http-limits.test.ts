@@ -15,17 +15,8 @@ import {
   type WorkerModel,
 } from '../../server/batching/pool.js';
 import { startServer } from '../../server/main.js';
-import {
-  call,
-  fakeCollection,
-  fakeServices,
-  gate,
-  post,
-  send,
-  testConfig,
-  withServer,
-  type Answer,
-} from './http-support.js';
+import { call, fakeServices, gate, post, send, testConfig, withServer, type Answer } from './http-support.js';
+import { openTestCollection } from './test-collection.js';
 
 const limits = { ...testConfig.limits, bytes: 1000 };
 const ndjson = 'application/x-ndjson';
@@ -120,7 +111,7 @@ describe('the size of a body', () => {
       );
       assert.equal(answer.status, 413);
       assert.match(answer.body.error, /^line 4: expected at most 1000 bytes, came more \(2 documents/);
-      assert.deepEqual([...collection.stored.keys()], ['999', '1000']);
+      assert.deepEqual([...(await collection.texts()).keys()], ['1000', '999']);
       const blank = Readable.from(forever('\n'));
       const endless = await answerToEndless(`${url}/documents`, headers, blank);
       assert.equal(endless.status, 413);
@@ -243,7 +234,7 @@ describe('a client that goes away while its texts wait', () => {
       batchSeconds: 60,
     });
     const log = pino({ level: 'silent' });
-    const services = fakeServices(inference, fakeCollection(inference));
+    const services = fakeServices(inference, await openTestCollection(inference));
     const server = await startServer(testConfig, log, async () => services);
     await server.ready;
     const client = new AbortController();

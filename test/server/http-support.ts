@@ -6,9 +6,9 @@ import type { Inference } from '../../server/batching/inference.js';
 import { defaults, type ServerConfig } from '../../server/config.js';
 import { startServer, type RunningServer } from '../../server/main.js';
 import { Maps } from '../../server/map/maps.js';
-import type { Collection, Document } from '../../server/search/collection.js';
-import { servedNamed } from '../../server/search/served.js';
+import type { TrainableCollection } from '../../server/search/collection.js';
 import type { Services } from '../../server/services.js';
+import { openTestCollection, type TestCollection } from './test-collection.js';
 
 const DIMENSIONS = 8;
 export const FAKE_MODEL = 'fake-encoder';
@@ -73,83 +73,9 @@ export function fakeInference(): FakeInference {
   return fake;
 }
 
-export interface FakeCollection extends Collection {
-  stored: Map<string, Document>;
-  /** Sizes of the upserts, in order. */
-  upserts: number[];
-  /** While set, `upsert` waits for it. */
-  gate?: Promise<void>;
-  closed: boolean;
-}
-
-/** In memory; the score of a document is the share of the query's letters that it has. */
-export function fakeCollection(inference: Inference = fakeInference()): FakeCollection {
-  const stored = new Map<string, Document>();
-  const sorted = (): Document[] => [...stored.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
-  const score = (query: string, text: string): number =>
-    query === text ? 1 : [...query].filter((letter) => text.includes(letter)).length / (query.length + 1);
-  const fake: FakeCollection = {
-    stored,
-    upserts: [],
-    closed: false,
-    async upsert(documents, signal) {
-      fake.upserts.push(documents.length);
-      await fake.gate;
-      signal?.throwIfAborted();
-      let inserted = 0;
-      for (const document of documents) {
-        if (!stored.has(document.id)) inserted++;
-        stored.set(document.id, document);
-      }
-      return { inserted, replaced: documents.length - inserted };
-    },
-    get: async (id) => stored.get(id),
-    delete: async (id) => stored.delete(id),
-    list: async ({ after = '', limit }) =>
-      sorted()
-        .filter(({ id }) => id > after)
-        .slice(0, limit),
-    async search({ query, k, filter, exclude = [] }) {
-      return sorted()
-        .filter(({ id }) => !exclude.includes(id))
-        .filter(({ metadata }) =>
-          Object.entries(filter ?? {}).every(([key, value]) => metadata?.[key] === value),
-        )
-        .map((document) => ({ ...document, score: score(query, document.text) }))
-        .sort((a, b) => b.score - a.score)
-        .slice(0, k);
-    },
-    async duplicatesOf(text, { threshold, k }) {
-      const hits = await fake.search({ query: text, k, mode: 'dense' });
-      return hits.filter((hit) => hit.score >= threshold);
-    },
-    async duplicatePairs({ threshold, limit }) {
-      const all = sorted();
-      return all
-        .flatMap((a, i) => all.slice(i + 1).map((b) => ({ a, b, score: score(a.text, b.text) })))
-        .filter((pair) => pair.score >= threshold)
-        .slice(0, limit);
-    },
-    answers: async () => undefined,
-    info: () => ({
-      documents: stored.size,
-      generation: { model: FAKE_MODEL, fingerprint: 'f'.repeat(64), dimensions: DIMENSIONS },
-      index: { kind: 'exact', vectors: stored.size, building: false },
-    }),
-    served: (model = FAKE_MODEL) => servedNamed([{ id: 1, model: FAKE_MODEL, inference }], model),
-    generations: () => [],
-    async close() {
-      fake.closed = true;
-    },
-  };
-  return fake;
-}
-
 /** Without training: test/server/jobs-*.test.ts has that. */
-export function fakeServices(inference: Inference, collection: Collection): Services {
+export function fakeServices(inference: Inference, collection: TrainableCollection): Services {
   const jobs = { jobs: [], presets: ['context'], close: async () => undefined };
-  const queries = { train: 0, dev: 0, test: 0 };
-  Object.assign(collection, { feedbackCounts: async () => ({ total: 0, relevant: 0, queries }) });
   const maps = new Maps('/nowhere');
   return { inference, collection, jobs, maps } as unknown as Services;
 }
@@ -185,21 +111,26 @@ export interface TestServer {
   server: RunningServer;
   url: string;
   inference: FakeInference;
-  collection: FakeCollection;
+  collection: TestCollection;
 }
 
-/** A real server on a free port, with the two parts behind the routes made up. */
+/** A real server on a free port, with a collection of its own; the encoder behind it is made up. */
 export async function startTestServer(
   config: Partial<ServerConfig> = {},
   opened?: Promise<unknown>,
 ): Promise<TestServer> {
   const inference = fakeInference();
-  const collection = fakeCollection(inference);
+  const collection = await openTestCollection(inference);
   const open = async (): Promise<Services> => {
     await opened;
     return fakeServices(inference, collection);
   };
-  const server = await startServer({ ...testConfig, ...config }, pino({ level: 'silent' }), open);
+  const server = await startServer({ ...testConfig, ...config }, pino({ level: 'silent' }), open).catch(
+    async (error: unknown) => {
+      await collection.close();
+      throw error;
+    },
+  );
   if (!opened) await server.ready;
   return { server, url: server.url, inference, collection };
 }

@@ -10,8 +10,8 @@ import type { Inference } from '../../server/batching/inference.js';
 import { JobRunner, type Job, type JobRunnerOptions } from '../../server/jobs/runner.js';
 import type { FinetuneRequest } from '../../server/jobs/request.js';
 import type { TrainableCollection } from '../../server/search/collection.js';
-import { openCollection } from '../../server/search/open-collection.js';
 import { fakeInference } from './fake-inference.js';
+import { openOnTestStore } from './test-collection.js';
 
 export const LIVE = 'beginner';
 const DIMENSIONS = 64;
@@ -65,7 +65,7 @@ export async function openAround(
   options: Partial<JobRunnerOptions> & { model?: Inference } = {},
 ): Promise<Around> {
   const { model = encoderNamed(LIVE, 'beginner'), ...rest } = options;
-  const collection = await openCollection({ dataDir, inference: model, source: LIVE });
+  const collection = await openOnTestStore({ dataDir, inference: model, source: LIVE });
   const runner = new JobRunner({
     collection,
     dataDir,

@@ -15,10 +15,10 @@ import { pino } from 'pino';
 import { InferencePool, type ModelWorker } from '../../server/batching/pool.js';
 import { startServer } from '../../server/main.js';
 import type { Observer } from '../../server/observer.js';
-import { openCollection } from '../../server/search/open-collection.js';
 import type { Services } from '../../server/services.js';
 import { wordVector } from './fake-inference.js';
 import { call, fakeServices, post, testConfig } from './http-support.js';
+import { openOnTestStore } from './test-collection.js';
 
 interface ExportedSpan {
   traceId: string;
@@ -85,7 +85,7 @@ describe('traces', () => {
       ...{ workers: 1, threadsPerWorker: 1, precision: 'fp32', batchTokens: 100 },
       ...{ queue: { tokens: 1000, seconds: 60 }, batchSeconds: 60, observer },
     });
-    return fakeServices(inference, await openCollection({ dataDir, inference, observer }));
+    return fakeServices(inference, await openOnTestStore({ dataDir, inference, observer }));
   }
 
   it("follow a search from the client's span to the index", async () => {

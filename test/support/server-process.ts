@@ -11,6 +11,7 @@ import { defaults } from '../../server/config.js';
 import { JobRunner } from '../../server/jobs/runner.js';
 import { startServer } from '../../server/main.js';
 import { Maps } from '../../server/map/maps.js';
+import { openPostgresCollection } from '../../server/postgres/open-collection.js';
 import { openCollection } from '../../server/search/open-collection.js';
 import { tell } from './faults.js';
 import type { FromServer, ServerOptions, ToServer } from './server.js';
@@ -56,13 +57,11 @@ try {
       }),
       config.cacheMib * 2 ** 20,
     );
-    const collection = await openCollection({
-      dataDir,
-      inference,
-      exactUpTo,
-      observer,
-      log: (line) => log.info(line),
-    });
+    const common = { inference, exactUpTo, observer, log: (line: string) => log.info(line) };
+    const collection =
+      config.store === undefined
+        ? await openCollection({ ...common, dataDir })
+        : await openPostgresCollection({ ...common, url: config.store });
     const jobs = new JobRunner({
       collection,
       dataDir,

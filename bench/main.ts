@@ -18,6 +18,7 @@ import { benchOverload, overloadBenchTable } from './overload.js';
 import { benchParity, parityTable } from './parity.js';
 import { benchSearch, searchBenchTable, type SearchBenchRow } from './search.js';
 import { benchSearchHttp, searchHttpTable } from './search-http.js';
+import { benchScale, scaleTable, type ScaleOptions } from './scale.js';
 import { benchServe, serveBenchTable, type Api, type RunningPeer } from './serve.js';
 import { readTexts } from './texts.js';
 import { benchTrain, trainBenchTable } from './train.js';
@@ -134,7 +135,7 @@ Examples:
   });
 
 benchmark('search', 'Exact search against the HNSW graph: milliseconds a query and recall.')
-  .option('--sizes <n,n...>', 'vectors in the collection', sizesOf, [5_000, 20_000, 50_000])
+  .option('--sizes <n,n...>', 'vectors in the collection', numbersOf, [5_000, 20_000, 50_000])
   .option('--dimensions <n>', 'of a vector', integerFrom(2, 4096), 384)
   .addHelpText(
     'after',
@@ -180,13 +181,50 @@ Examples:
         dataDir?: string;
       },
     ) => {
-      const texts = new Set<string>();
-      for (const file of options.data) {
-        for (const text of await readTexts(file, Infinity)) if (texts.size < options.texts) texts.add(text);
-      }
       const { name } = await findModelWithProgress(options.model);
-      const result = await benchSearchHttp({ ...options, texts: [...texts], say });
+      const result = await benchSearchHttp({ ...options, texts: await differentTexts(options), say });
       print(options, { model: name, ...result }, () => searchHttpTable(result));
+    },
+  );
+
+inRounds(
+  benchmark('scale', 'Search by several servers on one PostgreSQL behind nginx, beside the embedded store.')
+    .option('--model <dir|name>', 'a model folder, or the name of a model', DEFAULT_MODEL)
+    .option('--data <file...>', 'texts: a text a line, or a BEIR corpus (.jsonl); .gz too', [EXAMPLE])
+    .option('--texts <n>', 'take the first n different texts of all files', integerFrom(1, 1e7), 100_000)
+    .option('--servers <n,n...>', 'how many behind nginx', numbersOf, [1, 2, 3])
+    .option('--concurrency <n>', 'requests at a time', integerFrom(1, 1000), 8)
+    .option('--store <url>', 'a database of a PostgreSQL with pgvector: empty, or filled by an earlier run')
+    .addOption(
+      new Option(
+        '--pgserver <dir>',
+        'start a PostgreSQL instead, which pip install --target DIR pgserver put there',
+      ).env('SENTENCE_JEPA_TEST_PGSERVER'),
+    )
+    .option(
+      '--data-dir <dir>',
+      'keep the embedded collection and the PostgreSQL that is started here, and use them as they were filled before (default: one that is removed)',
+    ),
+  5,
+)
+  .addHelpText(
+    'after',
+    `
+nginx runs as examples/scale/nginx.conf says. 500 of the texts, spread over all, are what is asked; the others are the documents. Environment
+variables of "sentence-jepa serve" reach the servers: SENTENCE_JEPA_PRECISION=int8 fills both stores several times as fast.
+
+Examples:
+  pip install --target ./pgserver pgserver
+  npm run bench -- scale --data titles.txt docs.txt --pgserver ./pgserver --data-dir ./bench-scale
+  npm run bench -- scale --data titles.txt --texts 20000 --store postgres://user:password@db/bench`,
+  )
+  .action(
+    async (
+      options: Omit<ScaleOptions, 'texts' | 'say'> & { texts: number; data: string[]; json?: boolean },
+    ) => {
+      const { name } = await findModelWithProgress(options.model);
+      const result = await benchScale({ ...options, texts: await differentTexts(options), say });
+      print(options, { model: name, ...result }, () => scaleTable(result));
     },
   );
 
@@ -335,6 +373,14 @@ benchmark(
     print(options, { model: options.model, ...result }, () => mapTable(result));
   });
 
+/** The first different texts of all files. */
+async function differentTexts(options: { data: readonly string[]; texts: number }): Promise<string[]> {
+  const texts = new Set<string>();
+  for (const file of options.data)
+    for (const text of await readTexts(file, Infinity)) if (texts.size < options.texts) texts.add(text);
+  return [...texts];
+}
+
 async function inputs(options: Options): Promise<{ texts: string[]; model: ModelFolder }> {
   const texts = await readTexts(options.data, options.texts);
   const { dir, name } = await findModelWithProgress(options.model);
@@ -363,7 +409,7 @@ function minutesOf(text: string): number {
   return minutes;
 }
 
-function sizesOf(text: string): number[] {
+function numbersOf(text: string): number[] {
   return text.split(',').map(integerFrom(1, 10_000_000));
 }
 

@@ -1,0 +1,221 @@
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { totalmem, tmpdir } from 'node:os';
+import path from 'node:path';
+
+import { UserError } from '../base/errors.js';
+import { mean } from '../evaluation/ranking-metrics.js';
+import { RECALL_K } from '../server/search/recall.js';
+import { runLoad } from './load.js';
+import { startNginx } from './nginx.js';
+import { onConnection, startPgserver, type StartedPostgres } from './pgserver.js';
+import type { BenchProcess } from './processes.js';
+import { figure, markdownTable } from './report.js';
+import {
+  ask,
+  fillServer,
+  info,
+  meanRecall,
+  partTexts,
+  readVectors,
+  startServer,
+  stop,
+  type BenchServer,
+  type Fill,
+} from './search-server.js';
+import { median, percentile } from './statistics.js';
+
+export interface ScaleOptions {
+  /** A model folder, or the name of a model. */
+  model: string;
+  texts: readonly string[];
+  /** An empty database, or one that an earlier run has filled; a PostgreSQL is started without. */
+  store?: string;
+  /** Where `pip install --target` put PyPI's pgserver; needed without `store`. */
+  pgserver?: string;
+  /** Keeps the embedded collection and the PostgreSQL that is started, so that another run finds both filled. */
+  dataDir?: string;
+  /** Servers behind nginx, one measurement for each number. */
+  servers: readonly number[];
+  concurrency: number;
+  /** Of each load, in each round. */
+  seconds: number;
+  rounds: number;
+  say(line: string): void;
+}
+
+interface Store {
+  /** Missing when it was filled before. */
+  fill?: Fill;
+  index: string;
+  recallAt10: number;
+}
+
+export interface ScaleBench {
+  documents: number;
+  embedded: Store;
+  postgres: Store & {
+    version: string;
+    /** Of the live generation's vectors with their index, and of the index alone. */
+    vectorBytes: number;
+    indexBytes: number;
+  };
+  /** The mean share of the ten hits of a query that both stores give. */
+  sameHits: number;
+  /** Without `servers`: the embedded server, asked without nginx. */
+  loads: { servers?: number; queriesPerSecond: number; p50: number; p99: number }[];
+}
+
+/** Of the machine's memory, as PostgreSQL's documentation has it; and for the index while it is made. */
+const SHARED_BUFFERS = 1 / 4;
+const INDEX_MEMORY = 1 / 8;
+
+/**
+ * Servers on one PostgreSQL behind nginx, beside one server with the embedded store: what /search finds and takes. All
+ * of it shares this machine's cores. The vectors of queries are remembered by each server, so that encoding is left out.
+ */
+export async function benchScale(options: ScaleOptions): Promise<ScaleBench> {
+  const { texts, model, seconds, rounds, concurrency, say } = options;
+  const { queries, documents } = partTexts(texts);
+  const scratch = await mkdtemp(path.join(tmpdir(), 'bench-scale-'));
+  const kept = path.resolve(options.dataDir ?? path.join(scratch, 'filled'));
+  const processes = new Set<BenchProcess>();
+  let postgres: StartedPostgres | undefined;
+  try {
+    // PostgreSQL runs as another user when this is root's.
+    await chmod(scratch, 0o755);
+    await mkdir(kept, { recursive: true });
+    if (options.store === undefined) postgres = await startOwn(options.pgserver, kept);
+    const store = options.store ?? postgres!.url;
+
+    const dataDir = path.join(kept, 'embedded');
+    const embedded = await startServer(model, dataDir, processes);
+    const embeddedFill = await fillServer(embedded.url, documents, say);
+    const shared: BenchServer[] = [];
+    for (let i = 0; i < Math.max(...options.servers); i++)
+      shared.push(await startServer(model, path.join(scratch, `server-${i}`), processes, '--store', store));
+    const postgresFill = await fillServer(shared[0].url, documents, say);
+
+    const fronts: { servers?: number; url: string }[] = [{ url: embedded.url }];
+    for (const servers of options.servers) {
+      const folder = path.join(scratch, `nginx-${servers}`);
+      await mkdir(folder);
+      const nginx = await startNginx(
+        folder,
+        shared.slice(0, servers).map(({ port }) => port),
+      );
+      processes.add(nginx.process);
+      fronts.push({ servers, url: nginx.url });
+    }
+
+    const { dimensions, index } = await info(embedded.url);
+    const vectors = await readVectors(dataDir, dimensions);
+    const ofEmbedded = await ask(embedded.url, queries);
+    // Each server has to remember the vectors of the queries.
+    const ofPostgres = await Promise.all(shared.map(({ url }) => ask(url, queries)));
+    const exact = ofEmbedded.queryVectors.map((vector) => vectors.table.search(vector, RECALL_K));
+    const recallAt10 = (found: readonly string[][]): number =>
+      meanRecall(vectors, ofEmbedded.queryVectors, exact, found);
+
+    const bodies = queries.map((query) => JSON.stringify({ query, k: RECALL_K }));
+    const results = fronts.map((): { rate: number; milliseconds: number[] }[] => []);
+    for (let round = 0; round < rounds; round++)
+      for (const [f, { url, servers }] of fronts.entries()) {
+        say(`round ${round + 1} of ${rounds}, ${servers ?? 'embedded'}`);
+        const load = await runLoad({ url: `${url}/search`, bodies, concurrency, seconds });
+        if (load.errors > 0) throw new UserError('backend', `/search failed: ${load.firstError}`);
+        results[f].push({ rate: load.milliseconds.length / load.seconds, milliseconds: load.milliseconds });
+      }
+    const sizes = await sizesOf(store);
+    await Promise.all([embedded, ...shared].map((server) => stop(server, processes)));
+
+    const [found] = ofPostgres.map((each) => each.found);
+    return {
+      documents: documents.length,
+      embedded: { fill: embeddedFill, index: index.kind, recallAt10: recallAt10(ofEmbedded.found) },
+      postgres: { fill: postgresFill, recallAt10: recallAt10(found), ...sizes },
+      sameHits: mean(
+        found.map((ids, q) => ids.filter((id) => ofEmbedded.found[q].includes(id)).length / ids.length),
+      ),
+      loads: fronts.map(({ servers }, f) => {
+        const at = (p: number): number =>
+          median(results[f].map(({ milliseconds }) => percentile(milliseconds, p)));
+        return {
+          servers,
+          queriesPerSecond: median(results[f].map(({ rate }) => rate)),
+          p50: at(0.5),
+          p99: at(0.99),
+        };
+      }),
+    };
+  } finally {
+    await Promise.all([...processes].map((process) => process.stop()));
+    await postgres?.stop();
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+async function startOwn(pgserver: string | undefined, folder: string): Promise<StartedPostgres> {
+  if (pgserver === undefined)
+    throw new UserError(
+      'usage',
+      'expected a PostgreSQL: --store postgres://..., or --pgserver DIR, where pip install --target DIR pgserver put one',
+    );
+  const mib = (share: number): string => `${Math.round((totalmem() * share) / 2 ** 20)}MB`;
+  return startPgserver(pgserver, path.join(folder, 'postgres'), [
+    `shared_buffers=${mib(SHARED_BUFFERS)}`,
+    `maintenance_work_mem=${mib(INDEX_MEMORY)}`,
+  ]);
+}
+
+async function sizesOf(
+  store: string,
+): Promise<Pick<ScaleBench['postgres'], 'version' | 'index' | 'vectorBytes' | 'indexBytes'>> {
+  return onConnection(store, async (client) => {
+    const one = async <T>(sql: string): Promise<T> =>
+      Object.values((await client.query<Record<string, T>>(sql)).rows[0])[0];
+    const id = await one<number>(`SELECT id FROM generations WHERE state = 'live'`);
+    const [postgres, pgvector, vectorBytes, indexBytes, definition] = [
+      await one<string>(`SHOW server_version`),
+      await one<string>(`SELECT extversion FROM pg_extension WHERE extname = 'vector'`),
+      await one<number>(`SELECT pg_total_relation_size('vectors_${id}')`),
+      await one<number>(`SELECT coalesce(pg_relation_size(to_regclass('vectors_${id}_hnsw')), 0)`),
+      await one<string | null>(`SELECT pg_get_indexdef(to_regclass('vectors_${id}_hnsw'))`),
+    ];
+    const index =
+      definition === null ? 'exact' : `hnsw${definition.includes('halfvec') ? ', half precision' : ''}`;
+    return { version: `PostgreSQL ${postgres}, pgvector ${pgvector}`, index, vectorBytes, indexBytes };
+  });
+}
+
+export function scaleTable({ documents, embedded, postgres, sameHits, loads }: ScaleBench): string {
+  const filled = (name: string, pick: (fill: Fill) => number): string[][] =>
+    embedded.fill && postgres.fill ? [[name, figure(pick(embedded.fill)), figure(pick(postgres.fill))]] : [];
+  const perDocument = (bytes: number): string => figure(bytes / documents);
+  return [
+    `${documents.toLocaleString('en')} documents; ${postgres.version}.`,
+    markdownTable(
+      ['', 'embedded', 'PostgreSQL'],
+      [
+        ['index', embedded.index, postgres.index],
+        ['recall@10 of /search', embedded.recallAt10.toFixed(4), postgres.recallAt10.toFixed(4)],
+        ['of ten hits, the same in both', '', (10 * sameHits).toFixed(2)],
+        ['bytes of vectors and index a document', '', perDocument(postgres.vectorBytes)],
+        ['of the index alone', '', perDocument(postgres.indexBytes)],
+        ...filled('documents stored a second', ({ documentsPerSecond }) => documentsPerSecond),
+        ...filled('seconds until the index holds them', ({ secondsUntilBuilt }) => secondsUntilBuilt),
+      ],
+    ),
+    markdownTable(
+      ['/search', 'queries/s', 'p50 ms', 'p99 ms'],
+      loads.map(({ servers, queriesPerSecond, p50, p99 }) => [
+        servers === undefined
+          ? 'embedded, one server'
+          : `PostgreSQL, nginx, ${servers} ${servers === 1 ? 'server' : 'servers'}`,
+        figure(queriesPerSecond),
+        figure(p50),
+        figure(p99),
+      ]),
+    ),
+    'All of these processes, and the one that asks, share the cores of this machine: more servers than cores cost, and what they add on machines of their own is not in these figures.',
+  ].join('\n\n');
+}

@@ -11,6 +11,7 @@ const program = new Command('sentence-jepa')
 
 const COMMANDS: Record<string, () => Promise<Command>> = {
   serve: async () => (await import('./commands/serve.js')).serveCommand(),
+  worker: async () => (await import('./commands/worker.js')).workerCommand(),
   finetune: async () => (await import('./commands/finetune.js')).finetuneCommand(),
   experiment: async () => (await import('./commands/experiment.js')).experimentCommand(),
   evaluate: async () => (await import('./commands/evaluate.js')).evaluateCommand(),

@@ -28,13 +28,13 @@ import { progressBar } from './progress.js';
  * Finds the model, fetching it when it is a name that is not in the cache, starts inference and opens the
  * collection.
  *
- * @param example load the example questions when the collection is empty
+ * @param example load the example questions when the collection is empty; undefined: nothing is said of them either
  * @param say one line for the person who started the server
  * @param observer is told of what is embedded and searched
  */
 export async function openServices(
   config: ServerConfig,
-  example: boolean,
+  example: boolean | undefined,
   say: (line: string) => void,
   observer: Observer,
 ): Promise<Services> {
@@ -76,7 +76,7 @@ export async function openServices(
 
 async function openWith(
   config: ServerConfig & { model: string },
-  example: boolean,
+  example: boolean | undefined,
   say: (line: string) => void,
   observer: Observer,
 ): Promise<Services> {
@@ -141,7 +141,7 @@ async function openWith(
       const where = placeOf(config);
       if (example && documents > 0) say(`--example: left out, ${where} holds ${documents} documents already`);
       else if (example) await loadExample(collection);
-      else if (documents === 0)
+      else if (documents === 0 && example !== undefined)
         say('the collection is empty; start with --example to try it with example questions');
       const jobs = jobRunner(config, collection, say, (other, { background } = {}) =>
         loadAlike(other, background),

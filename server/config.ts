@@ -35,8 +35,8 @@ export interface ServerConfig {
   /** postgres://...: where the collection is; undefined: in dataDir. */
   store?: string;
   host: string;
-  /** 0 for any free port. */
-  port: number;
+  /** 0 for any free port; undefined: nothing listens. */
+  port?: number;
   /** Empty: everybody may. */
   apiKeys: readonly string[];
   /** Names, beside localhost, under which a server without keys on a loopback address is asked. */
@@ -113,8 +113,9 @@ export function isLoopback(host: string): boolean {
 }
 
 /** @throws UserError `usage` when the server would be open to other machines by accident */
-export function checkExposure(config: Pick<ServerConfig, 'host' | 'apiKeys' | 'insecure'>): void {
-  if (isLoopback(config.host) || config.apiKeys.length > 0 || config.insecure) return;
+export function checkExposure(config: Pick<ServerConfig, 'host' | 'port' | 'apiKeys' | 'insecure'>): void {
+  if (config.port === undefined || isLoopback(config.host) || config.apiKeys.length > 0 || config.insecure)
+    return;
   throw new UserError(
     'usage',
     `--host ${config.host} is reachable from other machines: expected an API key (--api-key KEY, --api-key-file FILE or ` +

@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import { messageOf, UserError } from '../base/errors.js';
 import { checkExposure, type ServerConfig } from './config.js';
 import { HealthCheck } from './health.js';
-import { createApp } from './http/app.js';
+import { createApp, type Surroundings } from './http/app.js';
 import { connectionOptions, guardConnections } from './http/connections.js';
 import { MemoryGuard } from './memory-guard.js';
 import { createMetrics } from './metrics.js';
@@ -15,7 +15,7 @@ import type { Services } from './services.js';
 import { openTracing } from './tracing.js';
 
 export interface RunningServer {
-  /** Where it listens, already while it is getting ready. */
+  /** Where it listens, already while it is getting ready; empty without a port. */
   url: string;
   /** Resolves when requests are served. Rejects when the model or the collection can't be opened. */
   ready: Promise<Services>;
@@ -28,6 +28,7 @@ export interface RunningServer {
  * with 503 until it has.
  *
  * @param openServices loads the model and opens the collection, which tell the observer of their work
+ * @param routes those of openapi.yaml that it has; all unless given
  * @throws UserError `usage` when the server would be open to other machines by accident, `unavailable`
  *   when it can't listen, or can't send traces
  */
@@ -35,6 +36,7 @@ export async function startServer(
   config: ServerConfig,
   log: Logger,
   openServices: (observer: Observer) => Promise<Services>,
+  routes?: Surroundings['routes'],
 ): Promise<RunningServer> {
   checkExposure(config);
   const tracing = config.otlpUrl && (await openTracing(config.otlpUrl, log));
@@ -48,6 +50,7 @@ export async function startServer(
   const healthCheck = new HealthCheck(config.healthSeconds);
   const app = createApp({
     config,
+    routes,
     log,
     metrics,
     async health() {
@@ -71,7 +74,7 @@ export async function startServer(
     app(request, response);
   });
   guardConnections(server, config.connectionTimes, log);
-  await listen(server, config);
+  const url = await listen(server, config);
   memory.start();
 
   const observer = observers([
@@ -84,7 +87,7 @@ export async function startServer(
 
   let closing: Promise<void> | undefined;
   return {
-    url: urlOf(server, config.host),
+    url,
     ready,
     close() {
       closing ??= (async () => {
@@ -103,8 +106,10 @@ export async function startServer(
   };
 }
 
-function listen(server: Server, { host, port }: ServerConfig): Promise<void> {
-  return new Promise((resolve, reject) => {
+/** @returns where it does; empty without a port */
+async function listen(server: Server, { host, port }: ServerConfig): Promise<string> {
+  if (port === undefined) return '';
+  await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const reason =
         error.code === 'EADDRINUSE'
@@ -118,6 +123,7 @@ function listen(server: Server, { host, port }: ServerConfig): Promise<void> {
     });
     server.listen(port, host, resolve);
   });
+  return urlOf(server, host);
 }
 
 function urlOf(server: Server, host: string): string {

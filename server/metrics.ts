@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
+import { ingestMetrics } from './ingest-metrics.js';
 import type { MemoryGuard } from './memory-guard.js';
 import type { Observer } from './observer.js';
 import type { Services } from './services.js';
@@ -113,6 +114,7 @@ export function createMetrics(
   );
 
   trainingMetrics(registers, services);
+  ingestMetrics(registers, services);
   return {
     observer: workMetrics(registers),
     observe: (method, route, status, seconds) => duration.observe({ method, route, status }, seconds),

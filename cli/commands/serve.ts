@@ -18,13 +18,14 @@ import type { Services } from '../../server/services.js';
 import { presetNamed } from '../../trainer/presets.js';
 import { hostNames, httpUrl, integerFrom, numberFrom, origins, rateLimit } from '../options.js';
 import { openServices } from '../services.js';
+import { untilStopped } from '../until-stopped.js';
 
-interface Options {
+export interface ServeOptions {
   model?: string;
   dataDir: string;
   store?: string;
   host: string;
-  port: number;
+  port?: number;
   example?: boolean;
   reembed?: boolean;
   precision?: PrecisionChoice;
@@ -290,7 +291,7 @@ Examples:
     .action(serve);
 }
 
-async function serve(options: Options): Promise<void> {
+async function serve(options: ServeOptions): Promise<void> {
   const config = await configOf(options);
   const log = pino({ level: options.logLevel }, pino.destination(2));
   const say = (line: string): void => (process.stderr.isTTY ? console.error(line) : log.info(line));
@@ -298,21 +299,9 @@ async function serve(options: Options): Promise<void> {
   const server = await startServer(config, log, (observer) =>
     openServices(config, options.example ?? false, say, observer),
   );
-  const stopped = new Promise<void>((resolve, reject) => {
-    let stopping = false;
-    let isReady = false;
-    const stop = (): void => {
-      // A second signal is impatience; before there is anything to serve, there is nothing to finish.
-      if (stopping || !isReady) process.exit(stopping ? 1 : 0);
-      stopping = true;
-      say(`stopping: requests in flight may take ${config.drainSeconds} s; once more stops at once`);
-      server.close().then(resolve, reject);
-    };
-    process.on('SIGINT', stop).on('SIGTERM', stop);
-    server.ready.then(
-      () => (isReady = true),
-      (error: unknown) => server.close().finally(() => reject(error)),
-    );
+  const stopped = untilStopped(server.ready, () => server.close(), {
+    announce: () =>
+      say(`stopping: requests in flight may take ${config.drainSeconds} s; once more stops at once`),
   });
   const serving = server.ready.then((services) => welcome(server.url, options, services, log, say));
   await Promise.all([stopped, serving]);
@@ -320,7 +309,7 @@ async function serve(options: Options): Promise<void> {
 
 function welcome(
   url: string,
-  options: Options,
+  options: ServeOptions,
   { inference, collection }: Services,
   log: Logger,
   say: (line: string) => void,
@@ -335,7 +324,7 @@ function welcome(
   );
 }
 
-async function configOf(options: Options): Promise<ServerConfig> {
+export async function configOf(options: ServeOptions): Promise<ServerConfig> {
   const { model, dataDir, store, host, port, precision, workers, threads, drainSeconds, logLevel } = options;
   const { refitAfter: after, refitWindow: window, refitRequest: request } = options;
   const fileKeys = options.apiKeyFile ? await keysOf(options.apiKeyFile) : [];

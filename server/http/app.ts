@@ -37,6 +37,8 @@ export interface Surroundings {
     ServerConfig,
     'host' | 'allowedHosts' | 'apiKeys' | 'limits' | 'maxRequests' | 'rateLimit' | 'corsOrigins'
   >;
+  /** Those that are served; undefined: all, and the pages. */
+  routes?: readonly (keyof operations)[];
   log: Logger;
   metrics: Metrics;
   /** @throws UserError `unavailable` when inference does not answer */
@@ -95,15 +97,19 @@ export function createApp(around: Surroundings): express.Express {
     inProgress: new RequestsInProgress(maxRequests),
     held: new HeldBytes(BODIES_HELD * limits.bytes),
   };
-  app.use('/docs', docsAssets());
-  app.use('/assets', pageAssets());
-  for (const operation of allOperations) {
+  const { routes } = around;
+  if (!routes) {
+    app.use('/docs', docsAssets());
+    app.use('/assets', pageAssets());
+  }
+  const served = routes ? allOperations.filter(({ id }) => routes.includes(id)) : allOperations;
+  for (const operation of served) {
     const route = operation.path.replace(/\{(\w+)\}/g, ':$1');
     app[operation.method](route, (request, response) =>
       serve(operation, handlers[operation.id], entrance, around, request, response),
     );
   }
-  for (const [path, methods] of allowedMethods()) {
+  for (const [path, methods] of allowedMethods(served)) {
     app.all(path.replace(/\{(\w+)\}/g, ':$1'), (request) => {
       throw new HttpError(
         'method-not-allowed',
@@ -115,7 +121,8 @@ export function createApp(around: Surroundings): express.Express {
     });
   }
   app.use((request) => {
-    throw new HttpError('not-found', `no such route: ${request.method} ${request.path}; /docs lists them`);
+    const which = routes ? `here are ${served.map(({ path }) => path).join(', ')}` : '/docs lists them';
+    throw new HttpError('not-found', `no such route: ${request.method} ${request.path}; ${which}`);
   });
   app.use(answerError);
   return app;
@@ -182,9 +189,9 @@ async function serve(
   if (answer !== undefined) response.json(answer);
 }
 
-function allowedMethods(): Map<string, string[]> {
+function allowedMethods(served: readonly Operation[]): Map<string, string[]> {
   const methods = new Map<string, string[]>();
-  for (const { path, method } of allOperations) {
+  for (const { path, method } of served) {
     const names = method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()];
     methods.set(path, [...(methods.get(path) ?? []), ...names]);
   }

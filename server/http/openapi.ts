@@ -267,12 +267,59 @@ export interface paths {
          *     stream ends: every line before it is stored, that line and those after it are not, and the error says which line it was
          *     and how many are stored.
          *
-         *     The answer comes when everything is durable. With `Accept: application/x-ndjson` a line
+         *     With `?async` the documents are stored and queued, and the answer is 202 with an ingest to follow, before they are embedded: `sentence-jepa worker`
+         *     processes do that, and until then they are not found. All of them or none, NDJSON as well. A document keeps its place in time: when it is
+         *     written or deleted again before its turn comes, that counts. This takes a collection on PostgreSQL (`--store`); elsewhere it is refused with 400.
+         *
+         *     Otherwise the answer comes when everything is durable and searchable. With `Accept: application/x-ndjson` a line
          *     `{"stored": 512, "inserted": 500, "replaced": 12}` comes whenever more lines are durable (`stored` counts lines from the
          *     start of the stream), so that a client whose connection breaks knows where to go on. The last line has `"done": true`, or
          *     `error`, `error_type` and `line`.
          */
         post: operations["upsertDocuments"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ingests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What POST /documents?async has queued
+         * @description Of the last week. On a collection in the server's own folder (no `--store`) there are none, and the answer is 400.
+         */
+        get: operations["listIngests"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ingests/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The ingest's number.
+                 * @example 7
+                 */
+                id: number;
+            };
+            cookie?: never;
+        };
+        /** How far an ingest is */
+        get: operations["getIngest"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -984,6 +1031,29 @@ export interface components {
              */
             margin: number;
         };
+        Ingest: {
+            id: number;
+            /**
+             * @description failed: a batch of it was given up, after tries; others may go on.
+             * @enum {string}
+             */
+            state: "queued" | "active" | "done" | "failed";
+            created: string;
+            /** @description When a worker took the first of it. */
+            started?: string;
+            /** @description When the last of it was done. */
+            ended?: string;
+            documents: {
+                /** @description Those that wait no more: searchable, or replaced or deleted meanwhile. */
+                done: number;
+                total: number;
+            };
+            /** @description Why a batch was given up. */
+            error?: string;
+        };
+        Ingests: {
+            ingests: components["schemas"]["Ingest"][];
+        };
         Job: {
             id: number;
             /** @enum {string} */
@@ -1304,7 +1374,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description No such document, model or job. */
+        /** @description No such document, ingest, model or job. */
         NotFound: {
             headers: {
                 [name: string]: unknown;
@@ -2542,7 +2612,10 @@ export interface operations {
     };
     upsertDocuments: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Answer when the documents are queued; `?async` alone says so. */
+                async?: "" | "true" | "false";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -2600,6 +2673,28 @@ export interface operations {
                     "application/x-ndjson": components["schemas"]["UpsertProgress"];
                 };
             };
+            /** @description With `?async`. All of them are stored and wait for a worker. */
+            202: {
+                headers: {
+                    /** @description Of the ingest. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 7,
+                     *       "state": "queued",
+                     *       "created": "2026-11-26T09:00:00.000Z",
+                     *       "documents": {
+                     *         "done": 0,
+                     *         "total": 2
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Ingest"];
+                };
+            };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
@@ -2609,6 +2704,96 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["Overloaded"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    listIngests: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The latest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ingests": [
+                     *         {
+                     *           "id": 7,
+                     *           "state": "active",
+                     *           "created": "2026-11-26T09:00:00.000Z",
+                     *           "started": "2026-11-26T09:00:01.000Z",
+                     *           "documents": {
+                     *             "done": 512,
+                     *             "total": 10000
+                     *           }
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Ingests"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Failed"];
+            503: components["responses"]["NotReady"];
+        };
+    };
+    getIngest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The ingest's number.
+                 * @example 7
+                 */
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Where it is, or what came of it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 7,
+                     *       "state": "done",
+                     *       "created": "2026-11-26T09:00:00.000Z",
+                     *       "started": "2026-11-26T09:00:01.000Z",
+                     *       "ended": "2026-11-26T09:00:02.000Z",
+                     *       "documents": {
+                     *         "done": 2,
+                     *         "total": 2
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Ingest"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["Failed"];
             503: components["responses"]["NotReady"];
         };

@@ -100,6 +100,30 @@ export async function upsertLines(
   return stored;
 }
 
+/** Documents line by line, in pieces of which each has an id once, read no faster than they are taken. */
+export async function* documentPieces({
+  request,
+  limits,
+  draining,
+}: Call<'upsertDocuments'>): AsyncGenerator<Document[]> {
+  let piece = new Map<string, Document>();
+  let characters = 0;
+  for await (const line of readLines(request, { bytes: limits.bytes, seconds: limits.bodySeconds })) {
+    if (draining.aborted)
+      throw new HttpError('not-ready', 'the server is shutting down, and nothing is queued; send it again');
+    const document = documentOf(line, limits);
+    // Set again, it would keep its place.
+    piece.delete(document.id);
+    piece.set(document.id, document);
+    characters += document.text.length;
+    if (piece.size < CHUNK && characters < CHUNK_CHARACTERS) continue;
+    yield [...piece.values()];
+    piece = new Map();
+    characters = 0;
+  }
+  yield [...piece.values()];
+}
+
 /** Where too much waits already, a stream waits for its turn: nobody has to send it again. */
 async function storeInTurn(
   collection: Collection,

@@ -29,7 +29,7 @@ export async function putDocuments(
 ): Promise<number> {
   const order = documents.map((_, i) => i).sort((a, b) => (documents[a].id < documents[b].id ? -1 : 1));
   const sorted = order.map((i) => documents[i]);
-  const rows = await queries.query<{ id: string; key: number; replaced: number | null }>(
+  const rows = await queries.query<WrittenRow>(
     `INSERT INTO documents AS d (id, text, metadata, words)
      SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::tsvector[])
      ON CONFLICT (id) DO UPDATE SET replaced = d.key, key = excluded.key, text = excluded.text,
@@ -42,14 +42,32 @@ export async function putDocuments(
       sorted.map(({ text }) => tsvectorOf(text)),
     ],
   );
+  const vectorOf = new Map(documents.map(({ id }, i) => [id, vectors[i]]));
+  return putVectors(queries, generations, live, rows, ({ id }) => vectorOf.get(id)!);
+}
+
+/** A version of a document as it was written, and the one that it replaced. */
+export interface WrittenRow extends Record<string, unknown> {
+  id: string;
+  key: number;
+  replaced: number | null;
+}
+
+/** Gives versions just written their vectors, and removes those of the versions before. @returns how many there were before */
+export async function putVectors(
+  queries: Queries,
+  generations: readonly Generation[],
+  live: number,
+  rows: readonly WrittenRow[],
+  vectorOf: (row: WrittenRow) => Float32Array,
+): Promise<number> {
   const gone = rows.flatMap(({ replaced }) => (replaced === null ? [] : [replaced]));
   await removeVectors(queries, generations, gone);
-  const vectorOf = new Map(documents.map(({ id }, i) => [id, vectors[i]]));
   await addVectors(
     queries,
     live,
     rows.map(({ key }) => key),
-    rows.map(({ id }) => vectorOf.get(id)!),
+    rows.map(vectorOf),
   );
   return gone.length;
 }

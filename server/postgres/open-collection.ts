@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { messageOf, UserError } from '../../base/errors.js';
-import type { Inference } from '../batching/inference.js';
+import type { Inference, InferenceOptions } from '../batching/inference.js';
 import { defaults } from '../config.js';
 import type { Observer } from '../observer.js';
 import { checkDocuments, checkK, checkText, checkThreshold, checkWeight } from '../search/checks.js';
@@ -40,6 +40,9 @@ import {
   sharedGenerations,
   vectorsTable,
 } from './generations.js';
+import { unqueue } from './ingest-documents.js';
+import type { IngestTimes } from './ingest-jobs.js';
+import { PostgresIngests } from './ingests.js';
 import { addJob, allJobs, changeJob, changesSinceLastJob } from './jobs.js';
 import { CHANNEL, Listener } from './listener.js';
 import { migrate } from './schema.js';
@@ -66,6 +69,8 @@ export interface PostgresOptions {
   recall?: number;
   /** Up to this many vectors search is exact. */
   exactUpTo?: number;
+  /** How workers take batches of what is to be embedded later. */
+  ingest?: Partial<IngestTimes>;
   /** How often the generations are looked at, where no notification came: half of the second that is promised. */
   pollMs?: number;
 }
@@ -170,6 +175,7 @@ async function embedAll(
 class PostgresCollection extends Serving implements TrainableCollection {
   protected known: (Generation & { vectors: number })[] = [];
   private documents = 0;
+  readonly ingests: PostgresIngests;
   private readonly listener: Listener;
   private readonly indexes: VectorIndexes;
   /** Of the generation that is live and not loaded here. */
@@ -188,6 +194,13 @@ class PostgresCollection extends Serving implements TrainableCollection {
     this.loaded.set(live.id, live);
     const { recall = defaults.recall, exactUpTo = EXACT_UP_TO, log } = options;
     this.indexes = new VectorIndexes(database, { recall, exactUpTo, log });
+    this.ingests = new PostgresIngests({
+      database,
+      times: options.ingest,
+      embedAndStore: (texts, signal, put) => this.embedAndStore(texts, { priority: 'bulk', signal }, put),
+      onStored: (inserted) => this.grow(inserted),
+      log: (message) => this.log?.(message),
+    });
     this.listener = new Listener(database.url, options.pollMs ?? POLL_MS, () => this.watch());
   }
 
@@ -269,27 +282,41 @@ class PostgresCollection extends Serving implements TrainableCollection {
     documents.forEach(checkCharacters);
     if (documents.length === 0) return { inserted: 0, replaced: 0 };
     const texts = documents.map(({ text }) => text);
+    const priority = documents.length > BULK_DOCUMENTS ? 'bulk' : 'interactive';
+    const replaced = await this.embedAndStore(
+      texts,
+      { priority, signal },
+      (queries, generations, live, rows) => putDocuments(queries, generations, live, documents, rows),
+    );
+    this.grow(documents.length - replaced);
+    return { inserted: documents.length - replaced, replaced };
+  }
+
+  /** Stores with vectors of the generation that is live in the same transaction. */
+  private async embedAndStore<T>(
+    texts: readonly string[],
+    options: InferenceOptions,
+    put: (queries: Queries, generations: Generation[], live: number, rows: Float32Array[]) => Promise<T>,
+  ): Promise<T> {
     for (;;) {
       const { id: generation, inference } = this.live;
-      const vectors = await inference.encode(texts, {
-        priority: documents.length > BULK_DOCUMENTS ? 'bulk' : 'interactive',
-        signal,
-      });
-      const rows = unitRows(vectors, documents.length, inference.dimensions);
-      const replaced = await this.database.transaction(async (queries) => {
+      const vectors = await inference.encode(texts, options);
+      const rows = unitRows(vectors, texts.length, inference.dimensions);
+      const stored = await this.database.transaction(async (queries) => {
         const generations = await sharedGenerations(queries);
         const live = generations.find(({ state }) => state === 'live');
         if (live?.id !== generation) return undefined;
-        return putDocuments(queries, generations, generation, documents, rows);
+        return { result: await put(queries, generations, generation, rows) };
       });
-      if (replaced !== undefined) {
-        this.documents += documents.length - replaced;
-        this.follow();
-        return { inserted: documents.length - replaced, replaced };
-      }
+      if (stored) return stored.result;
       // Another generation went live meanwhile, and these vectors are not its own.
       await this.refresh();
     }
+  }
+
+  private grow(documents: number): void {
+    this.documents += documents;
+    this.follow();
   }
 
   async get(id: string): Promise<Document | undefined> {
@@ -303,11 +330,14 @@ class PostgresCollection extends Serving implements TrainableCollection {
 
   async delete(id: string): Promise<boolean> {
     if (id.includes(NUL)) return false;
-    const removed = await this.database.transaction(async (queries) =>
-      removeDocument(queries, await sharedGenerations(queries), id),
-    );
-    if (removed) this.documents--;
-    return removed;
+    const { wasQueued, wasStored } = await this.database.transaction(async (queries) => {
+      const generations = await sharedGenerations(queries);
+      // In this order: a worker may just be moving it from the one place to the other.
+      const wasQueued = await unqueue(queries, id);
+      return { wasQueued, wasStored: await removeDocument(queries, generations, id) };
+    });
+    if (wasStored) this.documents--;
+    return wasStored || wasQueued;
   }
 
   async list({ after = '', limit }: { after?: string; limit: number }): Promise<Document[]> {

@@ -1,5 +1,6 @@
 import type { Inference } from '../batching/inference.js';
 import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
+import type { Ingests } from './ingests.js';
 import type { JobChange, JobRecord } from './job-table.js';
 
 /**
@@ -136,6 +137,8 @@ export interface Collection {
    */
   served(model?: string): ServedGeneration;
   generations(): GenerationInfo[];
+  /** Documents that are embedded behind the answer, where other processes can do that. */
+  readonly ingests?: Ingests;
   /** Writes the index beside the database and closes both. */
   close(): Promise<void>;
 }

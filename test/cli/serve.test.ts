@@ -438,3 +438,56 @@ describe('sentence-jepa serve, told what it can not do', () => {
     assert.match(stdout, /env:\s+SENTENCE_JEPA_PORT/);
   });
 });
+
+describe('sentence-jepa worker', { skip: withoutPostgres }, () => {
+  let postgres: PostgresServer;
+  before(async () => {
+    postgres = await startPostgres();
+  });
+  after(() => postgres?.close());
+
+  const worker = (...more: string[]): string[] => ['worker', '--model', model, '--threads', '1', ...more];
+
+  it('embeds what a server has queued, answers probes, and finishes what it has when it is told to stop', async () => {
+    const store = await postgres.freshDatabase();
+    const server = await start(path.join(folder, 'queued'), '--store', store);
+    const texts = Array.from({ length: 300 }, (_, i) => ({ id: `d${i}`, text: `question number ${i}` }));
+    const queued = await post(`${server.url}/documents?async`, texts);
+    assert.equal(queued.status, 202);
+    const ingest = server.url + queued.headers.get('location');
+    assert.equal((await call(ingest)).body.state, 'queued');
+
+    const child = command(worker('--data-dir', path.join(folder, 'worker'), '--port', '0'), {
+      SENTENCE_JEPA_STORE: store,
+    });
+    let stderr = '';
+    child.stderr!.on('data', (chunk) => (stderr += chunk));
+    while ((await call(ingest)).body.state !== 'done') await sleep(20);
+    const found = await post(`${server.url}/search`, { query: 'question number 7' });
+    assert.equal(found.body.hits[0].id, 'd7');
+    const line = /embedding what is queued in postgres:.* by tiny.* at (http:[^"]+)/.exec(stderr);
+    assert.ok(line, stderr);
+    for (const route of ['/health', '/ready']) assert.equal((await call(line[1] + route)).status, 200);
+    assert.match((await call(`${line[1]}/metrics`)).text, /^sentence_jepa_ingested_documents_total 300$/m);
+    assert.equal((await call(`${line[1]}/documents`)).status, 404);
+    for (const each of stderr.trim().split('\n')) JSON.parse(each);
+    assert.doesNotMatch(stderr, /secret-of-the-test/);
+
+    const ended = once(child, 'close');
+    child.kill('SIGTERM');
+    assert.deepEqual(await ended, [0, null]);
+    assert.equal(await server.stop(), 0);
+  });
+
+  it('says what it lacks', async () => {
+    const without = await run(worker());
+    assert.equal(without.code, 2);
+    assert.match(without.stderr, /^error: --store: expected the PostgreSQL that the servers share/);
+    const store = await postgres.freshDatabase();
+    const first = await start(path.join(folder, 'another'), '--store', store);
+    assert.equal(await first.stop(), 0);
+    const another = await run(['worker', '--model', other, '--store', store]);
+    assert.equal(another.code, 1);
+    assert.match(another.stderr, /^error: the collection's vectors were made by tiny/m);
+  });
+});

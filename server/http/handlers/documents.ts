@@ -1,8 +1,10 @@
-import type { Document } from '../../search/collection.js';
+import { UserError } from '../../../base/errors.js';
+import type { Collection, Document } from '../../search/collection.js';
+import type { Ingests } from '../../search/ingests.js';
 import { mediaType, json, ndjson } from '../body.js';
 import { HttpError } from '../errors.js';
 import { checkCount, checkText, type Call, type Handlers } from '../handler.js';
-import { upsertLines } from '../upsert-lines.js';
+import { documentPieces, upsertLines } from '../upsert-lines.js';
 
 /** @throws HttpError `invalid` for an id that is given twice: which of the texts is meant, nobody knows */
 function checkUnique(documents: readonly Document[]): void {
@@ -23,6 +25,25 @@ function unknownId(id: string): HttpError {
   return new HttpError('not-found', `no document has the id ${JSON.stringify(id)}`, { param: 'id' });
 }
 
+/** @throws UserError `usage` where nothing can be queued */
+function ingestsOf({ ingests }: Collection): Ingests {
+  if (!ingests)
+    throw new UserError(
+      'usage',
+      'documents are queued (?async) where the collection is on PostgreSQL (serve --store postgres://...) and "sentence-jepa worker" embeds them; here leave ?async out, and the answer comes when they are stored',
+    );
+  return ingests;
+}
+
+async function queue(
+  { response, services }: Pick<Call<'upsertDocuments'>, 'response' | 'services'>,
+  pieces: Parameters<Ingests['queue']>[0],
+): Promise<undefined> {
+  const ingest = await ingestsOf(services.collection).queue(pieces);
+  response.status(202).location(`/ingests/${ingest.id}`).json(ingest);
+  return undefined;
+}
+
 async function upsertStream(call: Call<'upsertDocuments'>): Promise<undefined> {
   const { request, response } = call;
   const wantsProgress = (request.headers.accept ?? '').includes(ndjson);
@@ -40,7 +61,13 @@ async function upsertStream(call: Call<'upsertDocuments'>): Promise<undefined> {
 }
 
 export const documentHandlers: Handlers<
-  'listDocuments' | 'upsertDocuments' | 'getDocument' | 'putDocument' | 'deleteDocument'
+  | 'listDocuments'
+  | 'upsertDocuments'
+  | 'getDocument'
+  | 'putDocument'
+  | 'deleteDocument'
+  | 'listIngests'
+  | 'getIngest'
 > = {
   async listDocuments({ query, services: { collection } }) {
     const limit = query.limit as number;
@@ -50,12 +77,16 @@ export const documentHandlers: Handlers<
   },
 
   async upsertDocuments(call) {
-    if (mediaType(call.request, [json, ndjson]) === ndjson) return upsertStream(call);
+    const isQueued = call.query.async !== undefined && call.query.async !== 'false';
+    if (isQueued) ingestsOf(call.services.collection);
+    if (mediaType(call.request, [json, ndjson]) === ndjson)
+      return isQueued ? queue(call, documentPieces(call)) : upsertStream(call);
     const documents = Array.isArray(call.body) ? call.body : call.body.documents;
     const wayOut = `send several requests, or a stream of ${ndjson}, which may be of any length`;
     checkCount(documents.length, 'documents', call.limits, wayOut);
     documents.forEach(({ text }, i) => checkText(text, `documents[${i}].text`, call.limits));
     checkUnique(documents);
+    if (isQueued) return queue(call, [documents]);
     const counts = await call.services.collection.upsert(documents, call.signal);
     return { stored: documents.length, ...counts };
   },
@@ -78,5 +109,16 @@ export const documentHandlers: Handlers<
     if (!(await collection.delete(id))) throw unknownId(id);
     response.status(204).end();
     return undefined;
+  },
+
+  async listIngests({ query, services: { collection } }) {
+    return { ingests: await ingestsOf(collection).list(query.limit as number) };
+  },
+
+  async getIngest({ path, services: { collection } }) {
+    const id = Number(path.id);
+    const ingest = await ingestsOf(collection).get(id);
+    if (!ingest) throw new HttpError('not-found', `there is no ingest ${id}`, { param: 'id' });
+    return ingest;
   },
 };

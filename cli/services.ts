@@ -168,7 +168,7 @@ async function openWith(
 }
 
 const SHARED_STORE_REFUSAL =
-  'servers on a shared store (--store) neither train nor switch models by request; start one of them with --model DIR|NAME --reembed, and the others follow';
+  'servers on a shared store (--store) do not train; fine-tune elsewhere (sentence-jepa finetune), start one of them with --model DIR --reembed, and the others follow';
 
 /** Where the collection is, for people to read. */
 function placeOf({ store, dataDir }: ServerConfig): string {

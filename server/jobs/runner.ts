@@ -41,7 +41,7 @@ export interface JobRunnerOptions {
   /** When to train without being asked. */
   schedule?: Schedule;
   log(message: string): void;
-  /** Why this server neither trains nor switches models; undefined: it does. */
+  /** Why this server does not train; undefined: it does. */
   refusal?: string;
 }
 
@@ -168,31 +168,21 @@ export class JobRunner {
   }
 
   /**
-   * @throws UserError `not-found` for a model that is not served, `not-ready` while it is loaded after a start, `exists`
-   *   while its job goes on
+   * @throws UserError `not-found` for a model that there is not, `not-ready` while it is loaded after a start, `exists` while
+   *   its job goes on
    */
-  async activate(model: string): Promise<ServedGeneration> {
-    this.checkAllowed();
-    const { collection } = this.options;
-    if (this.isLoading && collection.generations().some((each) => each.model === model && !each.served))
-      throw new UserError('not-ready', `${model} is being loaded since the start; try again in a moment`);
-    const served = collection.served(model);
-    const made = collection.generations().find(({ id }) => id === served.id)?.job;
-    if (this.listed.some(({ id, state }) => id === made && !ENDED.includes(state)))
-      throw new UserError('exists', `job ${made} has not judged ${model} yet; wait for it, or cancel it`);
-    return this.switchTo(served);
+  activate(model: string): Promise<ServedGeneration> {
+    return this.alone(() => this.activateNow(model));
   }
 
   /** Back to the model before the live one. @throws UserError `not-found` when there is none */
-  async rollback(): Promise<ServedGeneration> {
-    this.checkAllowed();
-    const { collection } = this.options;
-    const retired = collection
-      .generations()
-      .find(({ state, served }) => state === 'retired' && (served || this.isLoading));
-    if (!retired)
-      throw new UserError('not-found', 'there is no earlier model to go back to (GET /models lists all)');
-    return this.activate(retired.model);
+  rollback(): Promise<ServedGeneration> {
+    return this.alone(() => {
+      const retired = this.options.collection.generations().find(({ state }) => state === 'retired');
+      if (!retired)
+        throw new UserError('not-found', 'there is no earlier model to go back to (GET /models lists all)');
+      return this.activateNow(retired.model);
+    });
   }
 
   /** @throws UserError `usage` */
@@ -200,19 +190,33 @@ export class JobRunner {
     if (this.options.refusal !== undefined) throw new UserError('usage', this.options.refusal);
   }
 
-  private async switchTo(generation: ServedGeneration): Promise<ServedGeneration> {
-    const { collection, log } = this.options;
-    const before = this.switching;
-    const mine = before
-      .catch(() => undefined)
-      .then(async () => {
-        const served = await this.inForeground(generation);
-        await collection.activate(served, this.stopping.signal);
-        return served;
-      });
+  /** One switch at a time, each of which begins with what the one before has left. */
+  private alone<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.switching.catch(() => undefined).then(() => this.options.collection.alone(work));
     this.switching = mine;
-    const served = await mine;
-    log(`${served.model} is live`);
+    return mine;
+  }
+
+  private async activateNow(model: string): Promise<ServedGeneration> {
+    const { collection } = this.options;
+    const known = collection.generations().find((each) => each.model === model);
+    if (known && this.listed.some(({ id, state }) => id === known.job && !ENDED.includes(state)))
+      throw new UserError(
+        'exists',
+        `job ${known.job} has not judged ${model} yet; wait for it, or cancel it`,
+      );
+    if (known && !known.served) {
+      if (this.isLoading)
+        throw new UserError('not-ready', `${model} is being loaded since the start; try again in a moment`);
+      await this.loadOther(known);
+    }
+    return this.switchTo(collection.served(model));
+  }
+
+  private async switchTo(generation: ServedGeneration): Promise<ServedGeneration> {
+    const served = await this.inForeground(generation);
+    await this.options.collection.activate(served, this.stopping.signal);
+    this.options.log(`${served.model} is live`);
     await this.sweep();
     return served;
   }
@@ -306,7 +310,7 @@ export class JobRunner {
     signal.throwIfAborted();
     if (verdict.decision === 'activated') {
       if (this.current) this.current.isGoingLive = true;
-      await this.switchTo(candidate);
+      await this.alone(() => this.switchTo(candidate));
     }
     await this.removeData(job);
     await this.change(job, { state: 'done', ended: now() });
@@ -403,24 +407,31 @@ export class JobRunner {
 
   /** The model before the live one, and a candidate that waits: loaded behind the live one, so that a switch takes no time. */
   private async loadOthers(): Promise<void> {
-    const { collection, openModel, log } = this.options;
+    const { collection, log } = this.options;
     for (const generation of collection.generations()) {
       const { model, state, job, served } = generation;
       if (served || this.stopping.signal.aborted) continue;
       const waits = job !== undefined && this.listed.find(({ id }) => id === job)?.state === 'done';
       if (state !== 'retired' && !waits) continue;
       try {
-        const inference = await openModel(this.sourceOf(generation));
-        if (inference.fingerprint !== generation.fingerprint) {
-          await inference.close();
-          throw new UserError('fingerprint-mismatch', 'its model is another one now');
-        }
-        const loaded = await collection.prepare({ inference, job });
-        await collection.embedMissing(loaded, { share: EMBEDDING_SHARE, signal: this.stopping.signal });
+        await this.loadOther(generation);
       } catch (error) {
         if (!this.stopping.signal.aborted) log(`${model} can't be switched to: ${messageOf(error)}`);
       }
     }
+  }
+
+  /** @throws UserError `fingerprint-mismatch` when its folder has another model now */
+  private async loadOther(generation: GenerationInfo): Promise<void> {
+    const { collection, openModel } = this.options;
+    const { model, fingerprint, job } = generation;
+    const inference = await openModel(this.sourceOf(generation));
+    if (inference.fingerprint !== fingerprint) {
+      await inference.close();
+      throw new UserError('fingerprint-mismatch', `${model}: its model is another one now`);
+    }
+    const loaded = await collection.prepare({ inference, job });
+    await collection.embedMissing(loaded, { share: EMBEDDING_SHARE, signal: this.stopping.signal });
   }
 
   private async discardOtherCandidates(job: number): Promise<void> {

@@ -103,7 +103,7 @@ export class Database implements Queries {
       connectionString: this.url,
       connectionTimeoutMillis: CONNECT_MS,
       keepAlive: true,
-      application_name: 'sentence-jepa index',
+      application_name: 'sentence-jepa lock',
     });
     client.on('error', () => undefined);
     const cut = (): void => void client.end().catch(() => undefined);
@@ -116,6 +116,16 @@ export class Database implements Queries {
       signal.removeEventListener('abort', cut);
       await client.end().catch(() => undefined);
     }
+  }
+
+  /** One at a time among all that ask for this advisory lock; whoever ends in the middle gives it back. */
+  async withLock<T>(lock: number, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    return this.saying(() =>
+      this.withOwnClient(signal, async (client) => {
+        await client.query('SELECT pg_advisory_lock($1)', [lock]);
+        return work();
+      }),
+    );
   }
 
   async close(): Promise<void> {

@@ -80,6 +80,8 @@ const BULK_DOCUMENTS = 16;
 const REEMBED_DOCUMENTS = 256;
 const FOLLOWING_DOCUMENTS = 32;
 const POLL_MS = 500;
+/** The advisory lock of the server that switches. */
+const SWITCH_LOCK = 760_401_175;
 /** How many looks at the generations there are to each count of documents and vectors, which reads whole tables. */
 const COUNT_EVERY = 60;
 /** Between two tries to load the live model, at most. */
@@ -227,6 +229,12 @@ class PostgresCollection extends Serving implements TrainableCollection {
     return this.refreshing;
   }
 
+  /** As it is from here on: a look that began before may come back with what was live then. */
+  private async lookAgain(): Promise<void> {
+    await this.refreshing?.catch(() => undefined);
+    await this.refresh();
+  }
+
   private async look(): Promise<void> {
     if (++this.looks % COUNT_EVERY === 0) await this.count();
     // What is prepared while this is on its way is not among them yet.
@@ -372,13 +380,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
     const hits = await search(this.database, {
       ...{ generation: generation.id, query, vector, k, mode, lexicalWeight, filter, exclude },
       through: this.indexes.through(generation.id, this.documents, denseWanted({ mode, k })),
-    }).catch((error: unknown) => {
-      if ((error as { code?: string }).code !== UNDEFINED_TABLE) throw error;
-      throw new UserError(
-        'unavailable',
-        `the generation of ${generation.model} was dropped meanwhile; send the request again`,
-      );
-    });
+    }).catch(sayIfDropped(generation));
     this.options.observer?.searched({ mode, start, end: performance.now() });
     signal?.throwIfAborted();
     return hits;
@@ -451,18 +453,24 @@ class PostgresCollection extends Serving implements TrainableCollection {
 
   async activate(served: ServedGeneration, signal?: AbortSignal): Promise<void> {
     if (served.id === this.live.id) return;
-    await this.embedMissing(served, { signal });
-    await this.database.transaction(async (queries) => {
+    await this.embedMissing(served, { signal }).catch(sayIfDropped(served));
+    const switching = this.database.transaction(async (queries) => {
       await holdGenerations(queries);
       await embedAll(queries, served.id, served.inference, { limit: REEMBED_DOCUMENTS, signal });
       await putLive(queries, served.id);
       await queries.query(`NOTIFY ${CHANNEL}`);
     });
+    await switching.catch(sayIfDropped(served));
     this.live = served;
     await this.count();
-    // A look that began before may come back with the one that was live then; the next one puts that right.
-    await this.refreshing?.catch(() => undefined);
-    await this.refresh();
+    await this.lookAgain();
+  }
+
+  override alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.database.withLock(SWITCH_LOCK, this.closing.signal, async () => {
+      await this.lookAgain();
+      return work();
+    });
   }
 
   async discard(id: number): Promise<void> {
@@ -531,3 +539,14 @@ class PostgresCollection extends Serving implements TrainableCollection {
 }
 
 const UNDEFINED_TABLE = '42P01';
+
+/** A generation that another server has dropped has no table any more. */
+function sayIfDropped({ model }: ServedGeneration): (error: unknown) => never {
+  return (error) => {
+    if ((error as { code?: string }).code !== UNDEFINED_TABLE) throw error;
+    throw new UserError(
+      'unavailable',
+      `the generation of ${model} was dropped meanwhile; send the request again`,
+    );
+  };
+}

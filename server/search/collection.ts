@@ -167,8 +167,11 @@ export interface TrainableCollection extends Collection {
   /**
    * Puts a generation live, whole: what it lacks is embedded first, writes wait for the last of it, searches never.
    * The one that was stays served; the one before that is dropped.
+   * @throws UserError `unavailable` when another process has dropped it meanwhile
    */
   activate(generation: ServedGeneration, signal?: AbortSignal): Promise<void>;
+  /** Does a switch alone, among all processes that have the collection open: `generations()` is the truth when it begins. */
+  alone<T>(work: () => Promise<T>): Promise<T>;
   /** Forgets a generation that is not live. */
   discard(id: number): Promise<void>;
   /** The vectors (length 1) of up to n documents, spread over the collection: rows of n x d. */

@@ -57,6 +57,11 @@ export abstract class Serving {
     return served;
   }
 
+  /** No other process has it open, where nothing else is said. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return work();
+  }
+
   recentQueries(): readonly string[] {
     return this.recent;
   }

@@ -215,6 +215,27 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
     assert.equal(await strays(url), 0);
   });
 
+  it('stay with a worker for as long as it takes', async () => {
+    const url = await server.freshDatabase();
+    const inference = slowInference();
+    // Nobody looks for batches that were not heard of.
+    const a = await open(url, { inference, ingest: { ...ingest, maintenanceSeconds: 600 } });
+    const queued = await a.ingests.queue([many(5)]);
+    await a.work();
+    await inference.asked;
+    const since = (): Promise<string> =>
+      onConnection(url, async (client) => {
+        const { rows } = await client.query<{ at: string }>(
+          `SELECT started_on::text AS at FROM sentence_jepa_jobs.job WHERE name = 'ingest'`,
+        );
+        return rows[0].at;
+      });
+    const begun = await since();
+    while ((await since()) === begun) await sleep(10);
+    inference.go();
+    await state(a, queued, 'done');
+  });
+
   it('are left to others by a worker that is told to stop and has no time', async () => {
     const url = await server.freshDatabase();
     const inference = slowInference();
@@ -273,7 +294,8 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
     const url = await server.freshDatabase();
     const inference = slowInference();
     const log: string[] = [];
-    const a = await open(url, { inference, log: (line) => log.push(line) });
+    const times = { ...ingest, expireSeconds: 600, retries: 0 };
+    const a = await open(url, { inference, ingest: times, log: (line) => log.push(line) });
     const queued = await a.ingests.queue([many(10)]);
     const worker = await a.work();
     await inference.asked;

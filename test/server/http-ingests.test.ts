@@ -4,17 +4,10 @@ import { describe, it } from 'node:test';
 import { pino } from 'pino';
 
 import { startServer } from '../../server/main.js';
-import {
-  call,
-  fakeCollection,
-  fakeInference,
-  fakeServices,
-  post,
-  testConfig,
-  withServer,
-} from './http-support.js';
+import { call, fakeInference, fakeServices, post, testConfig, withServer } from './http-support.js';
+import { isOnPostgres, openTestCollection } from './test-collection.js';
 
-describe('?async', () => {
+describe('?async', { skip: isOnPostgres && 'postgres-ingest.test.ts has it' }, () => {
   it('is refused where nothing embeds behind the answer, and says what to do', () =>
     withServer({}, async ({ url, collection }) => {
       const document = { id: 'q1', text: 'a question' };
@@ -31,7 +24,7 @@ describe('?async', () => {
         assert.equal(status, 400);
         assert.match(body.error, /--store postgres.* leave \?async out/);
       }
-      assert.equal(collection.stored.size, 0);
+      assert.equal((await collection.texts()).size, 0);
       assert.equal((await post(`${url}/documents?async=false`, [document])).status, 200);
       assert.doesNotMatch((await call(`${url}/metrics`)).text, /^sentence_jepa_ingest_jobs\{/m);
     }));
@@ -43,7 +36,7 @@ describe('a server of some routes', () => {
     const server = await startServer(
       testConfig,
       pino({ level: 'silent' }),
-      async () => fakeServices(inference, fakeCollection(inference)),
+      async () => fakeServices(inference, await openTestCollection(inference)),
       ['health', 'ready', 'metrics'],
     );
     try {
@@ -62,7 +55,7 @@ describe('a server of some routes', () => {
 
   it('listens on nothing without a port', async () => {
     const inference = fakeInference();
-    const open = async () => fakeServices(inference, fakeCollection(inference));
+    const open = async () => fakeServices(inference, await openTestCollection(inference));
     const config = { ...testConfig, port: undefined, host: '0.0.0.0' };
     const server = await startServer(config, pino({ level: 'silent' }), open);
     await server.ready;

@@ -5,6 +5,7 @@ import { runInNewContext } from 'node:vm';
 import { pino } from 'pino';
 
 import { UserError } from '../../base/errors.js';
+import type { Inference } from '../../server/batching/inference.js';
 import { startInference } from '../../server/batching/start-inference.js';
 import { cachedInference } from '../../server/batching/cached-inference.js';
 import { defaults } from '../../server/config.js';
@@ -44,24 +45,21 @@ const say = (message: FromServer): void => void process.send?.(message);
 const log = pino({ level: config.logLevel }, pino.destination(2));
 try {
   const server = await startServer(config, log, async (observer) => {
-    const { workers, threads, batchSeconds, maxQueueTokens, maxQueueSeconds } = config;
-    const inference = cachedInference(
-      await startInference({
-        model,
-        workers,
-        threads,
-        batchSeconds,
-        maxQueueTokens,
-        maxQueueSeconds,
-        observer,
-      }),
-      config.cacheMib * 2 ** 20,
-    );
+    const { workers, threads, batchSeconds, maxQueueTokens, maxQueueSeconds, reembed } = config;
+    const load = async (folder: string): Promise<Inference> => {
+      const limits = { batchSeconds, maxQueueTokens, maxQueueSeconds };
+      const inference = await startInference({ model: folder, workers, threads, ...limits, observer });
+      return cachedInference(inference, config.cacheMib * 2 ** 20);
+    };
+    const inference = await load(model);
     const common = { inference, exactUpTo, observer, log: (line: string) => log.info(line) };
     const collection =
       config.store === undefined
         ? await openCollection({ ...common, dataDir })
-        : await openPostgresCollection({ ...common, url: config.store });
+        : await openPostgresCollection({
+            ...{ ...common, url: config.store, source: model, reembed },
+            openModel: ({ source }) => load(source!),
+          });
     const jobs = new JobRunner({
       collection,
       dataDir,
@@ -76,7 +74,12 @@ try {
       log: (line) => log.info(line),
     });
     await jobs.start();
-    return { inference, collection, jobs, maps: new Maps(dataDir) };
+    return {
+      get inference() {
+        return collection.served().inference;
+      },
+      ...{ collection, jobs, maps: new Maps(dataDir) },
+    };
   });
   process.once('SIGTERM', () => void server.close().then(() => process.exit(0)));
   await server.ready;

@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { startNginx, withoutNginx } from '../../bench/nginx.js';
+import { freePort, type BenchProcess } from '../../bench/processes.js';
+import { call, post, type Answer } from '../server/http-support.js';
+import { startPostgres, withoutPostgres, type PostgresServer } from '../server/postgres-server.js';
+import { Server, type ServerOptions } from '../support/server.js';
+import { makeTinyModel } from '../support/tiny-model.js';
+import { readAll } from './client.js';
+
+/** A vector's cosine with itself, in float32; with another model's vector it is far from that. */
+const SAME = 0.9999;
+const documents = Array.from({ length: 120 }, (_, i) => ({ id: `d${i}`, text: `window ${i} drive` }));
+
+/** Searches and writes without a pause, by clients of which each waits for its answer. */
+class Load {
+  /** What is wrong with an answer, or an answer that may not come. */
+  readonly violations: string[] = [];
+  readonly sent = new Set<string>();
+  readonly acknowledged = new Set<string>();
+  readonly models = new Set<string>();
+  searches = 0;
+  writes = 0;
+  /** Of answers with 503 and when to come again. */
+  readonly away = { searches: 0, writes: 0 };
+  /** Whether a search may be answered with 503. A write may always: a POST is not repeated when its server is gone. */
+  mayBeAway = false;
+  private isOver = false;
+  private readonly clients: Promise<void>[];
+
+  constructor(private readonly url: string) {
+    this.clients = [this.search(0), this.search(1), this.write('a'), this.write('b')];
+  }
+
+  async end(): Promise<void> {
+    this.isOver = true;
+    await Promise.all(this.clients);
+  }
+
+  /** Waits for so many more answers of a kind. */
+  async answered(count: () => number, more: number): Promise<void> {
+    const wanted = count() + more;
+    while (count() < wanted && this.violations.length === 0) await sleep(10);
+    assert.deepEqual(this.violations, []);
+  }
+
+  private async search(client: number): Promise<void> {
+    for (let i = client; !this.isOver; i += 7) {
+      const { text } = documents[i % documents.length];
+      const query = encodeURIComponent(text);
+      const answer = await (
+        i % 2 === 0
+          ? call(`${this.url}/search?q=${query}&k=3`)
+          : post(`${this.url}/search`, { query: text, k: 3 })
+      ).catch((error: unknown) => String(error));
+      if (this.isAway(answer)) this.away.searches++;
+      else if (typeof answer === 'string' || answer.status !== 200)
+        this.violations.push(`search: ${typeof answer === 'string' ? answer : answer.text}`);
+      else {
+        this.searches++;
+        this.models.add(answer.body.model as string);
+        const [hit] = answer.body.hits as { text: string; score: number }[];
+        if (hit.text !== text || hit.score < SAME)
+          this.violations.push(`search: ${text} found ${JSON.stringify(hit)} by ${answer.body.model}`);
+      }
+    }
+  }
+
+  private async write(client: string): Promise<void> {
+    for (let i = 0; !this.isOver; i++) {
+      const id = `${client}${i}`;
+      const body = { id, text: `written ${i} by ${client}` };
+      this.sent.add(id);
+      const answer = await (
+        i % 2 === 0
+          ? post(`${this.url}/documents`, [body])
+          : post(`${this.url}/documents`, `${JSON.stringify(body)}\n`, {
+              'Content-Type': 'application/x-ndjson',
+            })
+      ).catch((error: unknown) => String(error));
+      if (typeof answer !== 'string' && answer.status === 200) {
+        this.writes++;
+        this.acknowledged.add(id);
+      } else if (typeof answer !== 'string' && answer.status === 503) this.away.writes++;
+      else this.violations.push(`write: ${JSON.stringify(answer)}`);
+    }
+  }
+
+  private isAway(answer: Answer | string): boolean {
+    return (
+      this.mayBeAway &&
+      typeof answer !== 'string' &&
+      answer.status === 503 &&
+      Number(answer.headers.get('retry-after')) > 0
+    );
+  }
+}
+
+describe('three servers behind nginx, under load', { skip: withoutNginx || withoutPostgres }, () => {
+  let folder: string;
+  let postgres: PostgresServer;
+  let store: string;
+  let ports: number[];
+  let servers: Server[];
+  let nginx: { url: string; process: BenchProcess };
+  let load: Load;
+  const models: string[] = [];
+
+  const start = (options: Partial<ServerOptions> = {}): Promise<Server> =>
+    Server.start({ model: models[0], dataDir: folder, store, exactUpTo: 1000, ...options });
+
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'servers-'));
+    for (const [seed, name] of [[1, 'first'] as const, [2, 'second'] as const]) {
+      models.push(path.join(folder, name));
+      await makeTinyModel(models.at(-1)!, { seed });
+    }
+    postgres = await startPostgres();
+    store = await postgres.freshDatabase();
+    ports = [await freePort(), await freePort(), await freePort()];
+    servers = await Promise.all(ports.map((port) => start({ port })));
+    nginx = await startNginx(folder, ports);
+    assert.equal((await post(`${nginx.url}/documents`, documents)).status, 200);
+    load = new Load(nginx.url);
+  });
+  after(async () => {
+    await load?.end();
+    await nginx?.process.stop();
+    await Promise.all((servers ?? []).map((server) => server.kill('SIGKILL')));
+    await postgres?.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const searched = (): number => load.searches;
+
+  it('answer every search while one of them is killed, and comes back', async () => {
+    await load.answered(searched, 20);
+    for (const i of [0, 1]) {
+      await servers[i].kill('SIGKILL');
+      await load.answered(searched, 50);
+      servers[i] = await start({ port: ports[i] });
+      await load.answered(searched, 20);
+    }
+  });
+
+  it('say 503 and when to come again while PostgreSQL is away, and go on', async (test) => {
+    if (!postgres.restart) return test.skip('the PostgreSQL that was given is not stopped');
+    load.mayBeAway = true;
+    await postgres.restart.stop();
+    await load.answered(() => load.away.searches, 30);
+    await load.answered(() => load.away.writes, 10);
+    for (const { url } of servers) assert.equal((await call(`${url}/health`)).status, 200);
+    await postgres.restart.start();
+    await load.answered(() => load.writes, 10);
+    for (let before = -1; before !== load.away.searches; await load.answered(searched, 50))
+      before = load.away.searches;
+    load.mayBeAway = false;
+  });
+
+  it('answer each search from one model while another one goes live, and one of them is killed', async () => {
+    load.models.clear();
+    const killed = (async () => {
+      await load.answered(searched, 5);
+      await servers[2].kill('SIGKILL');
+    })();
+    const next = await start({ model: models[1], reembed: true });
+    await killed;
+    servers[2] = await start({ port: ports[2], model: models[1] });
+    servers.push(next);
+    for (const { url } of servers)
+      while ((await call(`${url}/info`)).body.model_id !== 'second') await sleep(10);
+    await load.answered(searched, 50);
+    assert.deepEqual([...load.models].sort(), ['first', 'second']);
+  });
+
+  it('have all that they acknowledged, and nothing that nobody sent', async () => {
+    await load.end();
+    assert.deepEqual(load.violations, []);
+    const found = await readAll(nginx.url);
+    assert.ok(load.acknowledged.size > 20);
+    for (const id of load.acknowledged) assert.ok(found.has(id), id);
+    assert.equal(documents.filter(({ id, text }) => found.get(id) === text).length, documents.length);
+    for (const id of found.keys()) assert.ok(load.sent.has(id) || /^d\d+$/.test(id), id);
+  });
+});

@@ -227,16 +227,17 @@ describe('API keys', () => {
   });
 
   it('are needed to listen where other machines reach, unless said otherwise', () => {
+    const open = { port: 3000, apiKeys: [], insecure: false };
     const refused = (host: string): void =>
-      assert.throws(() => checkExposure({ host, apiKeys: [], insecure: false }), {
+      assert.throws(() => checkExposure({ ...open, host }), {
         kind: 'usage',
         message: /--host .* reachable from other machines: expected an API key .*--insecure/,
       });
     for (const host of ['0.0.0.0', '::', '192.168.1.5', 'example.org', '127.example.org']) refused(host);
-    for (const host of ['127.0.0.1', '127.8.0.1', '::1', 'localhost'])
-      checkExposure({ host, apiKeys: [], insecure: false });
-    checkExposure({ host: '0.0.0.0', apiKeys, insecure: false });
-    checkExposure({ host: '0.0.0.0', apiKeys: [], insecure: true });
+    for (const host of ['127.0.0.1', '127.8.0.1', '::1', 'localhost']) checkExposure({ ...open, host });
+    const host = '0.0.0.0';
+    for (const not of [{ apiKeys }, { insecure: true }, { port: undefined }])
+      checkExposure({ ...open, host, ...not });
   });
 });
 

@@ -5,11 +5,12 @@ import path from 'node:path';
 import { describe, it } from 'node:test';
 import { Script } from 'node:vm';
 
-import { load, loadAll } from 'js-yaml';
+import { load, loadAll, YAML11_SCHEMA } from 'js-yaml';
 
 import { checkNginx, nginxConfig, withoutNginx } from '../bench/nginx.js';
 import { projectRoot } from '../base/paths.js';
 import { serveCommand } from '../cli/commands/serve.js';
+import { workerCommand } from '../cli/commands/worker.js';
 import { defaults } from '../server/config.js';
 import { allOperations } from '../server/http/spec.js';
 import { createMetrics } from '../server/metrics.js';
@@ -17,13 +18,16 @@ import { createMetrics } from '../server/metrics.js';
 const folder = path.join(projectRoot, 'examples/scale');
 const read = (file: string): string => readFileSync(path.join(folder, file), 'utf8');
 
-function assertKnown(names: readonly string[]): void {
-  const known = serveCommand().options.map(({ envVar }) => envVar);
+/** Whether a command has what the environment says. @param name the arguments of the image; it serves without */
+function assertKnown(names: readonly string[], [name]: readonly string[] = ['serve']): void {
+  const command = { serve: serveCommand, worker: workerCommand }[name]!();
+  const known = command.options.map(({ envVar }) => envVar);
   assert.ok(names.length > 1);
   for (const name of names) assert.ok(known.includes(name), name);
 }
 
 interface ComposeService {
+  command?: string[];
   environment?: Record<string, unknown>;
   volumes?: string[];
   secrets?: string[];
@@ -34,7 +38,10 @@ interface ComposeService {
 }
 
 describe('the compose file of several servers', () => {
-  const { services, secrets, volumes } = load(read('compose.yaml')) as {
+  // Compose reads YAML 1.1, which has <<.
+  const { services, secrets, volumes } = load(read('compose.yaml'), {
+    schema: YAML11_SCHEMA,
+  }) as {
     services: Record<string, ComposeService>;
     secrets: Record<string, { file: string }>;
     volumes: Record<string, unknown>;
@@ -54,9 +61,12 @@ describe('the compose file of several servers', () => {
         assert.ok(services[other].healthcheck, `${name} waits for ${other}, whose health nobody asks`);
       }
     }
-    assert.ok(programs.length >= 2);
-    for (const [, { environment, read_only, healthcheck, stop_grace_period }] of programs) {
-      assertKnown(Object.keys(environment!));
+    assert.deepEqual(
+      programs.map(([, { command = ['serve'] }]) => command),
+      [['serve'], ['serve'], ['worker'], ['worker']],
+    );
+    for (const [, { command, environment, read_only, healthcheck, stop_grace_period }] of programs) {
+      assertKnown(Object.keys(environment!), command);
       assert.equal(read_only, true);
       assert.ok(parseInt(stop_grace_period!) > defaults.drainSeconds);
       // Throws unless it is a script.
@@ -158,12 +168,16 @@ describe('the manifests for Kubernetes', () => {
     for (const { spec } of deployments) {
       const pod = spec.template.spec;
       const [container] = pod.containers;
-      assertKnown(container.env.map(({ name }: { name: string }) => name));
+      assertKnown(
+        container.env.map(({ name }: { name: string }) => name),
+        container.args,
+      );
       const routes = allOperations.map((operation) => operation.path);
       for (const probe of [container.readinessProbe, container.livenessProbe])
         assert.ok(routes.includes(probe.httpGet.path), probe.httpGet.path);
       assert.ok(container.livenessProbe.timeoutSeconds > defaults.healthSeconds);
-      const [milliseconds] = container.lifecycle.preStop.exec.command[2].match(/[\d_]+(?=\))/);
+      // A worker is sent no requests that it had to wait for.
+      const [milliseconds = '0'] = container.lifecycle?.preStop.exec.command[2].match(/[\d_]+(?=\))/) ?? [];
       const waits = Number(milliseconds.replace('_', '')) / 1000;
       assert.ok(pod.terminationGracePeriodSeconds > waits + defaults.drainSeconds);
     }

@@ -27,7 +27,8 @@ export function fileError(error: unknown, file: string, doing: 'read' | 'write')
   });
 }
 
-async function fsyncFolder(folder: string): Promise<void> {
+/** After a rename in it: the new name survives a power cut as well. */
+export async function fsyncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r');
   try {
     await handle.sync();

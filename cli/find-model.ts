@@ -2,7 +2,7 @@ import type { GotModel } from '../encoder/get-model.js';
 import type { FetchProgress } from '../encoder/hub.js';
 import { canFetch, resolveModel } from '../encoder/resolve.js';
 import type { OnNote } from '../encoder/unpack.js';
-import { progressBar } from './progress.js';
+import { progressBars } from './progress.js';
 
 /**
  * A model folder for a folder or a name; fetched, with a bar for each file, when it is not on this machine.
@@ -24,18 +24,6 @@ export async function findModelWithProgress(
 }
 
 export async function withFetchBars<T>(fetch: (onProgress: FetchProgress) => Promise<T>): Promise<T> {
-  let current = '';
-  let bar = progressBar('', 'bytes');
-  try {
-    return await fetch((what, done, total) => {
-      if (what !== current) {
-        bar.stop();
-        bar = progressBar(what, 'bytes');
-        current = what;
-      }
-      bar.update(done, total);
-    });
-  } finally {
-    bar.stop();
-  }
+  const bars = progressBars('bytes');
+  return fetch(bars.update).finally(bars.stop);
 }

@@ -20,6 +20,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   backup: async () => (await import('./commands/backup.js')).backupCommand(),
   restore: async () => (await import('./commands/restore.js')).restoreCommand(),
   verify: async () => (await import('./commands/verify.js')).verifyCommand(),
+  migrate: async () => (await import('./commands/migrate.js')).migrateCommand(),
   jobs: async () => (await import('./commands/jobs.js')).jobsCommand(),
   models: async () => (await import('./commands/models.js')).modelsCommand(),
   feedback: async () => (await import('./commands/feedback.js')).feedbackCommand(),

@@ -29,3 +29,23 @@ export function progressBar(
     },
   };
 }
+
+/** As progressBar, one behind the other, of what is done one after the other. */
+export function progressBars(unit: string): {
+  update(what: string, done: number, total: number): void;
+  stop(): void;
+} {
+  let current: string | undefined;
+  let bar = progressBar('', unit);
+  return {
+    update(what, done, total) {
+      if (what !== current) {
+        bar.stop();
+        bar = progressBar(what, unit);
+        current = what;
+      }
+      bar.update(done, total);
+    },
+    stop: () => bar.stop(),
+  };
+}

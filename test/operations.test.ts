@@ -10,6 +10,7 @@ import { load } from 'js-yaml';
 
 import { projectRoot } from '../base/paths.js';
 import { backupCommand } from '../cli/commands/backup.js';
+import { migrateCommand } from '../cli/commands/migrate.js';
 import { finetuneCommand } from '../cli/commands/finetune.js';
 import { jobsCommand } from '../cli/commands/jobs.js';
 import { restoreCommand } from '../cli/commands/restore.js';
@@ -64,7 +65,14 @@ describe('docs/OPERATIONS.md', () => {
 
   it('names no option that is not there', () => {
     const known = [
-      ...[serveCommand(), backupCommand(), restoreCommand(), verifyCommand(), finetuneCommand()],
+      ...[
+        serveCommand(),
+        backupCommand(),
+        restoreCommand(),
+        verifyCommand(),
+        migrateCommand(),
+        finetuneCommand(),
+      ],
       ...jobsCommand().commands,
     ].flatMap((command) => command.options.map(({ long }) => long));
     const named = [...page.replace(/^curl .*$/gm, '').matchAll(/(?<![\w-])--[a-z][a-z-]+/g)].map(

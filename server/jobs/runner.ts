@@ -7,7 +7,7 @@ import { exists, readJson, writeFileAtomic } from '../../base/files.js';
 import { runFinetune } from '../../base/finetune-process.js';
 import type { Inference } from '../batching/inference.js';
 import type { GenerationInfo, ServedGeneration, TrainableCollection } from '../search/collection.js';
-import type { JobChange, JobRecord, JobState } from '../search/job-table.js';
+import { ENDED_JOBS, type JobChange, type JobRecord } from '../search/job-table.js';
 import { trainedModelFolder } from '../search/store.js';
 import { BACKGROUND_NICE } from '../threads.js';
 import { judge } from './judge.js';
@@ -23,7 +23,6 @@ export type Job = JobRecord<FinetuneRequest, Verdict>;
 const EMBEDDING_SHARE = 0.5;
 /** Of the trainer's folder, what is worth keeping of a job that failed. */
 const TOLD = ['log.jsonl', 'report.html'];
-const ENDED: readonly JobState[] = ['done', 'failed', 'cancelled'];
 
 export interface JobRunnerOptions {
   collection: TrainableCollection;
@@ -99,7 +98,7 @@ export class JobRunner {
   }
 
   get isBusy(): boolean {
-    return this.listed.some(({ state }) => !ENDED.includes(state));
+    return this.listed.some(({ state }) => !ENDED_JOBS.includes(state));
   }
 
   /** What a job may name; first what it does without. */
@@ -153,7 +152,8 @@ export class JobRunner {
   async cancel(id: number): Promise<Job> {
     this.checkAllowed();
     const job = this.job(id);
-    if (ENDED.includes(job.state)) throw new UserError('exists', `job ${id} has ended already: ${job.state}`);
+    if (ENDED_JOBS.includes(job.state))
+      throw new UserError('exists', `job ${id} has ended already: ${job.state}`);
     if (this.current?.id === id && this.current.isGoingLive)
       throw new UserError(
         'exists',
@@ -200,7 +200,7 @@ export class JobRunner {
   private async activateNow(model: string): Promise<ServedGeneration> {
     const { collection } = this.options;
     const known = collection.generations().find((each) => each.model === model);
-    if (known && this.listed.some(({ id, state }) => id === known.job && !ENDED.includes(state)))
+    if (known && this.listed.some(({ id, state }) => id === known.job && !ENDED_JOBS.includes(state)))
       throw new UserError(
         'exists',
         `job ${known.job} has not judged ${model} yet; wait for it, or cancel it`,
@@ -256,7 +256,7 @@ export class JobRunner {
   /** Runs what is queued, when nothing runs. */
   private work(): void {
     if (this.working || this.stopping.signal.aborted) return;
-    const next = this.listed.find(({ state }) => !ENDED.includes(state));
+    const next = this.listed.find(({ state }) => !ENDED_JOBS.includes(state));
     if (!next) return;
     this.working = this.run(next)
       .catch((error: unknown) => this.options.log(`job ${next.id}: ${messageOf(error)}`))
@@ -459,7 +459,7 @@ export class JobRunner {
     const { collection } = this.options;
     const generations = collection.generations();
     for (const { id, state } of this.listed)
-      if (ENDED.includes(state) && !generations.some(({ job }) => job === id))
+      if (ENDED_JOBS.includes(state) && !generations.some(({ job }) => job === id))
         await rm(this.modelFolder(modelNameOf(id)), { recursive: true, force: true });
   }
 

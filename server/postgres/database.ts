@@ -34,6 +34,14 @@ export interface Queries {
   query<R extends Row>(sql: string, values?: readonly unknown[]): Promise<R[]>;
 }
 
+/** On one connection. Its errors are PostgreSQL's own. */
+export function queriesOn(client: pg.ClientBase): Queries {
+  return {
+    query: async <R extends Row>(sql: string, values: readonly unknown[] = []) =>
+      (await client.query<R>(sql, [...values])).rows,
+  };
+}
+
 /** A pool of connections whose errors are for the user. The password of its URL is never part of a message. */
 export class Database implements Queries {
   /** postgres://host:port/database */
@@ -41,9 +49,15 @@ export class Database implements Queries {
   private readonly pool: pg.Pool;
   private isClosed = false;
 
-  /** @throws UserError `usage` */
-  constructor(readonly url: string) {
-    this.name = storeName(url);
+  /**
+   * @param option where the URL was given
+   * @throws UserError `usage`
+   */
+  constructor(
+    readonly url: string,
+    private readonly option = '--store',
+  ) {
+    this.name = storeName(url, option);
     this.pool = new pg.Pool({
       connectionString: url,
       max: CONNECTIONS,
@@ -68,10 +82,7 @@ export class Database implements Queries {
   async transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return this.withClient(async (client) => {
       await client.query('BEGIN');
-      const result = await work({
-        query: async <R extends Row>(sql: string, values: readonly unknown[] = []) =>
-          (await client.query<R>(sql, [...values])).rows,
-      });
+      const result = await work(queriesOn(client));
       await client.query('COMMIT');
       return result;
     });
@@ -93,17 +104,22 @@ export class Database implements Queries {
   }
 
   /**
-   * A connection outside the pool for statements that may take hours, or for a lock that it holds until its end.
+   * A connection outside the pool for statements that may take hours, or for a lock that it holds until its end. Its errors are
+   * PostgreSQL's own.
    *
    * @param signal cuts it
    */
-  async withOwnClient<T>(signal: AbortSignal, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  async withOwnClient<T>(
+    signal: AbortSignal,
+    use: (client: pg.Client) => Promise<T>,
+    purpose = 'lock',
+  ): Promise<T> {
     signal.throwIfAborted();
     const client = new pg.Client({
       connectionString: this.url,
       connectionTimeoutMillis: CONNECT_MS,
       keepAlive: true,
-      application_name: 'sentence-jepa lock',
+      application_name: `sentence-jepa ${purpose}`,
     });
     client.on('error', () => undefined);
     const cut = (): void => void client.end().catch(() => undefined);
@@ -134,18 +150,19 @@ export class Database implements Queries {
     await this.pool.end();
   }
 
-  private async saying<T>(work: () => Promise<T>): Promise<T> {
+  /** Runs something on the database; PostgreSQL's errors become ones that say what to do. */
+  async saying<T>(work: () => Promise<T>): Promise<T> {
     if (this.isClosed) throw new UserError('not-ready', 'the collection is closed');
     try {
       return await work();
     } catch (error) {
-      throw userError(this.name, error);
+      throw userError(this.name, this.option, error);
     }
   }
 }
 
 /** What PostgreSQL or the way to it says, in words that say what to do; anything else as it is. */
-function userError(name: string, error: unknown): unknown {
+function userError(name: string, option: string, error: unknown): unknown {
   if (error instanceof UserError || !(error instanceof Error)) return error;
   const { code = '' } = error as { code?: string };
   const say = (kind: ConstructorParameters<typeof UserError>[0], words: string): UserError =>
@@ -154,7 +171,7 @@ function userError(name: string, error: unknown): unknown {
       ...(kind === 'unavailable' && { retryAfter: RETRY_AFTER }),
     });
   if (code === '28P01' || code === '28000')
-    return say('invalid', `PostgreSQL refuses the user or the password of --store (${error.message})`);
+    return say('invalid', `PostgreSQL refuses the user or the password of ${option} (${error.message})`);
   if (code === '3D000') return say('not-found', 'there is no such database; make it with createdb');
   if (code === '0A000' && /extension "vector"/.test(error.message))
     return say(

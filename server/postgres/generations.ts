@@ -34,10 +34,13 @@ export async function createGeneration(queries: Queries, model: GenerationModel)
      RETURNING *`,
     [name, fingerprint, dimensions, source, job, new Date().toISOString()],
   );
-  await queries.query(
-    `CREATE TABLE ${vectorsTable(generation.id)} (key bigint PRIMARY KEY, vector vector(${Number(dimensions)}) NOT NULL)`,
-  );
+  await queries.query(vectorsTableSql(generation.id, dimensions));
   return generation;
+}
+
+/** Makes the table of a generation's vectors. */
+export function vectorsTableSql(generation: number, dimensions: number): string {
+  return `CREATE TABLE ${vectorsTable(generation)} (key bigint PRIMARY KEY, vector vector(${Number(dimensions)}) NOT NULL)`;
 }
 
 /** Puts a generation live; the one that was is kept for a rollback, those retired earlier are dropped. */

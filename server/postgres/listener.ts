@@ -1,5 +1,8 @@
 import pg from 'pg';
 
+import { queriesOn } from './database.js';
+import { lockShared } from './open-lock.js';
+
 /** On which a server says that generations have changed. */
 export const CHANNEL = 'sentence_jepa_generations';
 
@@ -61,8 +64,14 @@ export class Listener {
     };
     client.on('error', lose).on('end', lose);
     client.on('notification', () => this.run(this.look));
-    await client.connect();
-    await client.query(`LISTEN ${CHANNEL}`);
+    try {
+      await client.connect();
+      await client.query(`LISTEN ${CHANNEL}`);
+      if (!(await lockShared(queriesOn(client)))) throw new Error('a migration has the collection');
+    } catch (error) {
+      await client.end().catch(() => undefined);
+      throw error;
+    }
     this.client = client;
   }
 }

@@ -45,6 +45,7 @@ import type { IngestTimes } from './ingest-jobs.js';
 import { PostgresIngests } from './ingests.js';
 import { addJob, allJobs, changeJob, changesSinceLastJob } from './jobs.js';
 import { CHANNEL, Listener } from './listener.js';
+import { lockSharedNow, refuseUnfinished } from './open-lock.js';
 import { migrate } from './schema.js';
 import { denseWanted, pairs, search } from './search.js';
 import { VectorIndexes } from './vector-indexes.js';
@@ -92,15 +93,22 @@ const LOAD_AGAIN_MS = 60_000;
  * have it open.
  *
  * @throws UserError `fingerprint-mismatch` when its vectors are another encoder's and not `reembed`; `invalid` without
- *   pgvector, or for a later version's schema; `unavailable` when PostgreSQL does not answer; `usage` for what is no URL
+ *   pgvector, or for a later version's schema; `unavailable` when PostgreSQL does not answer, or a migration is at work;
+ *   `not-ready` where one is not finished; `usage` for what is no URL
  */
 export async function openPostgresCollection(options: PostgresOptions): Promise<TrainableCollection> {
   const { inference, source, reembed = false } = options;
   const database = new Database(options.url);
   try {
     await migrate(database);
+    await refuseUnfinished(database);
     const { name, fingerprint, dimensions } = inference;
     const { id, state } = await database.transaction(async (queries) => {
+      if (!(await lockSharedNow(queries)))
+        throw new UserError(
+          'unavailable',
+          `${database.name}: a migration is at work on it; wait until it ends`,
+        );
       await holdGenerations(queries);
       return chooseGeneration(queries, { name, fingerprint, dimensions, source }, reembed);
     });

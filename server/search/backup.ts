@@ -181,7 +181,7 @@ function finishLog(file: string): void {
  * What belongs to the database that is replaced: its log, its commits, indexes whose keys would mean other documents, data
  * of jobs.
  */
-async function removeDerived(dataDir: string): Promise<void> {
+export async function removeDerived(dataDir: string): Promise<void> {
   const derived =
     /^(collection\.(sqlite-(wal|shm)|commits)|index\.json|hnsw-.*\.bin|\.(hnsw|index|collection).*\.partial|generations|jobs)$/;
   for (const name of await readdir(dataDir))

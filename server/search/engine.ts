@@ -9,6 +9,7 @@ import { fuse, HYBRID_CANDIDATES } from './hybrid.js';
 import { VectorIndex } from './vector-index.js';
 import { lockFolder } from './lock.js';
 import { fingerprintMismatch } from './served.js';
+import { refuseUnfinished } from './unfinished.js';
 import {
   databaseFile,
   Store,
@@ -75,7 +76,8 @@ export class SearchEngine {
    * Opens the folder and reads all that needs no model. Then `choose` one; while documents lack vectors of its
    * (`missing`), add them; then `activate`, and the engine answers.
    *
-   * @throws UserError `unavailable` when another server has it open, `corrupt`, `invalid` for a later version's
+   * @throws UserError `unavailable` when another server has it open, `not-ready` where a migration into it is not finished,
+   *   `corrupt`, `invalid` for a later version's
    */
   static async open(options: EngineOptions): Promise<SearchEngine> {
     const { dataDir } = options;
@@ -88,6 +90,7 @@ export class SearchEngine {
     }
     const unlock = lockFolder(dataDir);
     try {
+      refuseUnfinished(dataDir);
       const store = new Store(databaseFile(dataDir), options.log);
       try {
         const engine = new SearchEngine(options, unlock, store);

@@ -14,6 +14,8 @@ export const JOB_STATES = [
 ] as const;
 export type JobState = (typeof JOB_STATES)[number];
 
+export const ENDED_JOBS: readonly JobState[] = ['done', 'failed', 'cancelled'];
+
 /** A training job as it is kept. `R` is what was asked for, `V` what came of it. */
 export interface JobRecord<R = unknown, V = unknown> {
   id: number;

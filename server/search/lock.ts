@@ -12,6 +12,17 @@ import { Sqlite } from './sqlite.js';
  * @throws UserError `unavailable` when another process has it, or when the disk is full
  */
 export function lockFolder(folder: string): () => void {
+  const unlock = tryLockFolder(folder);
+  if (!unlock)
+    throw new UserError(
+      'unavailable',
+      `${folder}: in use by another sentence-jepa server, or by a migration. Stop that one, or name another --data-dir`,
+    );
+  return unlock;
+}
+
+/** @returns undefined when another process has it. @throws UserError `unavailable` when the disk is full */
+export function tryLockFolder(folder: string): (() => void) | undefined {
   const file = path.join(folder, 'lock');
   const db = translated(file, () => new Sqlite(file, { timeout: 0 }));
   try {
@@ -19,11 +30,7 @@ export function lockFolder(folder: string): () => void {
   } catch (error) {
     db.close();
     if ((error as { code?: string }).code !== 'SQLITE_BUSY') throw error;
-    throw new UserError(
-      'unavailable',
-      `${folder}: in use by another sentence-jepa server. Stop that one, or name another --data-dir`,
-      { cause: error },
-    );
+    return undefined;
   }
   return () => db.close();
 }

@@ -54,8 +54,13 @@ export type Write = { put: readonly EmbeddedDocument[] } | { remove: string };
 export type Change =
   { added: number; document: EmbeddedDocument; replaced: number | undefined } | { removed: number };
 
-interface DocumentRow extends CheckedDocument {
+export interface DocumentRow extends CheckedDocument {
   key: number;
+}
+
+/** Makes the table of a generation's vectors. */
+export function vectorsTableSql(generation: number): string {
+  return `CREATE TABLE vectors_${generation} (key INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT`;
 }
 
 export function databaseFile(folder: string): string {
@@ -72,7 +77,7 @@ export function trainedModelFolder(dataDir: string, model: string): string {
 }
 
 /** @throws UserError `corrupt` */
-function toDocument(file: string, row: DocumentRow): Document {
+export function toDocument(file: string, row: DocumentRow): Document {
   checkDocument(file, row);
   const { id, text, metadata } = row;
   return { id, text, ...(metadata !== null && { metadata: JSON.parse(metadata) as Metadata }) };
@@ -130,9 +135,7 @@ export class Store {
          VALUES (?, ?, ?, ?, ?, ?, ?)`,
       ).run(name, fingerprint, dimensions, state, source, job, new Date().toISOString());
       const id = Number(lastInsertRowid);
-      this.db.exec(
-        `CREATE TABLE vectors_${id} (key INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT`,
-      );
+      this.db.exec(vectorsTableSql(id));
       return this.generations().find((generation) => generation.id === id)!;
     });
   }
@@ -360,7 +363,7 @@ export class DocumentReader {
 }
 
 /** Little-endian float32, as every platform that Node supports keeps it in memory. */
-function toBlob(vector: Float32Array): Buffer {
+export function toBlob(vector: Float32Array): Buffer {
   return Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength);
 }
 

@@ -66,3 +66,11 @@ export function dataDirOption(): Option {
     .env('SENTENCE_JEPA_DATA_DIR')
     .default(defaults.dataDir);
 }
+
+/** As `serve` has it. */
+export function modelStoreOption(): Option {
+  return new Option(
+    '--model-store <dir|url>',
+    'a shared folder, or s3://BUCKET/PREFIX, where models are found by their fingerprints',
+  ).env('SENTENCE_JEPA_MODEL_STORE');
+}

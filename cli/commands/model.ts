@@ -5,9 +5,8 @@ import { Command } from 'commander';
 import { UserError } from '../../base/errors.js';
 import { writeCompactFolder } from '../../encoder/compact.js';
 import type { DenseLayer } from '../../encoder/dense.js';
-import { fingerprintOf } from '../../encoder/fingerprint.js';
+import { fingerprintsOf } from '../../encoder/fingerprints.js';
 import { getModel } from '../../encoder/get-model.js';
-import { weightsIn } from '../../encoder/graph-file.js';
 import {
   dimensionsOf,
   loadWeights,
@@ -22,6 +21,8 @@ import { countOf } from '../../encoder/safetensors.js';
 import { resolveModel } from '../../encoder/resolve.js';
 import { verifyModel, type Verification } from '../../encoder/verify.js';
 import { withFetchBars } from '../find-model.js';
+import { modelStoreOption } from '../options.js';
+import { progressBars } from '../progress.js';
 
 interface JsonOption {
   json?: boolean;
@@ -29,11 +30,12 @@ interface JsonOption {
 
 export function modelCommand(): Command {
   return new Command('model')
-    .description('Get, look at, check and export encoders.')
+    .description('Get, look at, check, export and publish encoders.')
     .addCommand(getCommand())
     .addCommand(infoCommand())
     .addCommand(verifyCommand())
     .addCommand(exportCommand())
+    .addCommand(publishCommand())
     .addHelpText(
       'after',
       `
@@ -41,7 +43,8 @@ Examples:
   sentence-jepa model get all-MiniLM-L6-v2
   sentence-jepa model info all-MiniLM-L6-v2
   sentence-jepa model verify ./my-encoder
-  sentence-jepa model export all-MiniLM-L6-v2 --out ./minilm`,
+  sentence-jepa model export all-MiniLM-L6-v2 --out ./minilm
+  sentence-jepa model publish ./my-encoder --model-store s3://models/encoders`,
     );
 }
 
@@ -132,6 +135,34 @@ Examples:
     });
 }
 
+function publishCommand(): Command {
+  return new Command('publish')
+    .description('Put an encoder where every server on a shared collection (serve --store) finds it.')
+    .argument('<dir|name>', 'a model folder, or the name of one that was fetched')
+    .addOption(modelStoreOption().makeOptionMandatory())
+    .addHelpText(
+      'after',
+      `
+Prints the fingerprints that it can be obtained by, one for each --precision. Servers with the same --model-store get it
+when a model of that fingerprint goes live and they don't have it.
+
+Examples:
+  sentence-jepa model publish ./my-encoder --model-store /mnt/models
+  AWS_REGION=eu-central-1 sentence-jepa model publish ./my-encoder --model-store s3://models/encoders`,
+    )
+    .action(async (model: string, { modelStore }: { modelStore: string }) => {
+      const { dir, name } = await resolveModel(model, (line) => console.error(line));
+      const { publish } = await import('../../server/model-store/model-store.js');
+      const bars = progressBars('bytes');
+      const fingerprints = await publish(dir, modelStore, {
+        name: path.basename(name),
+        onProgress: bars.update,
+      }).finally(bars.stop);
+      for (const [precision, fingerprint] of Object.entries(fingerprints))
+        console.log(`${precision.padEnd(10)}${fingerprint}`);
+    });
+}
+
 async function open(model: string): Promise<ModelFolder> {
   const { dir, name } = await resolveModel(model, (line) => console.error(line));
   return openModelFolder(dir, name);
@@ -139,10 +170,7 @@ async function open(model: string): Promise<ModelFolder> {
 
 async function describe(folder: ModelFolder): Promise<Record<string, unknown>> {
   const { name, dir, config, pooling, dense, normalize, maxTokens, lowerCase, notes, graphs } = folder;
-  const fingerprints: Record<string, string> = {};
-  for (const precision of ['fp32', 'int8', 'quantized'] as const)
-    if (folder.weightsFile || (precision !== 'int8' && graphs[precision]))
-      fingerprints[precision] = fingerprintOf(folder, await weightsIn(folder, precision), precision);
+  const fingerprints = await fingerprintsOf(folder);
   const denseShapes = dense.flatMap(({ weight, bias }) => [weight.shape, ...(bias ? [[bias.length]] : [])]);
   const shapes = [...bertTensors(config).values(), ...denseShapes];
   return {

@@ -1,8 +1,8 @@
-import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 
 import { UserError } from '../../base/errors.js';
-import { exists, fileError, sha256File } from '../../base/files.js';
+import { exists, fileError, filesIn, sha256File } from '../../base/files.js';
 import { trainedModelFolder, trainedModelsFolder, type Generation } from './store.js';
 
 /** A file of a backup, by its path in there. */
@@ -60,14 +60,6 @@ export async function restoreModels(
     await copyDurably(path.join(from, file), path.join(beside, path.relative(trainedModelsFolder(''), file)));
   await rm(trainedModelsFolder(dataDir), { recursive: true, force: true });
   if (files.length > 0) await rename(beside, trainedModelsFolder(dataDir));
-}
-
-async function filesIn(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  return entries
-    .filter((entry) => entry.isFile())
-    .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)))
-    .sort();
 }
 
 async function copyDurably(from: string, to: string): Promise<void> {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 import { UserError } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
-import { canFetch, DEFAULT_MODEL, resolveModel } from '../encoder/resolve.js';
+import { canFetch, DEFAULT_MODEL } from '../encoder/resolve.js';
 import { cachedInference } from '../server/batching/cached-inference.js';
 import { startInference } from '../server/batching/start-inference.js';
 import { defaults, type ServerConfig } from '../server/config.js';
@@ -18,10 +18,11 @@ import type { Collection, TrainableCollection } from '../server/search/collectio
 import { storeName } from '../server/postgres/store-name.js';
 import { beginCollection } from '../server/search/open-collection.js';
 import { Maps } from '../server/map/maps.js';
-import { activatedModel, trainedModelFolder } from '../server/search/store.js';
+import { activatedModel } from '../server/search/store.js';
 import type { Services } from '../server/services.js';
 import { DEFAULT_PRESET, PRESETS } from '../trainer/presets.js';
 import { findModelWithProgress } from './find-model.js';
+import { folderOfJob, isHere, openGenerationModel } from './generation-model.js';
 import { progressBar } from './progress.js';
 
 /**
@@ -43,14 +44,8 @@ export async function openServices(
     say(
       `${activated.model} was activated here, and goes on (--reembed returns to --model ${config.model ?? DEFAULT_MODEL})`,
     );
-  const model = activated
-    ? trainedModelFolder(path.resolve(config.dataDir), activated.model)
-    : (config.model ?? DEFAULT_MODEL);
-  const isHere = await resolveModel(model, say).then(
-    () => true,
-    () => false,
-  );
-  if (!isHere && canFetch(model)) say(`${model} is not on this machine yet: fetching it`);
+  const model = activated ? await folderOfJob(activated, config, say) : (config.model ?? DEFAULT_MODEL);
+  if (!(await isHere(model, say)) && canFetch(model)) say(`${model} is not on this machine yet: fetching it`);
   const { dir, source } = await findModelWithProgress(model, say);
   if (source) say(`fetched ${model} from ${source} into ${dir}`);
   say(`loading ${model}`);
@@ -131,10 +126,7 @@ async function openWith(
           ...served,
           url: store!,
           recall,
-          openModel: ({ model, job, source }) =>
-            loadAlike(
-              job === undefined ? (source ?? model) : trainedModelFolder(path.resolve(dataDir), model),
-            ),
+          openModel: (generation) => openGenerationModel(generation, config, loadAlike, say),
         });
     try {
       const { documents } = collection.info();
@@ -182,7 +174,7 @@ const postgres = () => import('../server/postgres/open-collection.js');
 async function activatedIn({
   store,
   dataDir,
-}: ServerConfig): Promise<{ model: string; job: number } | undefined> {
+}: ServerConfig): Promise<{ model: string; fingerprint: string; job: number } | undefined> {
   return store === undefined ? activatedModel(dataDir) : (await postgres()).activatedOn(store);
 }
 

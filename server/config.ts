@@ -34,6 +34,8 @@ export interface ServerConfig {
   dataDir: string;
   /** postgres://...: where the collection is; undefined: in dataDir. */
   store?: string;
+  /** A folder, or s3://BUCKET/PREFIX: where models are that this server does not have. */
+  modelStore?: string;
   host: string;
   /** 0 for any free port; undefined: nothing listens. */
   port?: number;

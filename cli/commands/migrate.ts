@@ -93,7 +93,7 @@ function next(live: TransferReport['live'], to: string): string[] {
   const which =
     job === null
       ? `${serve} --model ${source ?? model}`
-      : `${serve}, with the model of job ${job} in DATA_DIR/models/${model}: it is no part of the collection`;
+      : `${serve}, with the model of job ${job}, which is no part of the collection, in DATA_DIR/models/${model} or in a --model-store`;
   return [
     `finished: ${which}`,
     `the vectors are of fingerprint ${fingerprint.slice(0, 12)}; a model or a --precision that makes others is refused at start`,

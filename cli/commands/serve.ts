@@ -16,7 +16,15 @@ import { startServer } from '../../server/main.js';
 import { storeName } from '../../server/postgres/store-name.js';
 import type { Services } from '../../server/services.js';
 import { presetNamed } from '../../trainer/presets.js';
-import { hostNames, httpUrl, integerFrom, numberFrom, origins, rateLimit } from '../options.js';
+import {
+  hostNames,
+  httpUrl,
+  integerFrom,
+  modelStoreOption,
+  numberFrom,
+  origins,
+  rateLimit,
+} from '../options.js';
 import { openServices } from '../services.js';
 import { untilStopped } from '../until-stopped.js';
 
@@ -24,6 +32,7 @@ export interface ServeOptions {
   model?: string;
   dataDir: string;
   store?: string;
+  modelStore?: string;
   host: string;
   port?: number;
   example?: boolean;
@@ -86,6 +95,7 @@ export function serveCommand(): Command {
         'STORE',
       ),
     )
+    .addOption(modelStoreOption())
     .addOption(
       option('--port <n>', '0 for any free one', 'PORT')
         .default(defaults.port)
@@ -325,13 +335,26 @@ function welcome(
 }
 
 export async function configOf(options: ServeOptions): Promise<ServerConfig> {
-  const { model, dataDir, store, host, port, precision, workers, threads, drainSeconds, logLevel } = options;
+  const {
+    model,
+    dataDir,
+    store,
+    modelStore,
+    host,
+    port,
+    precision,
+    workers,
+    threads,
+    drainSeconds,
+    logLevel,
+  } = options;
   const { refitAfter: after, refitWindow: window, refitRequest: request } = options;
   const fileKeys = options.apiKeyFile ? await keysOf(options.apiKeyFile) : [];
   return {
     model,
     dataDir,
     store,
+    modelStore,
     host,
     port,
     precision,

@@ -59,7 +59,12 @@ export interface PostgresOptions {
   /** Embed the documents again when their vectors are another encoder's, instead of refusing. */
   reembed?: boolean;
   /** Loads the model of a generation that another server has put live. */
-  openModel?: (generation: { model: string; job?: number; source?: string }) => Promise<Inference>;
+  openModel?: (generation: {
+    model: string;
+    fingerprint: string;
+    job?: number;
+    source?: string;
+  }) => Promise<Inference>;
   /** While documents are embedded at the start. */
   onProgress?: (done: number, total: number) => void;
   log?: (message: string) => void;
@@ -138,15 +143,17 @@ export async function openPostgresCollection(options: PostgresOptions): Promise<
 }
 
 /** The live model, when a training job made it; nothing on a database that has no collection yet. */
-export async function activatedOn(url: string): Promise<{ model: string; job: number } | undefined> {
+export async function activatedOn(
+  url: string,
+): Promise<{ model: string; fingerprint: string; job: number } | undefined> {
   const database = new Database(url);
   try {
     const [{ exists }] = await database.query<{ exists: boolean }>(
       `SELECT to_regclass('generations') IS NOT NULL AS exists`,
     );
     if (!exists) return undefined;
-    const [live] = await database.query<{ model: string; job: number }>(
-      `SELECT model, job FROM generations WHERE state = 'live' AND job IS NOT NULL`,
+    const [live] = await database.query<{ model: string; fingerprint: string; job: number }>(
+      `SELECT model, fingerprint, job FROM generations WHERE state = 'live' AND job IS NOT NULL`,
     );
     return live;
   } finally {
@@ -267,7 +274,11 @@ class PostgresCollection extends Serving implements TrainableCollection {
     const { id, model, job, source, fingerprint } = generation;
     const { openModel } = this.options;
     if (!openModel) throw new UserError('not-ready', `${model} was put live, and can't be loaded here`);
-    const inference = await openModel({ model, job: job ?? undefined, source: source ?? undefined });
+    const inference = await openModel({
+      ...{ model, fingerprint },
+      job: job ?? undefined,
+      source: source ?? undefined,
+    });
     if (inference.fingerprint !== fingerprint) {
       await inference.close();
       throw new UserError(

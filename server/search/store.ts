@@ -318,15 +318,17 @@ export class Store {
  * The live model, when a training job made it: it is what a restarted server goes on with. Nothing when --model is
  * what counts, or when there is no database that could be read: opening the collection says what is wrong with it.
  */
-export function activatedModel(dataDir: string): { model: string; job: number } | undefined {
+export function activatedModel(
+  dataDir: string,
+): { model: string; fingerprint: string; job: number } | undefined {
   const file = databaseFile(dataDir);
   if (!existsSync(file)) return undefined;
   try {
     const db = new Sqlite(file, { readonly: true });
     try {
       return db
-        .prepare(`SELECT model, job FROM generations WHERE state = 'live' AND job IS NOT NULL`)
-        .get() as { model: string; job: number } | undefined;
+        .prepare(`SELECT model, fingerprint, job FROM generations WHERE state = 'live' AND job IS NOT NULL`)
+        .get() as ReturnType<typeof activatedModel>;
     } finally {
       db.close();
     }

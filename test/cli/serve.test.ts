@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,12 @@ import { projectRoot } from '../../base/paths.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { openEvaluation } from '../../evaluation/open-evaluation.js';
 import { call, post, send } from '../server/http-support.js';
-import { startPostgres, withoutPostgres, type PostgresServer } from '../server/postgres-server.js';
+import {
+  onConnection,
+  startPostgres,
+  withoutPostgres,
+  type PostgresServer,
+} from '../server/postgres-server.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -336,6 +341,40 @@ describe('sentence-jepa serve --store', { skip: withoutPostgres }, () => {
     );
     assert.deepEqual(answers[0], answers[1]);
     for (const each of [first, second, third]) assert.equal(await each.stop(), 0);
+  });
+
+  it('gets models that it does not have from the model store', async () => {
+    const store = await postgres.freshDatabase();
+    const models = await mkdtemp(path.join(folder, 'models-'));
+    const serve = (name: string, ...more: string[]): Promise<Running> =>
+      start(path.join(folder, name), '--store', store, '--model-store', models, ...more);
+    const elsewhere = path.join(folder, 'elsewhere', 'another');
+    await cp(other, elsewhere, { recursive: true });
+    const published = await run(['model', 'publish', elsewhere, '--model-store', models]);
+    assert.equal(published.code, 0, published.stderr);
+    const first = await serve('of-store-1');
+    await post(`${first.url}/documents`, [{ id: 'a', text: 'black screen' }]);
+    // It does not look before the folder is gone.
+    first.process.kill('SIGSTOP');
+    const second = await serve('of-store-2', '--model', elsewhere, '--reembed');
+    await rename(elsewhere, path.join(folder, 'elsewhere', 'gone'));
+    first.process.kill('SIGCONT');
+    while ((await call(`${first.url}/info`)).body.model_id !== 'another') await sleep(50);
+    assert.match(first.stderr(), /the model of \w{12}, from .*models-/);
+    const ask = async ({ url }: Running) => (await post(`${url}/search`, { query: 'black', k: 1 })).body.hits;
+    assert.deepEqual(await ask(first), await ask(second));
+    assert.deepEqual([await first.stop(), await second.stop()], [0, 0]);
+
+    // One that a training job has made, elsewhere.
+    await onConnection(store, (client) =>
+      client.query(`UPDATE generations SET job = 1 WHERE state = 'live'`),
+    );
+    const third = await serve('of-store-3');
+    assert.equal((await call(`${third.url}/info`)).body.model_id, 'another');
+    assert.equal(await third.stop(), 0);
+    await rm(path.join(models, 'models'), { recursive: true });
+    await rm(path.join(folder, 'cache', 'models', 'obtained'), { recursive: true });
+    await assert.rejects(serve('of-store-4'), /has no model of fingerprint \w{12}; put it there/);
   });
 
   it('answers 503 and when to come again while PostgreSQL is away, and then goes on', async (test) => {

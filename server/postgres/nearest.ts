@@ -9,6 +9,11 @@ export interface ThroughIndex {
   ef: number;
   /** The length of vectors that the index holds in half precision. */
   half?: number;
+  /**
+   * The scan goes on until it has enough that satisfy a condition, which pays where more documents than this do (pgvector
+   * 0.8 and later).
+   */
+  filtersAbove?: number;
 }
 
 export interface Nearest {
@@ -28,19 +33,26 @@ export function exactNearest({ table, vector, limit, among }: Nearest): string {
     ORDER BY score DESC, v.key LIMIT ${limit}`;
 }
 
-/** The same through the index, within a transaction that has said `lookThroughIndex`: its candidates with exact cosines. */
-export function indexNearest({ table, vector, limit }: Nearest, { ef, half }: ThroughIndex): string {
+/**
+ * The same through the index, within a transaction that has said `lookThroughIndex`: its candidates with exact cosines. The
+ * condition is looked up for each: of a join PostgreSQL can't tell how many satisfy it, and would leave the index.
+ */
+export function indexNearest({ table, vector, limit, among }: Nearest, { ef, half }: ThroughIndex): string {
   return `SELECT key, score FROM (
       SELECT v.key, -(v.vector <#> ${vector}) AS score FROM ${table} v
+      ${among === undefined ? '' : `WHERE (SELECT ${among} FROM documents WHERE documents.key = v.key)`}
       ORDER BY ${distance(vector, half)} LIMIT ${Math.min(MOST_EF, ef)}) AS candidates
     ORDER BY score DESC, key LIMIT ${limit}`;
 }
 
 /** Until the transaction ends: how widely is looked, and that the index is used. */
-export async function lookThroughIndex(queries: Queries, { ef }: ThroughIndex): Promise<void> {
+export async function lookThroughIndex(queries: Queries, index: ThroughIndex): Promise<void> {
+  // In their order or not: all candidates are ranked again.
+  const goesOn =
+    index.filtersAbove === undefined ? '' : `, set_config('hnsw.iterative_scan', 'relaxed_order', true)`;
   await queries.query(
-    `SELECT set_config('hnsw.ef_search', $1, true), set_config('enable_seqscan', 'off', true)`,
-    [String(Math.min(MOST_EF, ef))],
+    `SELECT set_config('hnsw.ef_search', $1, true), set_config('enable_seqscan', 'off', true)${goesOn}`,
+    [String(Math.min(MOST_EF, index.ef))],
   );
 }
 

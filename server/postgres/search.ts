@@ -17,7 +17,7 @@ export interface StoreSearch {
   lexicalWeight: number;
   filter?: Filter;
   exclude?: readonly string[];
-  /** Instead of exactly, where there is nothing to filter by. */
+  /** Instead of exactly, where there is nothing to filter by, or it can. */
   through?: ThroughIndex;
 }
 
@@ -32,19 +32,32 @@ interface Ranked extends DocumentRow {
 }
 
 /**
- * Best first, equal scores by key. Searched exactly where a condition may leave few of an index's candidates, or where so many
- * were deleted or replaced of late, and not vacuumed yet, that too few are left.
+ * Best first, equal scores by key. Searched exactly where a condition leaves few documents or an index can't go on behind its
+ * first candidates, or where so many were deleted or replaced of late, and not vacuumed yet, that too few are left.
  */
 export async function search(database: Database, search: StoreSearch): Promise<Hit[]> {
   const { through, filter, exclude = [], mode } = search;
-  if (through && mode !== 'lexical' && !filter && exclude.length === 0) {
+  const isFiltered = filter !== undefined || exclude.length > 0;
+  if (through && mode !== 'lexical' && (!isFiltered || through.filtersAbove !== undefined)) {
     const hits = await database.transaction(async (queries) => {
+      if (filter && !(await satisfyMore(queries, filter, through.filtersAbove!))) return undefined;
       await lookThroughIndex(queries, through);
       return rank(queries, search, through);
     });
     if (hits) return hits;
   }
   return (await rank(database, search))!;
+}
+
+/** Whether more documents than this satisfy a filter; no more are counted. */
+async function satisfyMore(queries: Queries, filter: Filter, than: number): Promise<boolean> {
+  const values: unknown[] = [];
+  const condition = filterSql(filter, (value) => `$${values.push(value)}`);
+  const [{ count }] = await queries.query<{ count: number }>(
+    `SELECT count(*) FROM (SELECT FROM documents WHERE ${condition} LIMIT ${than + 1}) AS found`,
+    values,
+  );
+  return count > than;
 }
 
 /** How many by cosine a search needs. */

@@ -31,6 +31,8 @@ interface IndexState extends Record<string, unknown> {
   /** null: there is none. false: what an interrupted build left over, or one under way. */
   valid: boolean | null;
   half: boolean;
+  /** Whether this pgvector has iterative scans. */
+  iterative: boolean;
   /** Over how many vectors ef was chosen; null: not yet. */
   vectors: number | null;
   ef: number | null;
@@ -59,7 +61,7 @@ export class VectorIndexes {
     const state = this.states.get(generation);
     if (!this.wantsIndex(vectors) || k > GRAPH_UP_TO_K || !state?.valid || state.ef === null)
       return undefined;
-    return through(state, Math.max(state.ef, k));
+    return this.throughAt(state, Math.max(state.ef, k));
   }
 
   /** Whether a generation's index is being made or measured, and search is exact meanwhile. */
@@ -101,6 +103,14 @@ export class VectorIndexes {
     await this.working;
   }
 
+  private throughAt({ half, dimensions, iterative }: IndexState, ef: number): ThroughIndex {
+    return {
+      ef,
+      ...(half && { half: dimensions }),
+      ...(iterative && { filtersAbove: this.options.exactUpTo }),
+    };
+  }
+
   private wantsIndex(vectors: number): boolean {
     return vectors > this.options.exactUpTo && this.options.recall < 1;
   }
@@ -115,6 +125,7 @@ export class VectorIndexes {
     return queries.query<IndexState>(
       `SELECT g.id AS generation, g.dimensions, i.indisvalid AS valid, c.vectors, c.ef,
               coalesce(pg_get_indexdef(i.indexrelid) LIKE '%halfvec%', false) AS half,
+              (SELECT string_to_array(extversion, '.')::int[] >= '{0,8}' FROM pg_extension WHERE extname = 'vector') AS iterative,
               EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $2 AND l.objid = g.id::oid
                       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS locked
        FROM generations g
@@ -150,7 +161,7 @@ export class VectorIndexes {
     for (let i = 0; i < rows.length; i += 2) {
       this.closing.signal.throwIfAborted();
       const query = movedALittle(parseVector(rows[i].vector), parseVector(rows[i + 1].vector));
-      const recalls = await recallsOf(this.database, table, query, state);
+      const recalls = await recallsOf(this.database, table, query, (ef) => this.throughAt(state, ef));
       choice.add((ef) => recalls.get(ef)!);
     }
     const ef = choice.least(recall)?.ef ?? null;
@@ -184,7 +195,7 @@ async function recallsOf(
   database: Database,
   table: string,
   query: Float32Array,
-  state: IndexState,
+  throughAt: (ef: number) => ThroughIndex,
 ): Promise<Map<number, number>> {
   const recalls = new Map<number, number>();
   const nearest = { table, vector: '$1::vector', limit: String(RECALL_K) };
@@ -193,7 +204,7 @@ async function recallsOf(
       queries.query(sql, [vectorText(query)]);
     const exact = await ask(exactNearest(nearest));
     for (const ef of EF_LADDER) {
-      const index = through(state, ef);
+      const index = throughAt(ef);
       await lookThroughIndex(queries, index);
       const recall = recallOf(exact, await ask(indexNearest(nearest, index)));
       recalls.set(ef, recall);
@@ -201,8 +212,4 @@ async function recallsOf(
     }
   });
   return recalls;
-}
-
-function through({ half, dimensions }: IndexState, ef: number): ThroughIndex {
-  return { ef, ...(half && { half: dimensions }) };
 }

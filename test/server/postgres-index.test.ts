@@ -3,7 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { openPostgresCollection, type PostgresOptions } from '../../server/postgres/open-collection.js';
-import type { Hit, TrainableCollection } from '../../server/search/collection.js';
+import type { Filter, Hit, SearchRequest, TrainableCollection } from '../../server/search/collection.js';
 import { clusters } from './clusters.js';
 import { fakeInference } from './fake-inference.js';
 import { onConnection, startPostgres, withoutPostgres, type PostgresServer } from './postgres-server.js';
@@ -77,6 +77,24 @@ describe('the index on PostgreSQL', { skip: withoutPostgres }, () => {
       return rows;
     });
 
+  /** How often the index is scanned while `use` runs: a connection has said so when it has ended. */
+  async function scansOf(
+    url: string,
+    options: Partial<PostgresOptions>,
+    use: (collection: TrainableCollection) => Promise<void>,
+  ): Promise<number> {
+    const before = Number((await indexOf(url)).at(0)?.scans ?? 0);
+    const collection = await open(url, options);
+    await use(collection);
+    await collection.close();
+    await onConnection(url, async (client) => {
+      const others = `SELECT FROM pg_stat_activity
+                      WHERE datname = current_database() AND application_name LIKE 'sentence-jepa%'`;
+      while ((await client.query(others)).rowCount! > 0) await sleep(10);
+    });
+    return Number((await indexOf(url))[0].scans) - before;
+  }
+
   it('finds what exact search finds, through deletes and replacements', async () => {
     const url = await server.freshDatabase();
     const [a, exact] = await Promise.all([open(url), open(url, { recall: 1 })]);
@@ -112,24 +130,55 @@ describe('the index on PostgreSQL', { skip: withoutPostgres }, () => {
     await onConnection(url, (client) =>
       client.query(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET enable_seqscan = off`),
     );
-    // A connection has said what it scanned when it has ended.
-    const scansOf = async (options: Partial<PostgresOptions>, isReady: typeof usesIndex): Promise<number> => {
-      const before = Number((await indexOf(url)).at(0)?.scans ?? 0);
-      const collection = await open(url, options);
-      if (collection.info().documents === 0) await collection.upsert(stored);
-      await isReady(collection);
+    const all = async (collection: TrainableCollection): Promise<void> => {
       for (const query of queries) await ask(collection, query);
-      await collection.close();
-      await onConnection(url, async (client) => {
-        const others = `SELECT FROM pg_stat_activity
-                        WHERE datname = current_database() AND application_name LIKE 'sentence-jepa%'`;
-        while ((await client.query(others)).rowCount! > 0) await sleep(10);
-      });
-      return Number((await indexOf(url))[0].scans) - before;
     };
-    await scansOf({}, usesIndex);
-    assert.equal(await scansOf({}, usesIndex), QUERIES);
-    assert.equal(await scansOf({ recall: 1 }, async () => undefined), 0);
+    await scansOf(url, {}, async (collection) => {
+      await collection.upsert(stored);
+      await usesIndex(collection);
+    });
+    const through = async (collection: TrainableCollection): Promise<void> => {
+      await usesIndex(collection);
+      await all(collection);
+    };
+    assert.equal(await scansOf(url, {}, through), QUERIES);
+    assert.equal(await scansOf(url, { recall: 1 }, all), 0);
+  });
+
+  it('is scanned with a filter that many documents satisfy, where pgvector can go on, and finds what exact search finds', async () => {
+    const url = await server.freshDatabase();
+    const [a, exact] = await Promise.all([open(url), open(url, { recall: 1 })]);
+    await a.upsert(stored.map((each, i) => ({ ...each, metadata: { half: i % 2, tenth: i % 10 } })));
+    await usesIndex(a);
+    const find = async (of: TrainableCollection, query: string, more: Partial<SearchRequest>) =>
+      (await of.search({ query, k: 10, mode: 'dense', ...more })).map(({ id }) => id);
+    const requests: Partial<SearchRequest>[] = [
+      { filter: { half: 1 } },
+      { filter: { tenth: 3 } },
+      { exclude: ['d3', 'd900'] },
+    ];
+    for (const more of requests) {
+      let found = 0;
+      for (const query of queries) {
+        const ids = await find(exact, query, more);
+        found += (await find(a, query, more)).filter((id) => ids.includes(id)).length;
+      }
+      assert.ok(found / (10 * QUERIES) >= 0.98, `${JSON.stringify(more)}: recall ${found / (10 * QUERIES)}`);
+    }
+    await Promise.all([a.close(), exact.close()]);
+    const canGoOn = await onConnection(url, async (client) => {
+      const sql = `SELECT extversion FROM pg_extension WHERE extname = 'vector'`;
+      const [major, minor] = (await client.query<{ extversion: string }>(sql)).rows[0].extversion.split('.');
+      return Number(major) > 0 || Number(minor) >= 8;
+    });
+    const scans = (filter: Filter): Promise<number> =>
+      scansOf(url, {}, async (collection) => {
+        await usesIndex(collection);
+        for (const query of queries) await find(collection, query, { filter });
+      });
+    await scans({});
+    assert.equal(await scans({ half: 1 }), canGoOn ? QUERIES : 0);
+    assert.equal(await scans({ tenth: 3 }), 0, 'few satisfy it');
   });
 
   it('answers with as many as there are when most of its candidates were deleted', async () => {

@@ -13,7 +13,7 @@ export function ingestMetrics(registers: Registry[], services: () => Services | 
       this.reset();
       const counts = await services()
         ?.collection.ingests?.counts()
-        // Better no sample than none of the other metrics, or a queue that looks empty.
+        // PostgreSQL is away: better no sample than a queue that looks empty.
         .catch(() => undefined);
       for (const [state, n] of Object.entries(counts ?? {}))
         this.set({ state: state as keyof typeof counts }, n);

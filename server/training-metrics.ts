@@ -20,7 +20,8 @@ export function trainingMetrics(registers: Registry[], services: () => Services 
       async collect() {
         this.reset();
         const ready = services();
-        if (ready) await collect(this, ready);
+        // A database that is away takes none of the other metrics with it.
+        if (ready) await Promise.resolve(collect(this, ready)).catch(() => this.reset());
       },
     });
   };

@@ -344,7 +344,10 @@ export interface paths {
         /** Add or replace a document */
         put: operations["putDocument"];
         post?: never;
-        /** Delete a document */
+        /**
+         * Delete a document
+         * @description One that waits to be embedded (`POST /documents?async`) is taken back.
+         */
         delete: operations["deleteDocument"];
         options?: never;
         head?: never;

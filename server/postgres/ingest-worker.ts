@@ -17,6 +17,8 @@ export interface BatchWorkerOptions {
   database: Database;
   jobs: IngestJobs;
   times: IngestTimes;
+  /** While it can't, it takes nothing. */
+  canStore(): boolean;
   /** Embeds and stores documents of an ingest, those that still wait. */
   store(ingest: number, documents: readonly QueuedDocument[], signal: AbortSignal): Promise<void>;
   log(message: string): void;
@@ -66,8 +68,8 @@ export class BatchWorker implements IngestWorker {
   }
 
   private async takeOne(): Promise<boolean> {
-    const { jobs, log } = this.options;
-    const job = await jobs.take();
+    const { jobs, canStore, log } = this.options;
+    const job = canStore() ? await jobs.take() : undefined;
     if (!job) return false;
     this.underWay.add(job.batch);
     try {

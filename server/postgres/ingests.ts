@@ -28,6 +28,8 @@ export interface PostgresIngestsOptions {
     signal: AbortSignal,
     put: (queries: Queries, generations: Generation[], live: number, rows: Float32Array[]) => Promise<T>,
   ): Promise<T>;
+  /** Whether the live model is loaded here: without it, batches are for other workers. */
+  canStore(): boolean;
   /** So many documents more are in the collection. */
   onStored(inserted: number): void;
   log(message: string): void;
@@ -80,13 +82,14 @@ export class PostgresIngests implements Ingests {
   }
 
   async work(): Promise<IngestWorker> {
-    const { database, log } = this.options;
+    const { database, canStore, log } = this.options;
     const jobs = this.newJobs(true);
     await jobs.start();
     return new BatchWorker({
       database,
       jobs,
       times: this.times,
+      canStore,
       store: (ingest, documents, signal) => this.store(ingest, documents, signal),
       log,
     });

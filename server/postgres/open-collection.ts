@@ -197,6 +197,8 @@ class PostgresCollection extends Serving implements TrainableCollection {
   private readonly indexes: VectorIndexes;
   /** Of the generation that is live and not loaded here. */
   private loading: { id: number; backoff: Backoff } | undefined;
+  /** Another generation is live, and not loaded here. */
+  private isBehind = false;
   private refreshing: Promise<void> | undefined;
   private looks = 0;
   private complaint: string | undefined;
@@ -215,6 +217,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
       database,
       times: options.ingest,
       embedAndStore: (texts, signal, put) => this.embedAndStore(texts, { priority: 'bulk', signal }, put),
+      canStore: () => !this.isBehind,
       onStored: (inserted) => this.grow(inserted),
       log: (message) => this.log?.(message),
     });
@@ -258,7 +261,9 @@ class PostgresCollection extends Serving implements TrainableCollection {
     const whole = loaded.filter(({ id }) => id !== this.live.id && !this.building.has(id));
     await this.indexes.follow([this.live.id, ...whole.map(({ id }) => id)], this.documents);
     const live = generations.find(({ state }) => state === 'live');
-    if (live && live.id !== this.live.id) this.live = this.loaded.get(live.id) ?? (await this.loadLive(live));
+    this.isBehind = live !== undefined && live.id !== this.live.id;
+    if (live && this.isBehind) this.live = this.loaded.get(live.id) ?? (await this.loadLive(live));
+    this.isBehind = false;
     const before = new Map(this.known.map(({ id, vectors }) => [id, vectors]));
     this.known = generations.map((each) => ({ ...each, vectors: before.get(each.id) ?? 0 }));
     for (const each of loaded) if (!generations.some(({ id }) => id === each.id)) this.release(each);

@@ -392,6 +392,10 @@ describe('sentence-jepa serve --store', { skip: withoutPostgres }, () => {
       assert.match(answer.body.error, /^postgres:\/\/127.*does not answer/);
       assert.doesNotMatch(answer.text, /secret/);
     }
+    const metrics = await call(`${server.url}/metrics`);
+    assert.equal(metrics.status, 200);
+    assert.match(metrics.text, /^sentence_jepa_ready 1$/m);
+    assert.doesNotMatch(metrics.text, /^sentence_jepa_ingest_jobs\{/m);
     await postgres.restart.start();
     assert.equal((await call(`${server.url}/documents/a`)).body.text, 'a b c');
     assert.equal((await send('PUT', `${server.url}/documents/b`, { text: 'b' })).status, 201);

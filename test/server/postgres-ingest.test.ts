@@ -333,6 +333,26 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
     assert.equal(await strays(url, 2), 0);
   });
 
+  it('are left to workers that have the live model', async () => {
+    const url = await server.freshDatabase();
+    const log: string[] = [];
+    const without = await open(url, {
+      openModel: () => Promise.reject(new Error('no such model here')),
+      ingest: { ...ingest, retries: 0 },
+      log: (line) => log.push(line),
+    });
+    const a = await open(url);
+    await a.activate(await a.prepare({ inference: fakeInference({ seed: 'b' }) }));
+    while (!log.includes('no such model here')) await sleep(10);
+    await without.work();
+    const queued = await without.ingests.queue([many(5)]);
+    // Time enough to take them.
+    await sleep(10 * ingest.pollMs);
+    assert.deepEqual(await a.ingests.counts(), { queued: 1, active: 0, failed: 0 });
+    await embedAll(a, queued);
+    assert.equal(a.ingests.ingested, 5);
+  });
+
   it('are all refused when one of them is wrong, or when they do not come to an end', async () => {
     const url = await server.freshDatabase();
     const a = await open(url);

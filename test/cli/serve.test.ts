@@ -340,6 +340,14 @@ describe('sentence-jepa serve --store', { skip: withoutPostgres }, () => {
       [first, third].map(async ({ url }) => (await post(`${url}/search`, { query: 'a b', k: 5 })).body.hits),
     );
     assert.deepEqual(answers[0], answers[1]);
+    // The third has never loaded the model before this one.
+    const back = await call(`${third.url}/models/rollback`, { method: 'POST' });
+    assert.deepEqual([back.status, back.body.model], [200, 'tiny'], back.text);
+    for (const { url } of [first, second, third])
+      while ((await call(`${url}/info`)).body.model_id !== 'tiny') await sleep(50);
+    assert.deepEqual((await post(`${second.url}/search`, { query: 'a b c', k: 1 })).body, found);
+    const forth = await call(`${first.url}/models/other/activate`, { method: 'POST' });
+    assert.deepEqual([forth.status, forth.body.model], [200, 'other'], forth.text);
     for (const each of [first, second, third]) assert.equal(await each.stop(), 0);
   });
 

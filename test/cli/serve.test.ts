@@ -332,7 +332,15 @@ describe('sentence-jepa serve --store', { skip: withoutPostgres }, () => {
     await post(`${second.url}/documents`, [{ id: 'mine', text: 'a b c', metadata: { n: 1 } }]);
     const found = (await post(`${first.url}/search`, { query: 'a b c', k: 1 })).body;
     assert.equal(found.hits[0].id, 'mine');
-    assert.equal((await post(`${first.url}/finetune`, {})).status, 400);
+    // What is done in a folder of one machine's.
+    for (const [answer, reason] of [
+      [await post(`${first.url}/finetune`, {}), /--store/],
+      [await post(`${first.url}/map`, {}), /no maps .*--store/],
+      [await call(`${first.url}/map`), /no maps .*--store/],
+    ] as const) {
+      assert.equal(answer.status, 400);
+      assert.match(answer.body.error, reason);
+    }
     await assert.rejects(serve('shared-3', '--model', other), /fingerprint|--reembed/);
     const third = await serve('shared-3', '--model', other, '--reembed');
     while ((await call(`${first.url}/info`)).body.model_id !== 'other') await sleep(50);

@@ -88,7 +88,8 @@ describe('openapi.yaml', () => {
     for (const { method, path, open, scope, needsServices, checkBody } of allOperations) {
       const has = Object.keys(spec.paths[path][method].responses);
       const wanted = [
-        ...(open ? [] : ['401', '429', '500']),
+        // 400: a URL that is not percent-encoded UTF-8.
+        ...(open ? [] : ['400', '401', '429', '500']),
         ...(scope === 'read' ? [] : ['403']),
         ...(needsServices ? ['503'] : []),
         ...(checkBody ? ['400', '408', '413', '415', '422'] : []),

@@ -5,7 +5,7 @@ import type { Database, Queries } from './database.js';
  * Servers share this advisory lock on the connection that listens, and a migration wants it alone: each knows of the other,
  * and the lock ends with the connection, kill -9 included.
  */
-const LOCK = 760_401_174;
+const LOCK = 760_401_176;
 
 /** To the end of the connection. @returns false when a migration has it */
 export function lockShared(queries: Queries): Promise<boolean> {

@@ -56,11 +56,16 @@ async function migrate({ from, to, json }: Options): Promise<void> {
 }
 
 /** @throws UserError unless it is finished */
-function refuseUnfinished({ isEqual, isFinished }: TransferReport, from: string, to: string): void {
+function refuseUnfinished({ isEqual, isFinished, waiting }: TransferReport, from: string, to: string): void {
   if (!isEqual)
     throw new UserError(
       'corrupt',
       `${nameOf(to)}: expected what ${nameOf(from)} holds, found something else: one of them was changed by something else meanwhile, or was replaced between two runs. Begin again with an empty target`,
+    );
+  if (waiting > 0)
+    throw new UserError(
+      'unavailable',
+      `${nameOf(from)}: ${waiting} documents wait there to be embedded (GET /ingests). Let a worker embed them, or delete those that were given up, and run this again without one`,
     );
   if (!isFinished)
     throw new UserError(

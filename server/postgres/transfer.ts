@@ -180,6 +180,11 @@ class PostgresReader implements StoreReader {
     return keys;
   }
 
+  async waiting(): Promise<number> {
+    const [{ count }] = await this.queries.query<{ count: number }>('SELECT count(*) FROM ingest_documents');
+    return count;
+  }
+
   private ofKeys<R extends Row>(select: string, keys: readonly number[]): Promise<R[]> {
     return this.queries.query<R>(`${select} WHERE key = ANY ($1::bigint[]) ORDER BY key`, [keys]);
   }

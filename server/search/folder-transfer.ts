@@ -203,6 +203,11 @@ class FolderReader implements StoreReader {
     return { documents: of('documents'), generations: of('generations'), jobs: of('jobs') };
   }
 
+  /** None: a folder's server answers when they are embedded. */
+  async waiting(): Promise<number> {
+    return 0;
+  }
+
   protected all<T>(sql: string, ...values: readonly unknown[]): T[] {
     return translated(this.file, () => this.db.prepare(sql).all(...values) as T[]);
   }

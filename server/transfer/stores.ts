@@ -53,6 +53,8 @@ export interface StoreReader {
   feedback(after: Pick<Feedback, 'query' | 'id'>, limit: number): Promise<KeptFeedback[]>;
   jobs(): Promise<KeptJob[]>;
   lastKeys(): Promise<LastKeys>;
+  /** Documents that have come and wait to be embedded: they are no part of the collection yet. */
+  waiting(): Promise<number>;
 }
 
 export interface StoreWriter extends StoreReader {

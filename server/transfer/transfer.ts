@@ -11,13 +11,15 @@ export interface TransferReport {
   source: PartDigest[];
   target: PartDigest[];
   isEqual: boolean;
-  /** Equal, no server had the source open, and the target is a collection. */
+  /** Equal, no server had the source open, no documents wait there, and the target is a collection. */
   isFinished: boolean;
   /** Documents that were added and removed since the first pass, which took the longest; without one, 0. */
   changedMeanwhile: number;
   live?: Generation;
   /** Jobs that have not ended, and are not taken along. */
   jobsLeft: number;
+  /** Documents that wait in the source to be embedded. */
+  waiting: number;
 }
 
 export interface TransferOptions {
@@ -50,9 +52,10 @@ export async function transfer(
     const pass = (rows: number): void => onProgress?.('comparing', (done += rows), total);
     const [ofSource, ofTarget] = await Promise.all([digestsOf(from, pass), digestsOf(target.store, pass)]);
     const isEqual = isDeepStrictEqual(ofSource, ofTarget);
+    const waiting = await from.waiting();
     return {
-      ...{ source: ofSource, target: ofTarget, isEqual, jobsLeft },
-      isFinished: isEqual && isHeld,
+      ...{ source: ofSource, target: ofTarget, isEqual, jobsLeft, waiting },
+      isFinished: isEqual && isHeld && waiting === 0,
       changedMeanwhile: isSecond ? added + removed : 0,
       live: generations.find(({ state }) => state === 'live'),
     };

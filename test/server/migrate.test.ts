@@ -282,6 +282,26 @@ describe('sentence-jepa migrate', { skip: withoutPostgres }, () => {
     assert.deepEqual(inspect(databaseFile(target)).problems, []);
   });
 
+  it('does not finish while documents wait to be embedded', async () => {
+    const url = await postgres.freshDatabase();
+    const served = await openPostgres(url);
+    await served.upsert(many(3));
+    const target = path.join(folder, 'with-queue');
+    const { id } = await served.ingests!.queue([many(5).slice(3)]);
+    await served.close();
+    await fails(
+      url,
+      target,
+      /2 documents wait there to be embedded .*Let a worker embed them, or delete those that were given up, and run/,
+    );
+    const worker = await openPostgres(url);
+    const work = await worker.ingests!.work();
+    while ((await worker.ingests!.get(id))?.state !== 'done') await sleep(20);
+    await work.close(30);
+    await worker.close();
+    assert.equal((await finished(url, target)).target[0].count, 5);
+  });
+
   it('finds what is another text or vector on one side', async () => {
     const dataDir = await folderOf('to-be-compared', many(300));
     for (const change of [

@@ -10,10 +10,10 @@ export interface ThroughIndex {
   /** The length of vectors that the index holds in half precision. */
   half?: number;
   /**
-   * The scan goes on until it has enough that satisfy a condition, which pays where more documents than this do (pgvector
-   * 0.8 and later).
+   * The scan goes on until it has enough that satisfy a condition, which pays where more documents than `above` do, `of`
+   * about so many (pgvector 0.8 and later).
    */
-  filtersAbove?: number;
+  filters?: { above: number; of: number };
 }
 
 export interface Nearest {
@@ -49,7 +49,7 @@ export function indexNearest({ table, vector, limit, among }: Nearest, { ef, hal
 export async function lookThroughIndex(queries: Queries, index: ThroughIndex): Promise<void> {
   // In their order or not: all candidates are ranked again.
   const goesOn =
-    index.filtersAbove === undefined ? '' : `, set_config('hnsw.iterative_scan', 'relaxed_order', true)`;
+    index.filters === undefined ? '' : `, set_config('hnsw.iterative_scan', 'relaxed_order', true)`;
   await queries.query(
     `SELECT set_config('hnsw.ef_search', $1, true), set_config('enable_seqscan', 'off', true)${goesOn}`,
     [String(Math.min(MOST_EF, index.ef))],

@@ -21,6 +21,8 @@ export interface StoreSearch {
   through?: ThroughIndex;
 }
 
+/** Of which it is estimated how many satisfy a filter. */
+const SAMPLED_DOCUMENTS = 2000;
 /** PostgreSQL's LIMIT is a bigint; a k beyond this is all there are. */
 const MOST = 2 ** 31;
 
@@ -38,9 +40,9 @@ interface Ranked extends DocumentRow {
 export async function search(database: Database, search: StoreSearch): Promise<Hit[]> {
   const { through, filter, exclude = [], mode } = search;
   const isFiltered = filter !== undefined || exclude.length > 0;
-  if (through && mode !== 'lexical' && (!isFiltered || through.filtersAbove !== undefined)) {
+  if (through && mode !== 'lexical' && (!isFiltered || through.filters !== undefined)) {
     const hits = await database.transaction(async (queries) => {
-      if (filter && !(await satisfyMore(queries, filter, through.filtersAbove!))) return undefined;
+      if (filter && !(await satisfyMany(queries, filter, through.filters!))) return undefined;
       await lookThroughIndex(queries, through);
       return rank(queries, search, through);
     });
@@ -49,15 +51,21 @@ export async function search(database: Database, search: StoreSearch): Promise<H
   return (await rank(database, search))!;
 }
 
-/** Whether more documents than this satisfy a filter; no more are counted. */
-async function satisfyMore(queries: Queries, filter: Filter, than: number): Promise<boolean> {
+/** Whether more documents than `above` seem to satisfy a filter, by a sample of all: to count them takes as long as to search. */
+async function satisfyMany(
+  queries: Queries,
+  filter: Filter,
+  { above, of }: NonNullable<ThroughIndex['filters']>,
+): Promise<boolean> {
   const values: unknown[] = [];
   const condition = filterSql(filter, (value) => `$${values.push(value)}`);
-  const [{ count }] = await queries.query<{ count: number }>(
-    `SELECT count(*) FROM (SELECT FROM documents WHERE ${condition} LIMIT ${than + 1}) AS found`,
+  const percent = Math.min(100, (100 * SAMPLED_DOCUMENTS) / of);
+  const [{ sampled, found }] = await queries.query<{ sampled: number; found: number }>(
+    `SELECT count(*) AS sampled, count(*) FILTER (WHERE ${condition}) AS found
+     FROM documents TABLESAMPLE SYSTEM (${percent})`,
     values,
   );
-  return count > than;
+  return sampled > 0 && (found / sampled) * of > above;
 }
 
 /** How many by cosine a search needs. */

@@ -61,7 +61,7 @@ export class VectorIndexes {
     const state = this.states.get(generation);
     if (!this.wantsIndex(vectors) || k > GRAPH_UP_TO_K || !state?.valid || state.ef === null)
       return undefined;
-    return this.throughAt(state, Math.max(state.ef, k));
+    return this.throughAt(state, Math.max(state.ef, k), vectors);
   }
 
   /** Whether a generation's index is being made or measured, and search is exact meanwhile. */
@@ -103,11 +103,11 @@ export class VectorIndexes {
     await this.working;
   }
 
-  private throughAt({ half, dimensions, iterative }: IndexState, ef: number): ThroughIndex {
+  private throughAt({ half, dimensions, iterative }: IndexState, ef: number, vectors: number): ThroughIndex {
     return {
       ef,
       ...(half && { half: dimensions }),
-      ...(iterative && { filtersAbove: this.options.exactUpTo }),
+      ...(iterative && { filters: { above: this.options.exactUpTo, of: vectors } }),
     };
   }
 
@@ -161,7 +161,7 @@ export class VectorIndexes {
     for (let i = 0; i < rows.length; i += 2) {
       this.closing.signal.throwIfAborted();
       const query = movedALittle(parseVector(rows[i].vector), parseVector(rows[i + 1].vector));
-      const recalls = await recallsOf(this.database, table, query, (ef) => this.throughAt(state, ef));
+      const recalls = await recallsOf(this.database, table, query, (ef) => this.throughAt(state, ef, count));
       choice.add((ef) => recalls.get(ef)!);
     }
     const ef = choice.least(recall)?.ef ?? null;

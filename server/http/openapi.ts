@@ -523,7 +523,7 @@ export interface paths {
         /**
          * Put a model live
          * @description Model and index change together, from one request to the next; requests in flight are answered by the one that they began with. The model that was live
-         *     stays, for a rollback.
+         *     stays, for a rollback. On a collection that servers share it may be sent to any of them, for any model that `GET /models` lists: the others follow.
          */
         post: operations["activateModel"];
         delete?: never;

@@ -11,8 +11,9 @@ import { configOf, serveCommand, type ServeOptions } from './serve.js';
 
 /** What it shares with `serve`. */
 const SHARED: readonly string[] = [
-  ...['model', 'store', 'dataDir', 'precision', 'workers', 'threads', 'batchSeconds', 'healthSeconds'],
-  ...['host', 'apiKey', 'apiKeyFile', 'insecure', 'allowHost', 'drainSeconds', 'otlpUrl', 'logLevel'],
+  ...['model', 'store', 'modelStore', 'dataDir', 'precision', 'workers', 'threads', 'batchSeconds'],
+  ...['host', 'apiKey', 'apiKeyFile', 'insecure', 'allowHost', 'healthSeconds', 'drainSeconds', 'otlpUrl'],
+  'logLevel',
 ];
 /** For probes and Prometheus. */
 const ROUTES = ['health', 'ready', 'metrics'] as const;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { after, before, describe, it } from 'node:test';
+import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -46,11 +46,12 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
   before(async () => {
     server = await startPostgres();
   });
-  after(async () => {
-    await Promise.all(workers.map((worker) => worker.close(0)));
-    await Promise.all(opened.map((collection) => collection.close()));
-    await server?.close();
+  // PostgreSQL takes a hundred connections, and each of these has some.
+  afterEach(async () => {
+    await Promise.all(workers.splice(0).map((worker) => worker.close(0)));
+    await Promise.all(opened.splice(0).map((collection) => collection.close()));
   });
+  after(() => server?.close());
 
   async function open(url: string, options: Partial<PostgresOptions> = {}) {
     const openModel = async ({ model }: { model: string }) =>

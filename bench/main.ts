@@ -18,6 +18,7 @@ import { benchOverload, overloadBenchTable } from './overload.js';
 import { benchParity, parityTable } from './parity.js';
 import { benchSearch, searchBenchTable, type SearchBenchRow } from './search.js';
 import { benchSearchHttp, searchHttpTable } from './search-http.js';
+import { benchPgvector, pgvectorTable, type PgvectorOptions } from './pgvector.js';
 import { benchScale, scaleTable, type ScaleOptions } from './scale.js';
 import { benchServe, serveBenchTable, type Api, type RunningPeer } from './serve.js';
 import { readTexts } from './texts.js';
@@ -74,6 +75,15 @@ function besidePython(command: Command): Command {
   return command.option(
     '--python <path>',
     'a Python with sentence-transformers, to measure it too (serving: fastapi and uvicorn as well)',
+  );
+}
+
+function withPgserver(command: Command): Command {
+  return command.addOption(
+    new Option(
+      '--pgserver <dir>',
+      'start a PostgreSQL instead, which pip install --target DIR pgserver put there',
+    ).env('SENTENCE_JEPA_TEST_PGSERVER'),
   );
 }
 
@@ -188,19 +198,18 @@ Examples:
   );
 
 inRounds(
-  benchmark('scale', 'Search by several servers on one PostgreSQL behind nginx, beside the embedded store.')
+  withPgserver(
+    benchmark(
+      'scale',
+      'Search by several servers on one PostgreSQL behind nginx, beside the embedded store.',
+    ),
+  )
     .option('--model <dir|name>', 'a model folder, or the name of a model', DEFAULT_MODEL)
     .option('--data <file...>', 'texts: a text a line, or a BEIR corpus (.jsonl); .gz too', [EXAMPLE])
     .option('--texts <n>', 'take the first n different texts of all files', integerFrom(1, 1e7), 100_000)
     .option('--servers <n,n...>', 'how many behind nginx', numbersOf, [1, 2, 3])
     .option('--concurrency <n>', 'requests at a time', integerFrom(1, 1000), 8)
     .option('--store <url>', 'a database of a PostgreSQL with pgvector: empty, or filled by an earlier run')
-    .addOption(
-      new Option(
-        '--pgserver <dir>',
-        'start a PostgreSQL instead, which pip install --target DIR pgserver put there',
-      ).env('SENTENCE_JEPA_TEST_PGSERVER'),
-    )
     .option(
       '--data-dir <dir>',
       'keep the embedded collection and the PostgreSQL that is started here, and use them as they were filled before (default: one that is removed)',
@@ -227,6 +236,27 @@ Examples:
       print(options, { model: name, ...result }, () => scaleTable(result));
     },
   );
+
+withPgserver(
+  benchmark('pgvector', 'What a vector costs PostgreSQL: bytes, making an index, a search.')
+    .option('--sizes <n,n...>', 'vectors to make indexes of', numbersOf, [10_000, 20_000, 50_000])
+    .option('--store <url>', 'a database that "bench scale" or a server has filled')
+    .option('--data-dir <dir>', 'start the PostgreSQL that "bench scale" has kept there instead'),
+)
+  .addHelpText(
+    'after',
+    `
+On one connection, and an index by one process. Vectors of the collection, moved a little, are what is searched for. Signs are compared
+by this program, whatever pgvector can do. The indexes are made on a table of their own, which is dropped at the end.
+
+Examples:
+  npm run bench -- pgvector --data-dir ./bench-scale --pgserver ./pgserver
+  npm run bench -- pgvector --store postgres://user:password@db/questions --sizes 10000,100000`,
+  )
+  .action(async (options: Omit<PgvectorOptions, 'say'> & { json?: boolean }) => {
+    const result = await benchPgvector({ ...options, say });
+    print(options, result, () => pgvectorTable(result));
+  });
 
 benchmark('jobs', 'A job that trains, goes live and is rolled back, while requests come at a steady rate.')
   .option('--model <dir|name>', 'the live model to begin with', DEFAULT_MODEL)

@@ -1,5 +1,6 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -11,6 +12,10 @@ import { freePort } from './processes.js';
 /** PostgreSQL refuses to run as root; this user is everywhere. */
 const NOBODY = 65_534;
 const user = process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {};
+
+/** Of the machine's memory, as PostgreSQL's documentation has it; and for the index while it is made. */
+const SHARED_BUFFERS = 1 / 4;
+const INDEX_MEMORY = 1 / 8;
 
 /** A PostgreSQL with pgvector that was started for a test or a measurement. */
 export interface StartedPostgres {
@@ -75,6 +80,20 @@ export async function startPgserver(
   };
   await start();
   return { url, start, stop };
+}
+
+/** One for a measurement, in a folder that keeps it. @throws UserError `usage` without `pgserver` */
+export async function startOwn(pgserver: string | undefined, folder: string): Promise<StartedPostgres> {
+  if (pgserver === undefined)
+    throw new UserError(
+      'usage',
+      'expected a PostgreSQL: --store postgres://..., or --pgserver DIR, where pip install --target DIR pgserver put one',
+    );
+  const mib = (share: number): string => `${Math.round((totalmem() * share) / 2 ** 20)}MB`;
+  return startPgserver(pgserver, path.join(folder, 'postgres'), [
+    `shared_buffers=${mib(SHARED_BUFFERS)}`,
+    `maintenance_work_mem=${mib(INDEX_MEMORY)}`,
+  ]);
 }
 
 /** A connection of the caller's own. */

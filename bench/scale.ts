@@ -1,5 +1,5 @@
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { totalmem, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 import { UserError } from '../base/errors.js';
@@ -7,7 +7,7 @@ import { mean } from '../evaluation/ranking-metrics.js';
 import { RECALL_K } from '../server/search/recall.js';
 import { runLoad } from './load.js';
 import { startNginx } from './nginx.js';
-import { onConnection, startPgserver, type StartedPostgres } from './pgserver.js';
+import { onConnection, startOwn, type StartedPostgres } from './pgserver.js';
 import type { BenchProcess } from './processes.js';
 import { figure, markdownTable } from './report.js';
 import {
@@ -64,10 +64,6 @@ export interface ScaleBench {
   /** Without `servers`: the embedded server, asked without nginx. */
   loads: { servers?: number; queriesPerSecond: number; p50: number; p99: number }[];
 }
-
-/** Of the machine's memory, as PostgreSQL's documentation has it; and for the index while it is made. */
-const SHARED_BUFFERS = 1 / 4;
-const INDEX_MEMORY = 1 / 8;
 
 /**
  * Servers on one PostgreSQL behind nginx, beside one server with the embedded store: what /search finds and takes. All
@@ -152,19 +148,6 @@ export async function benchScale(options: ScaleOptions): Promise<ScaleBench> {
     await postgres?.stop();
     await rm(scratch, { recursive: true, force: true });
   }
-}
-
-async function startOwn(pgserver: string | undefined, folder: string): Promise<StartedPostgres> {
-  if (pgserver === undefined)
-    throw new UserError(
-      'usage',
-      'expected a PostgreSQL: --store postgres://..., or --pgserver DIR, where pip install --target DIR pgserver put one',
-    );
-  const mib = (share: number): string => `${Math.round((totalmem() * share) / 2 ** 20)}MB`;
-  return startPgserver(pgserver, path.join(folder, 'postgres'), [
-    `shared_buffers=${mib(SHARED_BUFFERS)}`,
-    `maintenance_work_mem=${mib(INDEX_MEMORY)}`,
-  ]);
 }
 
 async function sizesOf(

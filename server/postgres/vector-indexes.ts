@@ -184,10 +184,13 @@ async function makeIndex(client: pg.Client, { generation, dimensions }: IndexSta
   const [{ half }] = (
     await client.query<{ half: boolean }>(`SELECT to_regtype('halfvec') IS NOT NULL AS half`)
   ).rows;
-  const indexed = half ? `(vector::halfvec(${dimensions})) halfvec_ip_ops` : 'vector vector_ip_ops';
-  await client.query(
-    `CREATE INDEX CONCURRENTLY ${table}_hnsw ON ${table} USING hnsw (${indexed}) WITH (${MAKE})`,
-  );
+  await client.query(indexStatement(table, half ? dimensions : undefined, 'CONCURRENTLY'));
+}
+
+/** @param half the vectors' length, for an index that holds them in half precision */
+export function indexStatement(table: string, half?: number, how: 'CONCURRENTLY' | '' = ''): string {
+  const indexed = half === undefined ? 'vector vector_ip_ops' : `(vector::halfvec(${half})) halfvec_ip_ops`;
+  return `CREATE INDEX ${how} ${table}_hnsw ON ${table} USING hnsw (${indexed}) WITH (${MAKE})`;
 }
 
 /** recall@10 of one query by ef, upward until it is 1. */

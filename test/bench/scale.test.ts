@@ -5,6 +5,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 
 import { withoutNginx } from '../../bench/nginx.js';
+import { benchPgvector, pgvectorTable } from '../../bench/pgvector.js';
 import { benchScale, scaleTable } from '../../bench/scale.js';
 import { startPostgres, withoutPostgres, type PostgresServer } from '../server/postgres-server.js';
 import { makeTinyModel } from '../support/tiny-model.js';
@@ -53,6 +54,27 @@ describe('the benchmark of several servers', { skip: withoutNginx || withoutPost
     const second = await benchScale(options);
     assert.deepEqual([second.embedded.fill, second.postgres.fill], [undefined, undefined]);
     assert.match(scaleTable(second), /^500 documents; PostgreSQL [^\n]*pgvector [^]*nginx, 2 servers/);
+  });
+
+  it('says what a vector costs PostgreSQL', async () => {
+    const store = await postgres.freshDatabase();
+    const sizes = [200, 1000];
+    await assert.rejects(benchPgvector({ store, sizes, say: () => undefined }), { kind: 'empty' });
+    await benchScale({
+      ...{ model, texts, store, servers: [1], concurrency: 1, seconds: 0.1, rounds: 1 },
+      ...{ dataDir: path.join(scratch, 'costs'), say: () => undefined },
+    });
+    const result = await benchPgvector({ store, sizes, say: () => undefined });
+    assert.equal(result.documents, 500);
+    // A larger index than there are vectors is left out.
+    assert.deepEqual([...new Set(result.builds.map(({ vectors }) => vectors))], [200]);
+    for (const { milliseconds, bytes } of result.builds)
+      assert.ok(milliseconds > 0 && bytes > 4 * result.dimensions);
+    assert.ok(result.vectorBytes > 4 * result.dimensions && result.documentBytes > 0);
+    assert.deepEqual(result.index, [], 'so few are searched exactly');
+    const recalls = result.signs.map(({ recallAt10 }) => recallAt10);
+    assert.ok(recalls[0] > 0 && recalls[2] >= recalls[0] && recalls[2] > 0.9, recalls.join());
+    assert.match(pgvectorTable(result), /signs, 400 candidates/);
   });
 
   it('says what it needs', async () => {

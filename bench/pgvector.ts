@@ -12,7 +12,7 @@ import {
   type Nearest,
   type ThroughIndex,
 } from '../server/postgres/nearest.js';
-import { indexStatement } from '../server/postgres/vector-indexes.js';
+import { indexStatement, MOVED_BY } from '../server/postgres/vector-indexes.js';
 import { EF_LADDER, movedALittle } from '../server/search/ef.js';
 import { RECALL_K, recallOf } from '../server/search/recall.js';
 import type { Scored } from '../server/search/vectors.js';
@@ -105,7 +105,7 @@ async function measure(client: pg.Client, { sizes, say }: PgvectorOptions): Prom
   const vectors = rows.map(({ key, vector }) => ({ key: Number(key), vector: parseVector(vector) }));
   const step = Math.floor(vectors.length / (2 * QUERIES));
   const queries = Array.from({ length: QUERIES }, (_, i) =>
-    movedALittle(vectors[2 * i * step].vector, vectors[(2 * i + 1) * step].vector),
+    movedALittle(vectors[2 * i * step].vector, vectors[(2 * i + 1) * step].vector, MOVED_BY),
   );
 
   const nearest: Nearest = { table, vector: '$1::vector', limit: String(RECALL_K) };

@@ -117,7 +117,7 @@ describe('a data folder', () => {
       (error: unknown) =>
         error instanceof ServerRefused &&
         error.code === 1 &&
-        /shared: in use by another sentence-jepa server\. Stop that one, or name another --data-dir/.test(
+        /shared: in use by another sentence-jepa server, or by a migration\. Stop that one, or name another --data-dir/.test(
           error.reason,
         ),
     );

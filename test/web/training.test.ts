@@ -192,7 +192,7 @@ describe('the training page', { skip: noBrowser }, () => {
       const curve = await job.getByText('Loss:').count();
       assert.equal(curve, 1);
       await server.restart();
-      await page.getByText('The server does not answer').waitFor({ state: 'detached' });
+      await page.getByText('The server does not answer').first().waitFor({ state: 'detached' });
       await job.getByText('training', { exact: true }).waitFor({ timeout: TRAINED_MS });
       await job.getByText(/^Step [1-9]\d* of 1000/).waitFor({ timeout: TRAINED_MS });
       assert.equal(await page.getByLabel('What all texts are about').inputValue(), 'Ubuntu');

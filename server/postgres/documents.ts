@@ -35,15 +35,20 @@ export async function putDocuments(
      ON CONFLICT (id) DO UPDATE SET replaced = d.key, key = excluded.key, text = excluded.text,
        metadata = excluded.metadata, words = excluded.words
      RETURNING id, key, replaced`,
-    [
-      sorted.map(({ id }) => id),
-      sorted.map(({ text }) => text),
-      sorted.map(({ metadata }) => (metadata === undefined ? null : JSON.stringify(metadata))),
-      sorted.map(({ text }) => tsvectorOf(text)),
-    ],
+    columnsOf(sorted),
   );
   const vectorOf = new Map(documents.map(({ id }, i) => [id, vectors[i]]));
   return putVectors(queries, generations, live, rows, ({ id }) => vectorOf.get(id)!);
+}
+
+/** For unnest: ids, texts, metadata and words. */
+export function columnsOf(documents: readonly Document[]): [string[], string[], (string | null)[], string[]] {
+  return [
+    documents.map(({ id }) => id),
+    documents.map(({ text }) => text),
+    documents.map(({ metadata }) => (metadata === undefined ? null : JSON.stringify(metadata))),
+    documents.map(({ text }) => tsvectorOf(text)),
+  ];
 }
 
 /** A version of a document as it was written, and the one that it replaced. */

@@ -38,6 +38,14 @@ export async function createGeneration(queries: Queries, model: GenerationModel)
   return generation;
 }
 
+/** Whether a database has the table of generations: one that nothing was ever migrated in has none. */
+export async function hasGenerations(queries: Queries): Promise<boolean> {
+  const [{ exists }] = await queries.query<{ exists: boolean }>(
+    `SELECT to_regclass('generations') IS NOT NULL AS exists`,
+  );
+  return exists;
+}
+
 /** Makes the table of a generation's vectors. */
 export function vectorsTableSql(generation: number, dimensions: number): string {
   return `CREATE TABLE ${vectorsTable(generation)} (key bigint PRIMARY KEY, vector vector(${Number(dimensions)}) NOT NULL)`;

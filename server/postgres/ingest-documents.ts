@@ -4,8 +4,7 @@ import type { Document } from '../search/collection.js';
 import type { Ingest } from '../search/ingests.js';
 import type { Generation } from '../search/store.js';
 import type { Queries } from './database.js';
-import { putVectors, type WrittenRow } from './documents.js';
-import { tsvectorOf } from './words.js';
+import { columnsOf, putVectors, type WrittenRow } from './documents.js';
 
 const DAY_MS = 86_400_000;
 /** How long what came of an ingest is kept, and what a client left unfinished. */
@@ -46,15 +45,7 @@ export async function addBatch(
        FROM (SELECT * FROM unnest($3::text[], $4::text[], $5::jsonb[], $6::tsvector[])
              WITH ORDINALITY AS given (id, text, metadata, words, place) ORDER BY place) AS given)
      UPDATE ingests SET total = total + $7 WHERE id = $1`,
-    [
-      ingest,
-      batch,
-      documents.map(({ id }) => id),
-      documents.map(({ text }) => text),
-      documents.map(({ metadata }) => (metadata === undefined ? null : JSON.stringify(metadata))),
-      documents.map(({ text }) => tsvectorOf(text)),
-      documents.length,
-    ],
+    [ingest, batch, ...columnsOf(documents), documents.length],
   );
   return batch;
 }

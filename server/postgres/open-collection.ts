@@ -37,6 +37,7 @@ import {
   missing,
   parseVector,
   putLive,
+  hasGenerations,
   sharedGenerations,
   vectorsTable,
 } from './generations.js';
@@ -148,10 +149,7 @@ export async function activatedOn(
 ): Promise<{ model: string; fingerprint: string; job: number } | undefined> {
   const database = new Database(url);
   try {
-    const [{ exists }] = await database.query<{ exists: boolean }>(
-      `SELECT to_regclass('generations') IS NOT NULL AS exists`,
-    );
-    if (!exists) return undefined;
+    if (!(await hasGenerations(database))) return undefined;
     const [live] = await database.query<{ model: string; fingerprint: string; job: number }>(
       `SELECT model, fingerprint, job FROM generations WHERE state = 'live' AND job IS NOT NULL`,
     );

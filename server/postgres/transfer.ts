@@ -19,11 +19,10 @@ import {
 import { checkTarget } from '../transfer/transfer.js';
 import { checkCharacters } from './characters.js';
 import { Database, queriesOn, type Queries, type Row } from './database.js';
-import { toDocument, type DocumentRow } from './documents.js';
-import { addVectors, allGenerations, vectorsTableSql } from './generations.js';
+import { columnsOf, toDocument, type DocumentRow } from './documents.js';
+import { addVectors, allGenerations, hasGenerations, vectorsTableSql } from './generations.js';
 import { lockAlone } from './open-lock.js';
 import { migrate } from './schema.js';
-import { tsvectorOf } from './words.js';
 
 /**
  * The collection in a database, for as long as `use` runs.
@@ -118,10 +117,7 @@ async function onOwnConnection<T>(
 }
 
 async function hasCollection(queries: Queries): Promise<boolean> {
-  const [{ exists }] = await queries.query<{ exists: boolean }>(
-    `SELECT to_regclass('generations') IS NOT NULL AS exists`,
-  );
-  return exists && (await allGenerations(queries)).length > 0;
+  return (await hasGenerations(queries)) && (await allGenerations(queries)).length > 0;
 }
 
 class PostgresReader implements StoreReader {
@@ -226,13 +222,7 @@ class PostgresWriter extends PostgresReader implements StoreWriter {
     await this.queries.query(
       `INSERT INTO documents (key, id, text, metadata, words)
        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[], $5::tsvector[])`,
-      [
-        documents.map(({ key }) => key),
-        documents.map(({ id }) => id),
-        documents.map(({ text }) => text),
-        documents.map(({ metadata }) => (metadata === undefined ? null : JSON.stringify(metadata))),
-        documents.map(({ text }) => tsvectorOf(text)),
-      ],
+      [documents.map(({ key }) => key), ...columnsOf(documents)],
     );
   }
 

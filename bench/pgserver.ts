@@ -7,6 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 
 import { UserError } from '../base/errors.js';
+import { queriesOn } from '../server/postgres/database.js';
+import { allGenerations, hasGenerations, vectorsTable } from '../server/postgres/generations.js';
 import { freePort } from './processes.js';
 
 /** PostgreSQL refuses to run as root; this user is everywhere. */
@@ -116,4 +118,45 @@ async function answers(at: string): Promise<void> {
       if (tries === 300) throw error;
       await sleep(100);
     }
+}
+
+/** The live generation's table and index, as they lie on the disk. */
+export interface StoredVectors {
+  version: string;
+  table: string;
+  dimensions: number;
+  /** Of the vectors with their index, and of the index alone. */
+  vectorBytes: number;
+  indexBytes: number;
+  /** Undefined where there is no index. */
+  index?: { half: boolean };
+}
+
+/** Undefined where there is no collection. */
+export async function storedVectors(client: pg.Client): Promise<StoredVectors | undefined> {
+  const queries = queriesOn(client);
+  if (!(await hasGenerations(queries))) return undefined;
+  const live = (await allGenerations(queries)).find(({ state }) => state === 'live');
+  if (!live) return undefined;
+  const table = vectorsTable(live.id);
+  const [row] = await queries.query<{
+    version: string;
+    bytes: number;
+    index: number;
+    definition: string | null;
+  }>(
+    `SELECT 'PostgreSQL ' || current_setting('server_version') || ', pgvector ' || extversion AS version,
+            pg_total_relation_size('${table}') AS bytes,
+            coalesce(pg_relation_size(to_regclass('${table}_hnsw')), 0) AS index,
+            pg_get_indexdef(to_regclass('${table}_hnsw')) AS definition
+     FROM pg_extension WHERE extname = 'vector'`,
+  );
+  return {
+    version: row.version,
+    table,
+    dimensions: live.dimensions,
+    vectorBytes: row.bytes,
+    indexBytes: row.index,
+    ...(row.definition !== null && { index: { half: row.definition.includes('halfvec') } }),
+  };
 }

@@ -4,7 +4,8 @@ import type pg from 'pg';
 
 import { UserError } from '../base/errors.js';
 import { mean } from '../evaluation/ranking-metrics.js';
-import { parseVector, vectorsTable, vectorText } from '../server/postgres/generations.js';
+import { queriesOn, type Row } from '../server/postgres/database.js';
+import { parseVector, vectorText } from '../server/postgres/generations.js';
 import {
   exactNearest,
   indexNearest,
@@ -16,7 +17,7 @@ import { indexStatement, MOVED_BY } from '../server/postgres/vector-indexes.js';
 import { EF_LADDER, movedALittle } from '../server/search/ef.js';
 import { RECALL_K, recallOf } from '../server/search/recall.js';
 import type { Scored } from '../server/search/vectors.js';
-import { onConnection, startOwn } from './pgserver.js';
+import { onConnection, startOwn, storedVectors } from './pgserver.js';
 import { figure, markdownTable } from './report.js';
 
 export interface PgvectorOptions {
@@ -77,43 +78,32 @@ export async function benchPgvector(options: PgvectorOptions): Promise<PgvectorB
 }
 
 async function measure(client: pg.Client, { sizes, say }: PgvectorOptions): Promise<PgvectorBench> {
-  const all = async <T extends object>(sql: string, values: unknown[] = []): Promise<T[]> =>
-    (await client.query<T>(sql, values)).rows;
+  const database = queriesOn(client);
+  const all = database.query;
   const one = async <T>(sql: string): Promise<T> => Object.values((await all<Record<string, T>>(sql))[0])[0];
-  const bytesOf = async (table: string): Promise<number> =>
-    Number(await one(`SELECT pg_total_relation_size('${table}')`));
 
-  const [live] = await all<{ id: number; dimensions: number }>(
-    `SELECT id, dimensions FROM generations WHERE state = 'live'`,
-  ).catch(() => []);
-  const documents = live ? Number(await one('SELECT count(*) FROM documents')) : 0;
-  if (documents < 2 * QUERIES)
+  const stored = await storedVectors(client);
+  const documents = stored ? await one<number>('SELECT count(*) FROM documents') : 0;
+  if (!stored || documents < 2 * QUERIES)
     throw new UserError(
       'empty',
       `expected a collection of ${2 * QUERIES} documents or more, found ${documents}; "bench scale" fills one`,
     );
-  const table = vectorsTable(live.id);
-  const version = `PostgreSQL ${await one<string>('SHOW server_version')}, pgvector ${await one<string>(`SELECT extversion FROM pg_extension WHERE extname = 'vector'`)}`;
-  const indexBytes = Number(await one(`SELECT coalesce(pg_relation_size(to_regclass('${table}_hnsw')), 0)`));
-  const definition = await one<string | null>(`SELECT pg_get_indexdef(to_regclass('${table}_hnsw'))`);
+  const { version, table, dimensions } = stored;
   const hasHalf = await one<boolean>(`SELECT to_regtype('halfvec') IS NOT NULL`);
 
   say('reading vectors');
-  const rows = await all<{ key: string; vector: string }>(
+  const rows = await all<{ key: number; vector: string }>(
     `SELECT key, vector::text FROM ${table} ORDER BY key`,
   );
-  const vectors = rows.map(({ key, vector }) => ({ key: Number(key), vector: parseVector(vector) }));
+  const vectors = rows.map(({ key, vector }) => ({ key, vector: parseVector(vector) }));
   const step = Math.floor(vectors.length / (2 * QUERIES));
   const queries = Array.from({ length: QUERIES }, (_, i) =>
     movedALittle(vectors[2 * i * step].vector, vectors[(2 * i + 1) * step].vector, MOVED_BY),
   );
 
   const nearest: Nearest = { table, vector: '$1::vector', limit: String(RECALL_K) };
-  const ask = async (sql: string, query: Float32Array): Promise<Scored[]> =>
-    (await all<{ key: string; score: number }>(sql, [vectorText(query)])).map(({ key, score }) => ({
-      key: Number(key),
-      score,
-    }));
+  const ask = (sql: string, query: Float32Array): Promise<(Scored & Row)[]> => all(sql, [vectorText(query)]);
   const timed = async (sql: string): Promise<{ milliseconds: number; found: Scored[][] }> => {
     // Once before, so that all of it is in memory.
     for (const query of queries.slice(0, 20)) await ask(sql, query);
@@ -128,19 +118,15 @@ async function measure(client: pg.Client, { sizes, say }: PgvectorOptions): Prom
   say('searching');
   const exact = await timed(exactNearest(nearest));
   const index: PgvectorBench['index'] = [];
-  if (definition !== null)
-    for (const ef of EFS) {
-      const half = definition.includes('halfvec');
-      const through: ThroughIndex = { ef, ...(half && { half: live.dimensions }) };
-      await client.query('BEGIN');
-      await lookThroughIndex(
-        { query: async (sql, values = []) => (await client.query(sql, [...values])).rows },
-        through,
-      );
-      const { milliseconds, found } = await timed(indexNearest(nearest, through));
-      await client.query('COMMIT');
-      index.push({ ef, half, milliseconds, recallAt10: recall(exact.found, found) });
-    }
+  for (const ef of stored.index ? EFS : []) {
+    const { half } = stored.index!;
+    const through: ThroughIndex = { ef, ...(half && { half: dimensions }) };
+    await client.query('BEGIN');
+    await lookThroughIndex(database, through);
+    const { milliseconds, found } = await timed(indexNearest(nearest, through));
+    await client.query('COMMIT');
+    index.push({ ef, half, milliseconds, recallAt10: recall(exact.found, found) });
+  }
 
   const builds: PgvectorBench['builds'] = [];
   for (const half of hasHalf ? [false, true] : [false])
@@ -154,9 +140,9 @@ async function measure(client: pg.Client, { sizes, say }: PgvectorOptions): Prom
         );
         await client.query('SET max_parallel_maintenance_workers = 0');
         const begin = performance.now();
-        await client.query(indexStatement(COPY, half ? live.dimensions : undefined));
+        await client.query(indexStatement(COPY, half ? dimensions : undefined));
         const milliseconds = (performance.now() - begin) / size;
-        const bytes = Number(await one(`SELECT pg_relation_size('${COPY}_hnsw')`)) / size;
+        const bytes = (await one<number>(`SELECT pg_relation_size('${COPY}_hnsw')`)) / size;
         builds.push({ half, vectors: size, milliseconds, bytes });
       } finally {
         await client.query(`DROP TABLE IF EXISTS ${COPY}`);
@@ -165,9 +151,9 @@ async function measure(client: pg.Client, { sizes, say }: PgvectorOptions): Prom
 
   say('looking by signs');
   return {
-    ...{ version, documents, dimensions: live.dimensions },
-    documentBytes: (await bytesOf('documents')) / documents,
-    vectorBytes: ((await bytesOf(table)) - indexBytes) / documents,
+    ...{ version, documents, dimensions },
+    documentBytes: (await one<number>(`SELECT pg_total_relation_size('documents')`)) / documents,
+    vectorBytes: (stored.vectorBytes - stored.indexBytes) / documents,
     builds,
     exact: { milliseconds: exact.milliseconds, recallAt10: 1 },
     index,

@@ -2,27 +2,28 @@ import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-import { UserError } from '../base/errors.js';
 import { mean } from '../evaluation/ranking-metrics.js';
 import { RECALL_K } from '../server/search/recall.js';
-import { runLoad } from './load.js';
 import { startNginx } from './nginx.js';
-import { onConnection, startOwn, type StartedPostgres } from './pgserver.js';
+import { onConnection, startOwn, storedVectors, type StartedPostgres } from './pgserver.js';
 import type { BenchProcess } from './processes.js';
 import { figure, markdownTable } from './report.js';
 import {
   ask,
+  figuresOf,
   fillServer,
   info,
   meanRecall,
   partTexts,
   readVectors,
+  searchLoad,
   startServer,
   stop,
   type BenchServer,
   type Fill,
+  type SearchFigures,
+  type SearchLoad,
 } from './search-server.js';
-import { median, percentile } from './statistics.js';
 
 export interface ScaleOptions {
   /** A model folder, or the name of a model. */
@@ -62,7 +63,7 @@ export interface ScaleBench {
   /** The mean share of the ten hits of a query that both stores give. */
   sameHits: number;
   /** Without `servers`: the embedded server, asked without nginx. */
-  loads: { servers?: number; queriesPerSecond: number; p50: number; p99: number }[];
+  loads: ({ servers?: number } & SearchFigures)[];
 }
 
 /**
@@ -113,13 +114,11 @@ export async function benchScale(options: ScaleOptions): Promise<ScaleBench> {
       meanRecall(vectors, ofEmbedded.queryVectors, exact, found);
 
     const bodies = queries.map((query) => JSON.stringify({ query, k: RECALL_K }));
-    const results = fronts.map((): { rate: number; milliseconds: number[] }[] => []);
+    const results = fronts.map((): SearchLoad[] => []);
     for (let round = 0; round < rounds; round++)
       for (const [f, { url, servers }] of fronts.entries()) {
         say(`round ${round + 1} of ${rounds}, ${servers ?? 'embedded'}`);
-        const load = await runLoad({ url: `${url}/search`, bodies, concurrency, seconds });
-        if (load.errors > 0) throw new UserError('backend', `/search failed: ${load.firstError}`);
-        results[f].push({ rate: load.milliseconds.length / load.seconds, milliseconds: load.milliseconds });
+        results[f].push(await searchLoad({ url, bodies, concurrency, seconds }));
       }
     const sizes = await sizesOf(store);
     await Promise.all([embedded, ...shared].map((server) => stop(server, processes)));
@@ -132,16 +131,7 @@ export async function benchScale(options: ScaleOptions): Promise<ScaleBench> {
       sameHits: mean(
         found.map((ids, q) => ids.filter((id) => ofEmbedded.found[q].includes(id)).length / ids.length),
       ),
-      loads: fronts.map(({ servers }, f) => {
-        const at = (p: number): number =>
-          median(results[f].map(({ milliseconds }) => percentile(milliseconds, p)));
-        return {
-          servers,
-          queriesPerSecond: median(results[f].map(({ rate }) => rate)),
-          p50: at(0.5),
-          p99: at(0.99),
-        };
-      }),
+      loads: fronts.map(({ servers }, f) => ({ servers, ...figuresOf(results[f]) })),
     };
   } finally {
     await Promise.all([...processes].map((process) => process.stop()));
@@ -153,21 +143,9 @@ export async function benchScale(options: ScaleOptions): Promise<ScaleBench> {
 async function sizesOf(
   store: string,
 ): Promise<Pick<ScaleBench['postgres'], 'version' | 'index' | 'vectorBytes' | 'indexBytes'>> {
-  return onConnection(store, async (client) => {
-    const one = async <T>(sql: string): Promise<T> =>
-      Object.values((await client.query<Record<string, T>>(sql)).rows[0])[0];
-    const id = await one<number>(`SELECT id FROM generations WHERE state = 'live'`);
-    const [postgres, pgvector, vectorBytes, indexBytes, definition] = [
-      await one<string>(`SHOW server_version`),
-      await one<string>(`SELECT extversion FROM pg_extension WHERE extname = 'vector'`),
-      await one<number>(`SELECT pg_total_relation_size('vectors_${id}')`),
-      await one<number>(`SELECT coalesce(pg_relation_size(to_regclass('vectors_${id}_hnsw')), 0)`),
-      await one<string | null>(`SELECT pg_get_indexdef(to_regclass('vectors_${id}_hnsw'))`),
-    ];
-    const index =
-      definition === null ? 'exact' : `hnsw${definition.includes('halfvec') ? ', half precision' : ''}`;
-    return { version: `PostgreSQL ${postgres}, pgvector ${pgvector}`, index, vectorBytes, indexBytes };
-  });
+  const { version, vectorBytes, indexBytes, index } = (await onConnection(store, storedVectors))!;
+  const kind = index ? `hnsw${index.half ? ', half precision' : ''}` : 'exact';
+  return { version, index: kind, vectorBytes, indexBytes };
 }
 
 export function scaleTable({ documents, embedded, postgres, sameHits, loads }: ScaleBench): string {

@@ -4,27 +4,29 @@ import path from 'node:path';
 
 import hnswlib from 'hnswlib-node';
 
-import { UserError } from '../base/errors.js';
 import { mean } from '../evaluation/ranking-metrics.js';
 import type { components } from '../server/http/openapi.js';
 import { RECALL_K, recallOf } from '../server/search/recall.js';
 import { indexFolder } from '../server/search/engine.js';
-import { runLoad } from './load.js';
 import type { BenchProcess } from './processes.js';
 import { figure, markdownTable } from './report.js';
 import {
   ask,
+  figuresOf,
   fillServer,
   info,
   meanRecall,
   partTexts,
   readVectors,
+  searchLoad,
   startServer,
   stop,
   type BenchServer,
   type Fill,
+  type SearchFigures,
+  type SearchLoad,
 } from './search-server.js';
-import { median, percentile } from './statistics.js';
+import { median } from './statistics.js';
 
 export interface SearchHttpOptions {
   /** A model folder, or the name of a model. */
@@ -51,7 +53,7 @@ export interface SearchHttpBench {
   readySecondsEmpty: number;
   /** What /search finds of the exact ten nearest. */
   recallAt10: number;
-  loads: { concurrency: number; queriesPerSecond: number; p50: number; p99: number; ofBareLoop?: number }[];
+  loads: ({ concurrency: number; ofBareLoop?: number } & SearchFigures)[];
   /** hnswlib-node alone, on the server's graph at the server's ef; missing where search is exact. */
   bareLoop?: { ef: number; queriesPerSecond: number; recallAt10: number };
 }
@@ -95,15 +97,13 @@ export async function benchSearchHttp(options: SearchHttpOptions): Promise<Searc
     const bare = index.kind === 'hnsw' ? await openBareGraph(dataDir, dimensions) : undefined;
     const points = queryVectors.map((vector) => Array.from(vector));
     const bareRates: number[] = [];
-    const results = CONCURRENCIES.map((): { rate: number; milliseconds: number[] }[] => []);
+    const results = CONCURRENCIES.map((): SearchLoad[] => []);
     const bodies = queries.map((query) => JSON.stringify({ query, k: RECALL_K }));
     for (let round = 0; round < rounds; round++) {
       say(`round ${round + 1} of ${rounds}`);
       if (bare) bareRates.push(bareRate(bare.graph, points, seconds));
       for (const [c, concurrency] of CONCURRENCIES.entries()) {
-        const load = await runLoad({ url: `${server.url}/search`, bodies, concurrency, seconds });
-        if (load.errors > 0) throw new UserError('backend', `/search failed: ${load.firstError}`);
-        results[c].push({ rate: load.milliseconds.length / load.seconds, milliseconds: load.milliseconds });
+        results[c].push(await searchLoad({ url: server.url, bodies, concurrency, seconds }));
       }
     }
     await stop(server, servers);
@@ -121,15 +121,11 @@ export async function benchSearchHttp(options: SearchHttpOptions): Promise<Searc
       readySecondsEmpty: empty.readySeconds,
       recallAt10,
       loads: CONCURRENCIES.map((concurrency, c) => {
-        const queriesPerSecond = median(results[c].map(({ rate }) => rate));
-        const at = (p: number): number =>
-          median(results[c].map(({ milliseconds }) => percentile(milliseconds, p)));
+        const figures = figuresOf(results[c]);
         return {
           concurrency,
-          queriesPerSecond,
-          p50: at(0.5),
-          p99: at(0.99),
-          ...(bare && { ofBareLoop: queriesPerSecond / median(bareRates) }),
+          ...figures,
+          ...(bare && { ofBareLoop: figures.queriesPerSecond / median(bareRates) }),
         };
       }),
       ...(bare && {

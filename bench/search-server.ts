@@ -8,7 +8,9 @@ import { RECALL_K, recallOf } from '../server/search/recall.js';
 import { Sqlite } from '../server/search/sqlite.js';
 import { databaseFile } from '../server/search/store.js';
 import { type Scored, VectorTable } from '../server/search/vectors.js';
+import { runLoad, type Load } from './load.js';
 import { BenchProcess, freePort } from './processes.js';
+import { median, percentile } from './statistics.js';
 
 const QUERIES = 500;
 const DOCUMENTS_PER_REQUEST = 2000;
@@ -177,4 +179,30 @@ export async function readVectors(dataDir: string, dimensions: number): Promise<
   } finally {
     db.close();
   }
+}
+
+/** Searches for some seconds. */
+export interface SearchLoad {
+  /** A second. */
+  rate: number;
+  milliseconds: readonly number[];
+}
+
+/** Medians over several loads. */
+export interface SearchFigures {
+  queriesPerSecond: number;
+  p50: number;
+  p99: number;
+}
+
+/** @param load its `url` the server's @throws UserError `backend` when a search fails */
+export async function searchLoad(load: Load): Promise<SearchLoad> {
+  const { errors, firstError, milliseconds, seconds } = await runLoad({ ...load, url: `${load.url}/search` });
+  if (errors > 0) throw new UserError('backend', `/search failed: ${firstError}`);
+  return { rate: milliseconds.length / seconds, milliseconds };
+}
+
+export function figuresOf(loads: readonly SearchLoad[]): SearchFigures {
+  const at = (p: number): number => median(loads.map(({ milliseconds }) => percentile(milliseconds, p)));
+  return { queriesPerSecond: median(loads.map(({ rate }) => rate)), p50: at(0.5), p99: at(0.99) };
 }

@@ -1,10 +1,10 @@
-import { existsSync } from 'node:fs';
 import path from 'node:path';
 
+import { fingerprintsOf } from '../encoder/fingerprints.js';
+import { openModelFolder } from '../encoder/model-folder.js';
 import { resolveModel } from '../encoder/resolve.js';
-import type { Inference } from '../server/batching/inference.js';
+import { ownModel } from '../server/jobs/folders.js';
 import type { ServerConfig } from '../server/config.js';
-import { trainedModelFolder } from '../server/search/store.js';
 
 /** A generation, as far as it says where its model is. */
 export interface GenerationModel {
@@ -18,37 +18,30 @@ export interface GenerationModel {
 
 type Places = Pick<ServerConfig, 'dataDir' | 'modelStore'>;
 
-/** The folder of a model that a training job has made: the data folder's, or else from the model store. */
-export async function folderOfJob(
-  { model, fingerprint }: GenerationModel,
+/**
+ * What the model of a generation is loaded from: the one that is here or, where that is not what made the vectors, from the
+ * model store.
+ *
+ * @returns a folder, or a name
+ * @throws UserError as `obtain`
+ */
+export async function modelOf(
+  generation: GenerationModel,
   { dataDir, modelStore }: Places,
   say: (line: string) => void,
 ): Promise<string> {
-  const own = trainedModelFolder(path.resolve(dataDir), model);
-  return modelStore === undefined || existsSync(own) ? own : obtained(fingerprint, modelStore, say);
+  const own = ownModel(generation, path.resolve(dataDir));
+  if (modelStore === undefined || (await makes(own, generation.fingerprint, say))) return own;
+  return obtained(generation.fingerprint, modelStore, say);
 }
 
-/**
- * Loads the model of a generation that another server has put live: the one that is here, or else, and where that is not what
- * made the vectors, from the model store.
- *
- * @throws UserError as `load` and `obtain`
- */
-export async function openGenerationModel(
-  generation: GenerationModel,
-  { dataDir, modelStore }: Places,
-  load: (model: string) => Promise<Inference>,
-  say: (line: string) => void,
-): Promise<Inference> {
-  const { model, fingerprint, job, source } = generation;
-  const own = job === undefined ? (source ?? model) : trainedModelFolder(path.resolve(dataDir), model);
-  if (modelStore === undefined) return load(own);
-  if (await isHere(own, say)) {
-    const inference = await load(own);
-    if (inference.fingerprint === fingerprint) return inference;
-    await inference.close();
-  }
-  return load(await obtained(fingerprint, modelStore, say));
+/** Whether a model is on this machine, and of that fingerprint in one of its precisions. */
+async function makes(model: string, fingerprint: string, say: (line: string) => void): Promise<boolean> {
+  const found = await resolveModel(model, say).catch(() => undefined);
+  if (!found) return false;
+  return Object.values(await fingerprintsOf(await openModelFolder(found.dir, found.name))).includes(
+    fingerprint,
+  );
 }
 
 /** Whether a model is on this machine. */

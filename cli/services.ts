@@ -12,7 +12,7 @@ import { startInference } from '../server/batching/start-inference.js';
 import { defaults, type ServerConfig } from '../server/config.js';
 import { documentOf } from '../server/http/document-line.js';
 import type { Inference } from '../server/batching/inference.js';
-import { JobRunner } from '../server/jobs/runner.js';
+import { Jobs } from '../server/jobs/jobs.js';
 import type { Observer } from '../server/observer.js';
 import type { Collection, TrainableCollection } from '../server/search/collection.js';
 import { storeName } from '../server/postgres/store-name.js';
@@ -22,7 +22,7 @@ import { activatedModel } from '../server/search/store.js';
 import type { Services } from '../server/services.js';
 import { DEFAULT_PRESET, PRESETS } from '../trainer/presets.js';
 import { findModelWithProgress } from './find-model.js';
-import { folderOfJob, isHere, openGenerationModel } from './generation-model.js';
+import { isHere, modelOf } from './generation-model.js';
 import { progressBar } from './progress.js';
 
 /**
@@ -44,7 +44,7 @@ export async function openServices(
     say(
       `${activated.model} was activated here, and goes on (--reembed returns to --model ${config.model ?? DEFAULT_MODEL})`,
     );
-  const model = activated ? await folderOfJob(activated, config, say) : (config.model ?? DEFAULT_MODEL);
+  const model = activated ? await modelOf(activated, config, say) : (config.model ?? DEFAULT_MODEL);
   if (!(await isHere(model, say)) && canFetch(model)) say(`${model} is not on this machine yet: fetching it`);
   const { dir, source } = await findModelWithProgress(model, say);
   if (source) say(`fetched ${model} from ${source} into ${dir}`);
@@ -126,7 +126,7 @@ async function openWith(
           ...served,
           url: store!,
           recall,
-          openModel: (generation) => openGenerationModel(generation, config, loadAlike, say),
+          openModel: async (generation) => loadAlike(await modelOf(generation, config, say)),
         });
     try {
       const { documents } = collection.info();
@@ -135,10 +135,13 @@ async function openWith(
       else if (example) await loadExample(collection);
       else if (documents === 0 && example !== undefined)
         say('the collection is empty; start with --example to try it with example questions');
-      const jobs = jobRunner(config, collection, say, (other, { background } = {}) =>
+      const jobs = jobsOf(config, collection, say, (other, { background } = {}) =>
         loadAlike(other, background),
       );
-      await jobs.start();
+      // Several on one store leave them to workers.
+      if (store === undefined) jobs.work();
+      else if (config.training.schedule)
+        say('--refit-after: left to the workers that have it (sentence-jepa worker)');
       return {
         get inference(): Inference {
           return collection.served().inference;
@@ -159,8 +162,8 @@ async function openWith(
   }
 }
 
-const SHARED_STORE_REFUSAL =
-  'servers on a shared store (--store) do not train; fine-tune elsewhere (sentence-jepa finetune), start one of them with --model DIR --reembed, and the others follow';
+const NO_MODEL_STORE =
+  'with --store, workers train (sentence-jepa worker), and servers get their models from --model-store: expected a folder that all share, or s3://BUCKET/PREFIX, came none';
 
 /** Where the collection is, for people to read. */
 function placeOf({ store, dataDir }: ServerConfig): string {
@@ -178,24 +181,32 @@ async function activatedIn({
   return store === undefined ? activatedModel(dataDir) : (await postgres()).activatedOn(store);
 }
 
-function jobRunner(
-  { dataDir, store, training }: ServerConfig,
+function jobsOf(
+  config: ServerConfig,
   collection: TrainableCollection,
   log: (line: string) => void,
   openModel: (model: string, options?: { background?: boolean }) => Promise<Inference>,
-): JobRunner {
-  return new JobRunner({
+): Jobs {
+  const { dataDir, store, modelStore, training } = config;
+  return new Jobs({
     collection,
     dataDir: path.resolve(dataDir),
     command: [process.execPath, fileURLToPath(new URL('./main.js', import.meta.url))],
     presets: [DEFAULT_PRESET, ...Object.keys(PRESETS).filter((name) => name !== DEFAULT_PRESET)],
     openModel,
+    modelOf: (generation) => modelOf(generation, config, log),
+    ...(modelStore !== undefined && { publish: (folder) => publishModel(folder, modelStore) }),
     threads: training.threads ?? Math.max(1, Math.floor(availableParallelism() / 2)),
     memoryBytes: training.memoryMib * 2 ** 20,
     schedule: training.schedule,
-    ...(store !== undefined && { refusal: SHARED_STORE_REFUSAL }),
+    ...(store !== undefined && modelStore === undefined && { refusal: NO_MODEL_STORE }),
     log,
   });
+}
+
+async function publishModel(folder: string, modelStore: string): Promise<void> {
+  const { publish } = await import('../server/model-store/model-store.js');
+  await publish(folder, modelStore);
 }
 
 async function loadExample(collection: Collection): Promise<void> {

@@ -1,5 +1,5 @@
 import type { Inference } from './batching/inference.js';
-import type { JobRunner } from './jobs/runner.js';
+import type { Jobs } from './jobs/jobs.js';
 import type { Maps } from './map/maps.js';
 import type { TrainableCollection } from './search/collection.js';
 
@@ -8,6 +8,6 @@ export interface Services {
   /** Of the live generation. */
   readonly inference: Inference;
   collection: TrainableCollection;
-  jobs: JobRunner;
+  jobs: Jobs;
   maps: Maps;
 }

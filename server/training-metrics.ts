@@ -26,9 +26,9 @@ export function trainingMetrics(registers: Registry[], services: () => Services 
     });
   };
 
-  gauge('sentence_jepa_jobs', 'Training jobs by their state.', ['state'], (jobs, s) => {
-    for (const state of JOB_STATES)
-      jobs.set({ state }, s.jobs.jobs.filter((job) => job.state === state).length);
+  gauge('sentence_jepa_jobs', 'Training jobs by their state.', ['state'], async (jobs, s) => {
+    const all = await s.jobs.list();
+    for (const state of JOB_STATES) jobs.set({ state }, all.filter((job) => job.state === state).length);
   });
   gauge(
     'sentence_jepa_generation_vectors',
@@ -50,8 +50,8 @@ export function trainingMetrics(registers: Registry[], services: () => Services 
   );
 
   const judged = (name: string, help: string, value: (verdict: Verdict, side: Side) => number): void =>
-    gauge(name, `${help}, at the last judgement.`, ['model'], (metric, s) => {
-      const verdict = s.jobs.jobs.findLast((job) => job.verdict)?.verdict;
+    gauge(name, `${help}, at the last judgement.`, ['model'], async (metric, s) => {
+      const verdict = (await s.jobs.list()).findLast((job) => job.verdict)?.verdict;
       if (!verdict) return;
       for (const side of ['live', 'candidate'] as const)
         metric.set({ model: verdict[side] }, value(verdict, side));

@@ -1,7 +1,7 @@
 import { UserError } from '../../base/errors.js';
 import type { TrainableCollection } from '../search/collection.js';
+import { hasEnded, type Job } from './job.js';
 import type { FinetuneRequest } from './request.js';
-import type { JobRunner } from './runner.js';
 
 const MINUTE_MS = 60_000;
 
@@ -41,14 +41,15 @@ export function isWithin({ from, to }: TimeWindow, moment: Date): boolean {
 export function startSchedule(
   { after, window, request }: Schedule,
   collection: TrainableCollection,
-  runner: JobRunner,
+  jobs: { list(): Promise<Job[]>; submit(request: FinetuneRequest): Promise<Job> },
   log: (message: string) => void,
 ): () => void {
   const look = async (): Promise<void> => {
-    if (runner.isBusy || (window && !isWithin(window, new Date()))) return;
+    if (window && !isWithin(window, new Date())) return;
+    if (!(await jobs.list()).every(hasEnded)) return;
     const changes = await collection.changesSinceLastJob();
     if (changes < after || collection.info().documents === 0) return;
-    const { id } = await runner.submit(request);
+    const { id } = await jobs.submit(request);
     log(`job ${id}: ${changes} documents and feedback have come since the last one`);
   };
   const timer = setInterval(() => {

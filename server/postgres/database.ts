@@ -123,9 +123,11 @@ export class Database implements Queries {
     });
     client.on('error', () => undefined);
     const cut = (): void => void client.end().catch(() => undefined);
-    signal.addEventListener('abort', cut);
     try {
+      // Cut while it connects, it would never be done with that.
       await client.connect();
+      signal.throwIfAborted();
+      signal.addEventListener('abort', cut);
       await client.query('SET statement_timeout = 0');
       return await use(client);
     } finally {

@@ -1,10 +1,17 @@
-import { toRecord, type JobChange, type JobRecord, type JobRow } from '../search/job-table.js';
+import {
+  columnsOfJob,
+  toRecord,
+  verdictText,
+  type JobChange,
+  type JobKnown,
+  type JobRecord,
+  type JobRow,
+} from '../search/job-table.js';
 import type { Queries } from './database.js';
 
 /** How many documents were ever written, and what was found about them. */
 const CHANGES = `(coalesce(pg_sequence_last_value(pg_get_serial_sequence('documents', 'key')::regclass), 0)
                   + (SELECT count(*) FROM feedback))`;
-const COLUMNS: readonly string[] = ['state', 'started', 'ended', 'error', 'verdict'];
 
 export async function addJob(queries: Queries, request: unknown): Promise<JobRecord> {
   const [row] = await queries.query<JobRow>(
@@ -14,11 +21,16 @@ export async function addJob(queries: Queries, request: unknown): Promise<JobRec
   return toRecord(row);
 }
 
-export async function changeJob(queries: Queries, id: number, change: JobChange): Promise<void> {
-  const entries = Object.entries(change).filter(([name]) => COLUMNS.includes(name));
-  const sets = entries.map(([name], i) => `${name} = $${i + 2}`).join(', ');
-  const values = entries.map(([name, value]) => (name === 'verdict' ? JSON.stringify(value) : value));
-  await queries.query(`UPDATE jobs SET ${sets} WHERE id = $1`, [id, ...values]);
+/** @returns false when it is not any more as it is given, and nothing was changed */
+export async function changeJob(queries: Queries, job: JobKnown, change: JobChange): Promise<boolean> {
+  const { id, state, verdict } = job;
+  const entries = Object.entries(columnsOfJob(change));
+  const sets = entries.map(([name], i) => `${name} = $${i + 4}`).join(', ');
+  const changed = await queries.query(
+    `UPDATE jobs SET ${sets} WHERE id = $1 AND state = $2 AND verdict IS NOT DISTINCT FROM $3 RETURNING id`,
+    [id, state, verdictText(verdict) ?? null, ...entries.map(([, value]) => value)],
+  );
+  return changed.length > 0;
 }
 
 /** Documents and feedback that came since the last job was asked for; all of them when there was none. */

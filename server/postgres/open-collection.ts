@@ -3,6 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, UserError } from '../../base/errors.js';
 import type { Inference, InferenceOptions } from '../batching/inference.js';
 import { defaults } from '../config.js';
+import type { JobBoard } from '../jobs/board.js';
+import type { JobFolders } from '../jobs/folders.js';
 import type { Observer } from '../observer.js';
 import { checkDocuments, checkK, checkText, checkThreshold, checkWeight } from '../search/checks.js';
 import type {
@@ -18,7 +20,7 @@ import type {
 import { unitRows } from '../search/engine.js';
 import { Serving } from '../search/serving.js';
 import type { Feedback, FeedbackCounts, Part } from '../search/feedback-table.js';
-import type { JobChange, JobRecord } from '../search/job-table.js';
+import type { JobChange, JobKnown, JobRecord } from '../search/job-table.js';
 import type { Generation } from '../search/store.js';
 import { EXACT_UP_TO } from '../search/vector-index.js';
 import { Backoff } from './backoff.js';
@@ -44,6 +46,7 @@ import {
 import { unqueue } from './ingest-documents.js';
 import type { IngestTimes } from './ingest-jobs.js';
 import { PostgresIngests } from './ingests.js';
+import { PostgresBoard } from './job-board.js';
 import { addJob, allJobs, changeJob, changesSinceLastJob } from './jobs.js';
 import { CHANNEL, Listener } from './listener.js';
 import { lockSharedNow, refuseUnfinished } from './open-lock.js';
@@ -545,8 +548,12 @@ class PostgresCollection extends Serving implements TrainableCollection {
     return addJob(this.database, request);
   }
 
-  changeJob(id: number, change: JobChange): Promise<void> {
-    return changeJob(this.database, id, change);
+  changeJob(job: JobKnown, change: JobChange): Promise<boolean> {
+    return changeJob(this.database, job, change);
+  }
+
+  jobBoard(folders: JobFolders): JobBoard {
+    return new PostgresBoard(this.database, folders);
   }
 
   async close(): Promise<void> {

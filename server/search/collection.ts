@@ -1,7 +1,9 @@
 import type { Inference } from '../batching/inference.js';
+import type { JobBoard } from '../jobs/board.js';
+import type { JobFolders } from '../jobs/folders.js';
 import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
 import type { Ingests } from './ingests.js';
-import type { JobChange, JobRecord } from './job-table.js';
+import type { JobChange, JobKnown, JobRecord } from './job-table.js';
 
 /**
  * What the routes know of the collection: documents in, hits out. SQLite is the durable truth, the
@@ -189,5 +191,8 @@ export interface TrainableCollection extends Collection {
   /** Documents and feedback that came since the last job was added. */
   changesSinceLastJob(): Promise<number>;
   addJob(request: unknown): Promise<JobRecord>;
-  changeJob(id: number, change: JobChange): Promise<void>;
+  /** @returns false when it is not any more as it is given: another process has changed it, and nothing was done */
+  changeJob(job: JobKnown, change: JobChange): Promise<boolean>;
+  /** Where several processes have the collection, and any of them may be asked for jobs. */
+  jobBoard?(folders: JobFolders): JobBoard;
 }

@@ -33,6 +33,9 @@ export interface JobRecord<R = unknown, V = unknown> {
 /** What of a job changes. */
 export type JobChange = Partial<Pick<JobRecord, 'state' | 'started' | 'ended' | 'error' | 'verdict'>>;
 
+/** What a change begins with. */
+export type JobKnown = Pick<JobRecord, 'id' | 'state' | 'verdict'>;
+
 /** How many documents were ever written, and what was found about them. */
 const CHANGES = `(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'documents'), 0)
                   + (SELECT count(*) FROM feedback))`;
@@ -65,15 +68,16 @@ export class JobTable {
     return this.all().find(({ id }) => id === Number(lastInsertRowid))!;
   }
 
-  change(id: number, change: JobChange): void {
-    const values = Object.entries(change).map(([name, value]) => [
-      name,
-      name === 'verdict' ? JSON.stringify(value) : value,
-    ]);
-    const sets = values.map(([name]) => `${name} = ?`).join(', ');
-    translated(this.file, () =>
-      this.db.prepare(`UPDATE jobs SET ${sets} WHERE id = ?`).run(...values.map(([, value]) => value), id),
+  /** @returns false when it is not any more as it is given, and nothing was changed */
+  change({ id, state, verdict }: JobKnown, change: JobChange): boolean {
+    const entries = Object.entries(columnsOfJob(change));
+    const sets = entries.map(([name]) => `${name} = ?`).join(', ');
+    const { changes } = translated(this.file, () =>
+      this.db
+        .prepare(`UPDATE jobs SET ${sets} WHERE id = ? AND state = ? AND verdict IS ?`)
+        .run(...entries.map(([, value]) => value), id, state, verdictText(verdict) ?? null),
     );
+    return changes > 0;
   }
 
   /** Documents and feedback that came since the last job was asked for; all of them when there was none. */
@@ -87,6 +91,16 @@ export class JobTable {
   all(): JobRecord[] {
     return (this.db.prepare('SELECT * FROM jobs ORDER BY id').all() as JobRow[]).map(toRecord);
   }
+}
+
+/** What is set, as it is stored. */
+export function columnsOfJob({ verdict, ...rest }: JobChange): Record<string, string> {
+  return { ...rest, ...(verdict !== undefined && { verdict: verdictText(verdict)! }) };
+}
+
+/** A verdict as it is stored: it comes back from there as the same text. */
+export function verdictText(verdict: unknown): string | undefined {
+  return verdict === undefined ? undefined : JSON.stringify(verdict);
 }
 
 export function toRecord({ id, request, state, created, started, ended, error, verdict }: JobRow): JobRecord {

@@ -18,7 +18,7 @@ import type {
 } from './collection.js';
 import { checkDocuments, checkK, checkText, checkThreshold, checkWeight } from './checks.js';
 import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
-import type { JobChange, JobRecord } from './job-table.js';
+import type { JobChange, JobKnown, JobRecord } from './job-table.js';
 import type { EngineOptions } from './engine.js';
 import { Serving } from './serving.js';
 import { databaseFile, DocumentReader, type GenerationModel } from './store.js';
@@ -428,8 +428,8 @@ class ThreadedCollection extends Serving implements TrainableCollection {
     return this.thread.call('addJob', request);
   }
 
-  changeJob(id: number, change: JobChange): Promise<void> {
-    return this.call('changeJob', { id, change });
+  changeJob({ id, state, verdict }: JobKnown, change: JobChange): Promise<boolean> {
+    return this.call('changeJob', { job: { id, state, verdict }, change });
   }
 
   async close(): Promise<void> {

@@ -3,7 +3,7 @@ import { answerCalls, emitEvent, type CallContext, type Handlers } from '../thre
 import type { Document, DuplicatePair, Hit } from './collection.js';
 import { SearchEngine, unitRows, type EngineOptions, type EngineSearch } from './engine.js';
 import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
-import type { JobChange, JobRecord } from './job-table.js';
+import type { JobChange, JobKnown, JobRecord } from './job-table.js';
 import { sqliteError } from './schema.js';
 import { databaseFile, type Change, type Generation, type GenerationModel, type Write } from './store.js';
 
@@ -179,8 +179,8 @@ const handlers = {
     return opened().store.jobs.add(request);
   },
 
-  changeJob({ id, change }: { id: number; change: JobChange }): void {
-    opened().store.jobs.change(id, change);
+  changeJob({ job, change }: { job: JobKnown; change: JobChange }): boolean {
+    return opened().store.jobs.change(job, change);
   },
 
   async activate(): Promise<void> {

@@ -23,7 +23,7 @@ let server: RunningServer;
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'cli-jobs-'));
   around = await openAround(path.join(folder, 'data'));
-  const { collection, runner: jobs } = around;
+  const { collection, jobs } = around;
   await collection.upsert(documentsOf(DOCUMENTS));
   const services = {
     get inference() {
@@ -128,7 +128,7 @@ describe('jobs and models', () => {
 
   it('are cancelled, and end with 1 when they fail', async () => {
     const [id] = (await told('jobs', 'start', '--set', 'behave=slow')).split(' ');
-    await until(around.runner, Number(id), 'training');
+    await until(around.jobs, Number(id), 'training');
     assert.match(await told('jobs', 'cancel', id), /cancelled/);
     assert.match(await refused('jobs', 'cancel', id), /409: job \d+ has ended already: cancelled/);
     const failed = await run('jobs', 'start', '--set', 'behave=collapse', '--watch');

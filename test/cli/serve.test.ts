@@ -524,7 +524,7 @@ describe('sentence-jepa worker', { skip: withoutPostgres }, () => {
     while ((await call(ingest)).body.state !== 'done') await sleep(20);
     const found = await post(`${server.url}/search`, { query: 'question number 7' });
     assert.equal(found.body.hits[0].id, 'd7');
-    const line = /embedding what is queued in postgres:.* by tiny.* at (http:[^"]+)/.exec(stderr);
+    const line = /doing what is queued in postgres:.* by tiny.* at (http:[^"]+)/.exec(stderr);
     assert.ok(line, stderr);
     for (const route of ['/health', '/ready']) assert.equal((await call(line[1] + route)).status, 200);
     assert.match((await call(`${line[1]}/metrics`)).text, /^sentence_jepa_ingested_documents_total 300$/m);

@@ -75,7 +75,7 @@ export function fakeInference(): FakeInference {
 
 /** Without training: test/server/jobs-*.test.ts has that. */
 export function fakeServices(inference: Inference, collection: TrainableCollection): Services {
-  const jobs = { jobs: [], presets: ['context'], close: async () => undefined };
+  const jobs = { list: async () => [], presets: ['context'], close: async () => undefined };
   const maps = new Maps('/nowhere');
   return { inference, collection, jobs, maps } as unknown as Services;
 }

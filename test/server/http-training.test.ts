@@ -22,7 +22,7 @@ interface Test {
 /** A server with documents and feedback, whose trainer is made up. */
 async function start(dataDir: string, apiKeys: string[] = []): Promise<Test> {
   const around = await openAround(dataDir);
-  const { collection, runner: jobs } = around;
+  const { collection, jobs } = around;
   await collection.upsert(documentsOf(DOCUMENTS));
   await collection.addFeedback(feedbackOf(DOCUMENTS));
   const services = {
@@ -52,7 +52,7 @@ after(() => rm(folder, { recursive: true, force: true }));
 async function trained({ url, around }: Test, more: object = {}): Promise<number> {
   const { body } = await post(`${url}/finetune`, { settings: { behave: 'better' }, ...more });
   const id = body.id as number;
-  await until(around.runner, id);
+  await until(around.jobs, id);
   return id;
 }
 
@@ -76,7 +76,7 @@ describe('training over HTTP', () => {
       activate: 'manual',
       margin: 0,
     });
-    await until(test.around.runner, id, 'training');
+    await until(test.around.jobs, id, 'training');
     for (let told; told === undefined;) {
       const { body } = await call(`${url}/finetune/${id}`);
       told = body.training?.step > 0 ? body.training : undefined;
@@ -86,7 +86,7 @@ describe('training over HTTP', () => {
       }
     }
     assert.equal((await call(`${url}/finetune/${id}/report`)).status, 404);
-    await until(test.around.runner, id);
+    await until(test.around.jobs, id);
     const { body: job } = await call(`${url}/finetune/${id}`);
     assert.equal(job.state, 'done');
     assert.equal(job.verdict.decision, 'ready');
@@ -312,7 +312,7 @@ describe('keys for training', () => {
 
   it('are not asked for where there is nothing to train on, but documents are', async () => {
     const around = await openAround(path.join(folder, 'empty'));
-    const { collection, runner: jobs } = around;
+    const { collection, jobs } = around;
     const services = {
       inference: collection.served().inference,
       collection,

@@ -3,10 +3,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, it, mock } from 'node:test';
 
+import type { Job } from '../../server/jobs/job.js';
 import type { Judgement } from '../../server/jobs/judge.js';
 import { watchMemory } from '../../server/jobs/memory-limit.js';
 import { recipeArguments } from '../../server/jobs/request.js';
-import type { JobRunner } from '../../server/jobs/runner.js';
 import { isWithin, parseWindow, startSchedule } from '../../server/jobs/schedule.js';
 import { progressOf } from '../../server/jobs/training-log.js';
 import { decide } from '../../server/jobs/verdict.js';
@@ -99,20 +99,22 @@ describe('a schedule', () => {
       changesSinceLastJob: async () => state.changes,
       info: () => ({ documents: 1 }),
     } as unknown as TrainableCollection;
-    const runner = {
-      get isBusy() {
-        return state.isBusy;
-      },
+    const job = (id: number): Job => ({
+      ...{ id, request: requestOf('better'), created: '2026-11-26T00:00:00.000Z' },
+      state: state.isBusy ? 'training' : 'done',
+    });
+    const jobs = {
+      list: async () => [job(1)],
       async submit() {
         state.submitted++;
         state.isBusy = true;
-        return { id: state.submitted };
+        return job(state.submitted);
       },
-    } as unknown as JobRunner;
+    };
     const end = startSchedule(
       { after: 5, window: parseWindow('01:00-02:00'), request: requestOf('better') },
       collection,
-      runner,
+      jobs,
       () => undefined,
     );
     const minutes = async (n: number): Promise<number> => {

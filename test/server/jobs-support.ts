@@ -7,7 +7,9 @@ import { fileURLToPath } from 'node:url';
 
 import { UserError } from '../../base/errors.js';
 import type { Inference } from '../../server/batching/inference.js';
-import { JobRunner, type Job, type JobRunnerOptions } from '../../server/jobs/runner.js';
+import { ownModel } from '../../server/jobs/folders.js';
+import { hasEnded, type Job } from '../../server/jobs/job.js';
+import { Jobs, type JobsOptions } from '../../server/jobs/jobs.js';
 import type { FinetuneRequest } from '../../server/jobs/request.js';
 import type { TrainableCollection } from '../../server/search/collection.js';
 import { fakeInference } from './fake-inference.js';
@@ -55,35 +57,36 @@ export function feedbackOf(n: number): { query: string; id: string; relevant: bo
 export interface Around {
   dataDir: string;
   collection: TrainableCollection;
-  runner: JobRunner;
+  jobs: Jobs;
   close(): Promise<void>;
 }
 
 /** What a server has: a collection and jobs, with the trainer made up. */
 export async function openAround(
   dataDir = mkdtempSync(path.join(tmpdir(), 'jobs-')),
-  options: Partial<JobRunnerOptions> & { model?: Inference } = {},
+  options: Partial<JobsOptions> & { model?: Inference } = {},
 ): Promise<Around> {
   const { model = encoderNamed(LIVE, 'beginner'), ...rest } = options;
   const collection = await openOnTestStore({ dataDir, inference: model, source: LIVE });
-  const runner = new JobRunner({
+  const jobs = new Jobs({
     collection,
     dataDir,
     command: [process.execPath, fileURLToPath(new URL('./fake-trainer.js', import.meta.url))],
     presets: ['context', 'pairs'],
     openModel: async (folder) => openFake(folder),
+    modelOf: async (generation) => ownModel(generation, dataDir),
     threads: 1,
     memoryBytes: 2 ** 32,
     log: () => undefined,
     ...rest,
   });
-  await runner.start();
+  jobs.work();
   return {
     dataDir,
     collection,
-    runner,
+    jobs,
     async close() {
-      await runner.close();
+      await jobs.close();
       await collection.close();
     },
   };
@@ -104,13 +107,12 @@ export function requestOf(behave: string, more: Partial<FinetuneRequest> = {}): 
 }
 
 /** Waits until a job has come so far, or has ended. */
-export async function until(runner: JobRunner, id: number, ...states: Job['state'][]): Promise<Job> {
+export async function until(jobs: Jobs, id: number, ...states: Job['state'][]): Promise<Job> {
   const wanted = states.length > 0 ? states : (['done', 'failed', 'cancelled'] as const);
   for (;;) {
-    const job = runner.job(id);
+    const job = await jobs.job(id);
     if ((wanted as readonly string[]).includes(job.state)) return job;
-    if (['done', 'failed', 'cancelled'].includes(job.state))
-      throw new Error(`job ${id} ended: ${job.state} ${job.error ?? ''}`);
+    if (hasEnded(job)) throw new Error(`job ${id} ended: ${job.state} ${job.error ?? ''}`);
     await sleep(10);
   }
 }

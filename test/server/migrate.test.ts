@@ -114,11 +114,11 @@ describe('sentence-jepa migrate', { skip: withoutPostgres }, () => {
       { query: 'Wlan', id: 'nobody', relevant: true },
     ]);
     const done = await collection.addJob({ preset: 'context' });
-    await collection.changeJob(done.id, { state: 'done', ended: '2026-01-01T00:00:00.000Z', verdict: {} });
+    await collection.changeJob(done, { state: 'done', ended: '2026-01-01T00:00:00.000Z', verdict: {} });
     const candidate = fakeInference({ seed: 'b' });
     await collection.activate(await collection.prepare({ inference: candidate, job: done.id }));
     const underWay = await collection.addJob({ preset: 'pairs' });
-    await collection.changeJob(underWay.id, { state: 'embedding' });
+    await collection.changeJob(underWay, { state: 'embedding' });
     await collection.prepare({ inference: fakeInference({ seed: 'c' }), job: underWay.id });
     const search = {
       query: 'package is not found',

@@ -10,7 +10,7 @@ import { startPostgres, withoutPostgres, type PostgresServer } from './postgres-
 const folder = fileURLToPath(new URL('..', import.meta.url));
 /** Every test file whose servers have a collection, but for those of what is kept in a folder: maps and backups. */
 const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) =>
-  /^(clients\/.*|server\/(http-.*|openapi|pages|tracing))\.test\.js$/.test(file),
+  /^(clients\/.*|server\/(http-.*|jobs|openapi|pages|tracing))\.test\.js$/.test(file),
 );
 
 describe('the HTTP tests, with collections on PostgreSQL', { skip: withoutPostgres }, () => {

@@ -274,7 +274,7 @@ describe('servers on one PostgreSQL', { skip: withoutPostgres }, () => {
     const parts = await Promise.all((['train', 'dev', 'test'] as const).map((part) => b.relevant(part)));
     assert.deepEqual(parts.flat(), [{ query: 'q', id: 'd1', text: 'question number1' }]);
     const job = await a.addJob({ preset: 'context' });
-    await b.changeJob(job.id, { state: 'done', verdict: { better: true } });
+    await b.changeJob(job, { state: 'done', verdict: { better: true } });
     const [found] = await a.jobs();
     assert.deepEqual(found, { ...job, state: 'done', verdict: { better: true } });
     assert.equal(await a.changesSinceLastJob(), 0);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { JobRunner } from '../../server/jobs/runner.js';
+import { Jobs } from '../../server/jobs/jobs.js';
 import { openPostgresCollection } from '../../server/postgres/open-collection.js';
 import type { TrainableCollection } from '../../server/search/collection.js';
 import { isUserError } from './collection-suite.js';
@@ -23,27 +23,24 @@ describe('switching models on one PostgreSQL', { skip: withoutPostgres }, () => 
   });
 
   /** As a server has it that does not train. */
-  async function open(
-    url: string,
-    seed = 'a',
-  ): Promise<{ collection: TrainableCollection; jobs: JobRunner }> {
+  async function open(url: string, seed = 'a'): Promise<{ collection: TrainableCollection; jobs: Jobs }> {
     const named = (model: string) => fakeInference({ seed: model.replace('fake-', '') });
     const collection = await openPostgresCollection({
       ...{ url, inference: fakeInference({ seed }), pollMs: 50 },
       openModel: async ({ model }) => named(model),
     });
-    const jobs = new JobRunner({
+    const jobs = new Jobs({
       collection,
       dataDir: '/nowhere',
       command: [],
       presets: ['context'],
       openModel: async (model) => named(model),
+      modelOf: async ({ model }) => model,
       threads: 1,
       memoryBytes: 2 ** 30,
       refusal: 'no training here',
       log: () => undefined,
     });
-    await jobs.start();
     opened.push(collection, jobs);
     return { collection, jobs };
   }

@@ -9,7 +9,7 @@ import type { Inference } from '../../server/batching/inference.js';
 import { startInference } from '../../server/batching/start-inference.js';
 import { cachedInference } from '../../server/batching/cached-inference.js';
 import { defaults } from '../../server/config.js';
-import { JobRunner } from '../../server/jobs/runner.js';
+import { Jobs } from '../../server/jobs/jobs.js';
 import { startServer } from '../../server/main.js';
 import { Maps } from '../../server/map/maps.js';
 import { openPostgresCollection } from '../../server/postgres/open-collection.js';
@@ -60,7 +60,7 @@ try {
             ...{ ...common, url: config.store, source: model, reembed },
             openModel: ({ source }) => load(source!),
           });
-    const jobs = new JobRunner({
+    const jobs = new Jobs({
       collection,
       dataDir,
       // It trains nothing, and no model comes of it.
@@ -69,11 +69,12 @@ try {
       openModel: async (folder) => {
         throw new UserError('not-found', `${folder}: no model`);
       },
+      modelOf: async ({ model }) => model,
       threads: 1,
       memoryBytes: 2 ** 30,
       log: (line) => log.info(line),
     });
-    await jobs.start();
+    jobs.work();
     return {
       get inference() {
         return collection.served().inference;

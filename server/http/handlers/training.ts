@@ -1,12 +1,9 @@
-import { readFile } from 'node:fs/promises';
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { exists } from '../../../base/files.js';
 import type { FinetuneRequest } from '../../jobs/request.js';
-import type { Job, JobRunner } from '../../jobs/runner.js';
+import { hasEnded, type Job } from '../../jobs/job.js';
+import type { Jobs } from '../../jobs/jobs.js';
 import { verdictReport } from '../../jobs/verdict.js';
-import { progressOf, TrainingLog } from '../../jobs/training-log.js';
 import type { Feedback } from '../../search/feedback-table.js';
 import type { TrainableCollection } from '../../search/collection.js';
 import { json, mediaType, ndjson, parseJson, readLines } from '../body.js';
@@ -21,23 +18,10 @@ const checkFeedback = checkSchema('Feedback', 'the line');
 /** Lines of feedback that are stored together. */
 const FEEDBACK_LINES = 1000;
 const EVENTS_EVERY_MS = 500;
-const ENDED: readonly string[] = ['done', 'failed', 'cancelled'];
 
-function logFile(jobs: JobRunner, id: number): string {
-  return path.join(jobs.trainingFolderOf(id), 'log.jsonl');
-}
-
-async function answerOf(jobs: JobRunner, job: Job): Promise<JobAnswer> {
+async function answerOf(jobs: Jobs, job: Job): Promise<JobAnswer> {
   const { request, ...rest } = job;
-  const training =
-    job.state === 'training' ? progressOf(await new TrainingLog(logFile(jobs, job.id)).next()) : undefined;
-  const embedding = jobs.progress(job.id);
-  return {
-    ...rest,
-    request: { ...request, sent: undefined },
-    ...(training && { training }),
-    ...(embedding && { embedding }),
-  } as JobAnswer;
+  return { ...rest, request: { ...request, sent: undefined }, ...(await jobs.progress(job)) } as JobAnswer;
 }
 
 /** @throws HttpError `not-found` */
@@ -107,10 +91,10 @@ export const trainingHandlers: Handlers<
   },
 
   async listJobs({ services: { jobs } }) {
-    return { jobs: await Promise.all(jobs.jobs.map((job) => answerOf(jobs, job))) };
+    return { jobs: await Promise.all((await jobs.list()).map((job) => answerOf(jobs, job))) };
   },
 
-  getJob: ({ path: { id }, services: { jobs } }) => answerOf(jobs, jobs.job(Number(id))),
+  getJob: async ({ path: { id }, services: { jobs } }) => answerOf(jobs, await jobs.job(Number(id))),
 
   async cancelJob({ path: { id }, services: { jobs } }) {
     return answerOf(jobs, await jobs.cancel(Number(id)));
@@ -118,21 +102,21 @@ export const trainingHandlers: Handlers<
 
   async jobEvents({ path, services: { jobs }, request, response, signal, draining }) {
     const id = Number(path.id);
-    jobs.job(id);
+    await jobs.job(id);
     response.status(200).set({ 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
     response.flushHeaders();
-    const log = new TrainingLog(logFile(jobs, id));
+    const log = jobs.log(id);
     const seen = Number(request.headers['last-event-id'] ?? 0) || 0;
     const stop = AbortSignal.any([signal, draining]);
     let told = '';
     for (let line = 0; !stop.aborted;) {
-      const job = jobs.job(id);
+      const job = await jobs.job(id);
       const text = JSON.stringify(await answerOf(jobs, job));
       if (text !== told) response.write(`event: job\ndata: ${text}\n\n`);
       told = text;
       for (const entry of await log.next())
         if (++line > seen) response.write(`id: ${line}\nevent: log\ndata: ${entry}\n\n`);
-      if (ENDED.includes(job.state)) break;
+      if (hasEnded(job)) break;
       await sleep(EVENTS_EVERY_MS, undefined, { signal: stop }).catch(() => undefined);
     }
     response.end();
@@ -140,16 +124,16 @@ export const trainingHandlers: Handlers<
   },
 
   async jobReport({ path: { id }, services: { jobs }, request, response }) {
-    const job = jobs.job(Number(id));
+    const job = await jobs.job(Number(id));
     if (request.accepts(['text/markdown', 'text/html']) === 'text/html') {
-      const file = path.join(jobs.trainingFolderOf(job.id), 'report.html');
-      if (await exists(file)) {
+      const report = await jobs.report(job.id);
+      if (report !== undefined) {
         // The trainer's report is one file, with its own styles and plots.
         response.set(
           'Content-Security-Policy',
           "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
         );
-        response.type('html').send(await readFile(file, 'utf8'));
+        response.type('html').send(report);
         return undefined;
       }
     }

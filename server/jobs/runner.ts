@@ -111,9 +111,17 @@ export class JobRunner {
     await folders.claim(job, signal);
     // Trained elsewhere: a generation comes after its model was published.
     const isPublished = board.isShared && collection.generations().some(({ job: made }) => made === job.id);
-    if (!isPublished && !(await exists(folder))) {
-      await this.change(job, { state: 'training', started: job.started ?? now() });
-      await this.train(job, folder, signal);
+    if (!isPublished) {
+      // Of a training that has ended as well: what it told last may not have been passed on.
+      const telling = board.follow(job.id);
+      try {
+        if (!(await exists(folder))) {
+          await this.change(job, { state: 'training', started: job.started ?? now() });
+          await this.train(job, folder, signal);
+        }
+      } finally {
+        await telling.stop();
+      }
     }
     signal.throwIfAborted();
 
@@ -147,7 +155,7 @@ export class JobRunner {
   }
 
   private async train(job: Job, out: string, signal: AbortSignal): Promise<void> {
-    const { folders, board, command, threads, memoryBytes } = this.options;
+    const { folders, command, threads, memoryBytes } = this.options;
     await mkdir(path.dirname(out), { recursive: true });
     const isBegun = await exists(folders.training(job.id));
     const data = await this.dataOf(job, isBegun);
@@ -160,7 +168,6 @@ export class JobRunner {
     ];
     let stopWatching = (): void => undefined;
     let outgrown: string | undefined;
-    const telling = board.follow(job.id);
     const ending = await runFinetune(command, args, {
       signal,
       nice: BACKGROUND_NICE,
@@ -172,10 +179,7 @@ export class JobRunner {
         await folders.noteTrainer(job, pid);
       },
       onLine: () => undefined,
-    }).finally(() => {
-      stopWatching();
-      return telling.stop();
-    });
+    }).finally(() => stopWatching());
     signal.throwIfAborted();
     if (outgrown !== undefined) throw new UserError('backend', outgrown);
     if (ending.status === 'failed') throw new UserError('backend', ending.message);

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -12,7 +13,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
-import { projectRoot } from '../../base/paths.js';
+import { cacheFolder, projectRoot } from '../../base/paths.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { openEvaluation } from '../../evaluation/open-evaluation.js';
 import { call, post, send } from '../server/http-support.js';
@@ -538,12 +539,63 @@ describe('sentence-jepa worker', { skip: withoutPostgres }, () => {
     assert.equal(await server.stop(), 0);
   });
 
+  it('trains what a server was asked for, goes on for one that was killed, and gives the model to every server', async () => {
+    const texts = Array.from({ length: 200 }, (_, i) => ({ id: `d${i}`, text: `question ${i} about wifi` }));
+    const modelStore = path.join(folder, 'model-store');
+    await mkdir(modelStore);
+    // All of the cache is a test's own but for TensorFlow.
+    await mkdir(path.join(folder, 'cache'), { recursive: true });
+    await symlink(cacheFolder('tensorflow'), path.join(folder, 'cache', 'tensorflow'));
+    const shared = ['--store', await postgres.freshDatabase(), '--model-store', modelStore];
+    const asked = await start(path.join(folder, 'asked'), ...shared);
+    await post(`${asked.url}/documents`, texts);
+    const folders = [1, 2].map((n) => path.join(folder, `trains-${n}`));
+    const workers = folders.map((dataDir) => {
+      const child = command(worker('--data-dir', dataDir, '--jobs', 'training', ...shared));
+      return { dataDir, child, ended: once(child, 'close') };
+    });
+    const job = await post(`${asked.url}/finetune`, { settings: { maxSteps: 150, batch: 16 } });
+    assert.equal(job.status, 202);
+    const at = async (): Promise<{ state: string; error?: string; training?: { step: number } }> =>
+      (await call(`${asked.url}/finetune/1`)).body;
+    while (((await at()).training?.step ?? 0) < 3) await sleep(20);
+    const trains = workers.find(({ dataDir }) => existsSync(path.join(dataDir, 'models')))!;
+    trains.child.kill('SIGKILL');
+    for (let now = await at(); now.state !== 'done'; now = await at()) {
+      assert.notEqual(now.state, 'failed', now.error);
+      await sleep(50);
+    }
+    const [other] = workers.filter((each) => each !== trains);
+    assert.ok(existsSync(path.join(other.dataDir, 'models', 'finetuned-1')));
+    const report = await fetch(`${asked.url}/finetune/1/report`, { headers: { accept: 'text/html' } });
+    assert.match(await report.text(), /<html/);
+
+    assert.equal((await post(`${asked.url}/models/finetuned-1/activate`, {})).status, 200);
+    assert.equal((await call(`${asked.url}/info`)).body.model_id, 'finetuned-1');
+    other.child.kill('SIGTERM');
+    assert.deepEqual(await other.ended, [0, null]);
+    assert.equal(await asked.stop(), 0);
+    const late = await start(path.join(folder, 'late'), ...shared);
+    assert.match(late.stderr(), /finetuned-1 was activated here/);
+    const found = await post(`${late.url}/search`, { query: 'question 7 about wifi' });
+    assert.deepEqual([found.body.model, found.body.hits[0].id], ['finetuned-1', 'd7']);
+    assert.equal(await late.stop(), 0);
+  });
+
   it('says what it lacks', async () => {
+    const noStore = await run(worker('--store', 'postgres://127.0.0.1:9/x', '--jobs', 'training'));
+    assert.equal(noStore.code, 2);
+    assert.match(noStore.stderr, /^error: --jobs training: expected --model-store/);
+    const noJob = await run(worker('--jobs', 'ingest,cleaning'));
+    assert.match(noJob.stderr, /^error: --jobs: expected ingest or training, came "cleaning"/m);
     const without = await run(worker());
     assert.equal(without.code, 2);
     assert.match(without.stderr, /^error: --store: expected the PostgreSQL that the servers share/);
     const store = await postgres.freshDatabase();
     const first = await start(path.join(folder, 'another'), '--store', store);
+    const refused = await post(`${first.url}/finetune`, {});
+    assert.equal(refused.status, 400);
+    assert.match(refused.body.error, /workers train .* --model-store: expected a folder that all share/);
     assert.equal(await first.stop(), 0);
     const another = await run(['worker', '--model', other, '--store', store]);
     assert.equal(another.code, 1);

@@ -11,7 +11,7 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts && npm rebuild better-sqlite3 hnswlib-node
 COPY . .
 RUN npm run build
-RUN mkdir -p /cache /data && \
+RUN mkdir -p /cache /data /models && \
     npm prune --omit=dev --ignore-scripts && \
     if [ -z "$SENTENCE_JEPA_SKIP_TENSORFLOW" ]; then node dist/cli/main.js setup; \
     else npm uninstall --no-save --omit=dev --ignore-scripts @tensorflow/tfjs-node; fi
@@ -32,6 +32,8 @@ ENV NODE_ENV=production \
 WORKDIR /app
 COPY --from=build --chown=1000:1000 /data /data
 COPY --from=build --chown=1000:1000 /cache /cache
+# For a volume with models that several servers share (--model-store).
+COPY --from=build --chown=1000:1000 /models /models
 COPY --from=build /app/package.json /app/openapi.yaml /app/LICENSE ./
 COPY --from=build /app/examples examples
 COPY --from=build /app/node_modules node_modules

@@ -18,9 +18,14 @@ import { createMetrics } from '../server/metrics.js';
 const folder = path.join(projectRoot, 'examples/scale');
 const read = (file: string): string => readFileSync(path.join(folder, file), 'utf8');
 
-/** Whether a command has what the environment says. @param name the arguments of the image; it serves without */
-function assertKnown(names: readonly string[], [name]: readonly string[] = ['serve']): void {
+/** Whether a command has what the environment and its arguments say. @param args of the image; it serves without */
+function assertKnown(names: readonly string[], [name, ...args]: readonly string[] = ['serve']): void {
   const command = { serve: serveCommand, worker: workerCommand }[name]!();
+  // Throws for an option that it does not know.
+  command
+    .exitOverride()
+    .action(() => undefined)
+    .parse(args, { from: 'user' });
   const known = command.options.map(({ envVar }) => envVar);
   assert.ok(names.length > 1);
   for (const name of names) assert.ok(known.includes(name), name);
@@ -63,7 +68,14 @@ describe('the compose file of several servers', () => {
     }
     assert.deepEqual(
       programs.map(([, { command = ['serve'] }]) => command),
-      [['serve'], ['serve'], ['worker'], ['worker']],
+      [
+        ...[['serve'], ['serve']],
+        ...[
+          ['worker', '--jobs', 'ingest'],
+          ['worker', '--jobs', 'ingest'],
+          ['worker', '--jobs', 'training'],
+        ],
+      ],
     );
     for (const [, { command, environment, read_only, healthcheck, stop_grace_period }] of programs) {
       assertKnown(Object.keys(environment!), command);
@@ -133,7 +145,7 @@ describe('the manifests for Kubernetes', () => {
   const ofKind = (kind: string): Manifest[] => manifests.filter((each) => each.kind === kind);
   const deployments = ofKind('Deployment');
 
-  it('have a budget and an autoscaler for each deployment, and a service whose port is there', () => {
+  it('have a budget and an autoscaler for all but the one trainer, and a service whose port is there', () => {
     const versions: Record<string, string> = {
       Deployment: 'apps/v1',
       Service: 'v1',
@@ -141,20 +153,20 @@ describe('the manifests for Kubernetes', () => {
       HorizontalPodAutoscaler: 'autoscaling/v2',
     };
     for (const { kind, apiVersion } of manifests) assert.equal(apiVersion, versions[kind], kind);
-    const names = deployments.map(({ metadata }) => metadata.name);
+    const scaled = deployments.filter(({ spec }) => spec.replicas === undefined);
+    const names = scaled.map(({ metadata }) => metadata.name);
+    assert.deepEqual(names, ['sentence-jepa', 'sentence-jepa-worker']);
     assert.deepEqual(
       ofKind('HorizontalPodAutoscaler').map(({ spec }) => spec.scaleTargetRef.name),
       names,
     );
-    const labels = deployments.map(({ spec }) => spec.template.metadata.labels);
+    const labels = scaled.map(({ spec }) => spec.template.metadata.labels);
     assert.deepEqual(
       ofKind('PodDisruptionBudget').map(({ spec }) => spec.selector.matchLabels),
       labels,
     );
-    for (const { spec } of deployments) {
+    for (const { spec } of deployments)
       assert.deepEqual(spec.selector.matchLabels, spec.template.metadata.labels);
-      assert.equal(spec.replicas, undefined, 'the autoscaler has the number');
-    }
     const [{ spec: service }] = ofKind('Service');
     assert.deepEqual(service.selector, labels[0]);
     const ports = deployments[0].spec.template.spec.containers[0].ports as { name: string }[];
@@ -186,15 +198,16 @@ describe('the manifests for Kubernetes', () => {
   it('run as nobody in particular, on nothing that can be written but scratch', () => {
     for (const { spec } of deployments) {
       const pod = spec.template.spec;
-      const [container] = pod.containers;
       assert.deepEqual([pod.securityContext.runAsNonRoot, pod.automountServiceAccountToken], [true, false]);
-      const { allowPrivilegeEscalation, readOnlyRootFilesystem, capabilities } = container.securityContext;
-      assert.deepEqual(
-        [allowPrivilegeEscalation, readOnlyRootFilesystem, capabilities.drop],
-        [false, true, ['ALL']],
-      );
-      const volumes = pod.volumes.map(({ name }: { name: string }) => name);
-      for (const { name } of container.volumeMounts) assert.ok(volumes.includes(name), name);
+      for (const container of [...(pod.initContainers ?? []), ...pod.containers]) {
+        const { allowPrivilegeEscalation, readOnlyRootFilesystem, capabilities } = container.securityContext;
+        assert.deepEqual(
+          [allowPrivilegeEscalation, readOnlyRootFilesystem, capabilities.drop],
+          [false, true, ['ALL']],
+        );
+        const volumes = pod.volumes.map(({ name }: { name: string }) => name);
+        for (const { name } of container.volumeMounts) assert.ok(volumes.includes(name), name);
+      }
     }
   });
 });

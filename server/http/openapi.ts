@@ -370,7 +370,8 @@ export interface paths {
          *     on pairs that feedback has shown to mean the same. Then the new model embeds the collection beside the live one, and both are compared on held-out
          *     feedback: queries, chosen by hash, that nothing is ever trained on. With `activate: if-better` the new model goes live when it is better beyond chance
          *     (the lower end of the 95 % interval of a paired bootstrap of map@100 is above `margin`); otherwise it waits for `POST /models/{name}/activate`.
-         *     A job goes on after a restart of the server, kill -9 included.
+         *     A job goes on after a restart of the server, kill -9 included. On PostgreSQL (`--store`) a `sentence-jepa worker` runs it, and 400 is the answer of a
+         *     server without the `--model-store` that it would get the model from.
          */
         post: operations["finetune"];
         delete?: never;

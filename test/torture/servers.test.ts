@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 
 import { startNginx, withoutNginx } from '../../bench/nginx.js';
-import { freePort, type BenchProcess } from '../../bench/processes.js';
+import { BenchProcess, freePort } from '../../bench/processes.js';
 import { call, post, type Answer } from '../server/http-support.js';
 import { startPostgres, withoutPostgres, type PostgresServer } from '../server/postgres-server.js';
 import { Server, type ServerOptions } from '../support/server.js';
@@ -16,6 +17,10 @@ import { readAll } from './client.js';
 /** A vector's cosine with itself, in float32; with another model's vector it is far from that. */
 const SAME = 0.9999;
 const documents = Array.from({ length: 120 }, (_, i) => ({ id: `d${i}`, text: `window ${i} drive` }));
+/** Embedded by workers, behind the answer. */
+const queued = Array.from({ length: 3000 }, (_, i) => ({ id: `q${i}`, text: `queued ${i} for later` }));
+const AWAY_MS = 20_000;
+const CLI = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 
 /** Searches and writes without a pause, by clients of which each waits for its answer. */
 class Load {
@@ -108,11 +113,12 @@ describe('three servers behind nginx, under load', { skip: withoutNginx || witho
   let ports: number[];
   let servers: Server[];
   let nginx: { url: string; process: BenchProcess };
+  let workers: BenchProcess[] = [];
   let load: Load;
   const models: string[] = [];
 
   const start = (options: Partial<ServerOptions> = {}): Promise<Server> =>
-    Server.start({ model: models[0], dataDir: folder, store, exactUpTo: 1000, ...options });
+    Server.start({ model: models[0], dataDir: folder, store, exactUpTo: 10_000, ...options });
 
   before(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'servers-'));
@@ -126,10 +132,18 @@ describe('three servers behind nginx, under load', { skip: withoutNginx || witho
     servers = await Promise.all(ports.map((port) => start({ port })));
     nginx = await startNginx(folder, ports);
     assert.equal((await post(`${nginx.url}/documents`, documents)).status, 200);
+    workers = [1, 2].map(
+      (n) =>
+        new BenchProcess('worker', process.execPath, [
+          ...[CLI, 'worker', '--model', models[0], '--store', store],
+          ...['--data-dir', path.join(folder, `worker-${n}`), '--threads', '1', '--log-level', 'error'],
+        ]),
+    );
     load = new Load(nginx.url);
   });
   after(async () => {
     await load?.end();
+    await Promise.all(workers.map((worker) => worker.stop()));
     await nginx?.process.stop();
     await Promise.all((servers ?? []).map((server) => server.kill('SIGKILL')));
     await postgres?.close();
@@ -148,18 +162,30 @@ describe('three servers behind nginx, under load', { skip: withoutNginx || witho
     }
   });
 
-  it('say 503 and when to come again while PostgreSQL is away, and go on', async (test) => {
+  it('say 503 and when to come again for 20 s without PostgreSQL, and go on, workers as well', async (test) => {
     if (!postgres.restart) return test.skip('the PostgreSQL that was given is not stopped');
+    const lines = queued.map((document) => `${JSON.stringify(document)}\n`).join('');
+    const answer = await post(`${nginx.url}/documents?async`, lines, {
+      'Content-Type': 'application/x-ndjson',
+    });
+    assert.equal(answer.status, 202);
     load.mayBeAway = true;
     await postgres.restart.stop();
+    const back = Date.now() + AWAY_MS;
     await load.answered(() => load.away.searches, 30);
     await load.answered(() => load.away.writes, 10);
     for (const { url } of servers) assert.equal((await call(`${url}/health`)).status, 200);
+    while (Date.now() < back) await load.answered(() => load.away.searches, 5);
     await postgres.restart.start();
     await load.answered(() => load.writes, 10);
     for (let before = -1; before !== load.away.searches; await load.answered(searched, 50))
       before = load.away.searches;
     load.mayBeAway = false;
+    const ingest = nginx.url + answer.headers.get('location');
+    for (let state = ''; state !== 'done'; state = (await call(ingest)).body.state as string) {
+      assert.notEqual(state, 'failed');
+      await load.answered(searched, 5);
+    }
   });
 
   it('answer each search from one model while another one goes live, and one of them is killed', async () => {
@@ -185,6 +211,7 @@ describe('three servers behind nginx, under load', { skip: withoutNginx || witho
     assert.ok(load.acknowledged.size > 20);
     for (const id of load.acknowledged) assert.ok(found.has(id), id);
     assert.equal(documents.filter(({ id, text }) => found.get(id) === text).length, documents.length);
-    for (const id of found.keys()) assert.ok(load.sent.has(id) || /^d\d+$/.test(id), id);
+    for (const { id, text } of queued) assert.equal(found.get(id), text);
+    for (const id of found.keys()) assert.ok(load.sent.has(id) || /^[dq]\d+$/.test(id), id);
   });
 });

@@ -2,6 +2,7 @@ import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
+import { UserError } from '../base/errors.js';
 import { mean } from '../evaluation/ranking-metrics.js';
 import { RECALL_K } from '../server/search/recall.js';
 import { startNginx } from './nginx.js';
@@ -15,9 +16,11 @@ import {
   info,
   meanRecall,
   partTexts,
+  queueAgain,
   readVectors,
   searchLoad,
   startServer,
+  startWorker,
   stop,
   type BenchServer,
   type Fill,
@@ -37,6 +40,10 @@ export interface ScaleOptions {
   dataDir?: string;
   /** Servers behind nginx, one measurement for each number. */
   servers: readonly number[];
+  /** Workers that embed documents while all servers are asked; with 0 that is left out. */
+  workers: number;
+  /** Documents that they embed, of those that are stored: again, under their ids. */
+  ingest: number;
   concurrency: number;
   /** Of each load, in each round. */
   seconds: number;
@@ -64,6 +71,17 @@ export interface ScaleBench {
   sameHits: number;
   /** Without `servers`: the embedded server, asked without nginx. */
   loads: ({ servers?: number } & SearchFigures)[];
+  ingesting?: Ingesting;
+}
+
+/** All servers, while workers embed. */
+interface Ingesting extends SearchFigures {
+  servers: number;
+  workers: number;
+  documents: number;
+  documentsPerSecond: number;
+  /** Of /search, when all are stored. */
+  recallAt10: number;
 }
 
 /**
@@ -121,6 +139,7 @@ export async function benchScale(options: ScaleOptions): Promise<ScaleBench> {
         results[f].push(await searchLoad({ url, bodies, concurrency, seconds }));
       }
     const sizes = await sizesOf(store);
+    const ingesting = options.workers > 0 ? await measureIngest() : undefined;
     await Promise.all([embedded, ...shared].map((server) => stop(server, processes)));
 
     const [found] = ofPostgres.map((each) => each.found);
@@ -132,7 +151,32 @@ export async function benchScale(options: ScaleOptions): Promise<ScaleBench> {
         found.map((ids, q) => ids.filter((id) => ofEmbedded.found[q].includes(id)).length / ids.length),
       ),
       loads: fronts.map(({ servers }, f) => ({ servers, ...figuresOf(results[f]) })),
+      ingesting,
     };
+
+    async function measureIngest(): Promise<Ingesting> {
+      const { workers } = options;
+      const { url } = fronts.at(-1)!;
+      const n = Math.min(options.ingest, documents.length);
+      const waiting = await queueAgain(url, documents, n);
+      for (let i = 0; i < workers; i++)
+        await startWorker(model, path.join(scratch, `worker-${i}`), processes, '--store', store);
+      const loads: SearchLoad[] = [];
+      let ingest;
+      do {
+        loads.push(await searchLoad({ url, bodies, concurrency, seconds }));
+        ingest = await waiting();
+        say(`${ingest.documents.done} of ${n} documents embedded by ${workers} workers`);
+      } while (ingest.state === 'queued' || ingest.state === 'active');
+      if (ingest.state === 'failed') throw new UserError('backend', `workers: ${ingest.error}`);
+      const embedded = (Date.parse(ingest.ended!) - Date.parse(ingest.started!)) / 1000;
+      return {
+        ...{ servers: Math.max(...options.servers), workers, documents: n },
+        documentsPerSecond: n / embedded,
+        recallAt10: recallAt10((await ask(shared[0].url, queries)).found),
+        ...figuresOf(loads),
+      };
+    }
   } finally {
     await Promise.all([...processes].map((process) => process.stop()));
     await postgres?.stop();
@@ -148,7 +192,14 @@ async function sizesOf(
   return { version, index: kind, vectorBytes, indexBytes };
 }
 
-export function scaleTable({ documents, embedded, postgres, sameHits, loads }: ScaleBench): string {
+export function scaleTable({
+  documents,
+  embedded,
+  postgres,
+  sameHits,
+  loads,
+  ingesting,
+}: ScaleBench): string {
   const filled = (name: string, pick: (fill: Fill) => number): string[][] =>
     embedded.fill && postgres.fill ? [[name, figure(pick(embedded.fill)), figure(pick(postgres.fill))]] : [];
   const perDocument = (bytes: number): string => figure(bytes / documents);
@@ -177,6 +228,22 @@ export function scaleTable({ documents, embedded, postgres, sameHits, loads }: S
         figure(p99),
       ]),
     ),
+    ...(ingesting ? [ingestingTable(ingesting)] : []),
     'All of these processes, and the one that asks, share the cores of this machine: more servers than cores cost, and what they add on machines of their own is not in these figures.',
   ].join('\n\n');
+}
+
+function ingestingTable({ servers, workers, documents, ...figures }: Ingesting): string {
+  const { queriesPerSecond, p50, p99, documentsPerSecond, recallAt10 } = figures;
+  return markdownTable(
+    [`${servers} servers, while ${workers} workers embed`, ''],
+    [
+      ['documents embedded again, under their ids', documents.toLocaleString('en')],
+      ['embedded and stored a second', figure(documentsPerSecond)],
+      ['queries/s of /search', figure(queriesPerSecond)],
+      ['p50 ms', figure(p50)],
+      ['p99 ms', figure(p99)],
+      ['recall@10 of /search, afterwards', recallAt10.toFixed(4)],
+    ],
+  );
 }

@@ -64,20 +64,30 @@ export interface BenchServer {
 }
 
 /** @param more options of `serve` */
-export async function startServer(
+export function startServer(
   model: string,
   dataDir: string,
   servers: Set<BenchProcess>,
   ...more: string[]
 ): Promise<BenchServer> {
+  return startCommand('serve', model, dataDir, servers, more);
+}
+
+async function startCommand(
+  command: 'serve' | 'worker',
+  model: string,
+  dataDir: string,
+  processes: Set<BenchProcess>,
+  more: readonly string[],
+): Promise<BenchServer> {
   const port = await freePort();
   const script = fileURLToPath(new URL('../cli/main.js', import.meta.url));
   const begin = performance.now();
-  const server = new BenchProcess('sentence-jepa', process.execPath, [
-    ...[script, 'serve', '--model', model, '--data-dir', dataDir],
+  const server = new BenchProcess(`sentence-jepa ${command}`, process.execPath, [
+    ...[script, command, '--model', model, '--data-dir', dataDir],
     ...['--host', '127.0.0.1', '--port', String(port), '--log-level', 'error', ...more],
   ]);
-  servers.add(server);
+  processes.add(server);
   const url = `http://127.0.0.1:${port}`;
   await server.answers(`${url}/ready`);
   return { url, port, process: server, readySeconds: (performance.now() - begin) / 1000 };
@@ -126,19 +136,47 @@ export async function fillServer(
       `the collection holds ${documents} documents, not these ${texts.length}; name another --data-dir, or another database`,
     );
   for (let from = 0; from < texts.length && !isFilled; from += DOCUMENTS_PER_REQUEST) {
-    const documents = texts
-      .slice(from, from + DOCUMENTS_PER_REQUEST)
-      .map((text, i) => JSON.stringify({ id: String(from + i), text }));
-    const headers = { 'content-type': 'application/x-ndjson' };
-    const answer = await fetch(`${url}/documents`, { method: 'POST', headers, body: documents.join('\n') });
-    const text = await answer.text();
-    if (!answer.ok)
-      throw new UserError('backend', `/documents answers ${answer.status}: ${text.slice(0, 300)}`);
-    say(`${from + documents.length} of ${texts.length} documents after ${elapsed().toFixed(0)} s`);
+    const to = Math.min(from + DOCUMENTS_PER_REQUEST, texts.length);
+    await sendDocuments(`${url}/documents`, texts, from, to);
+    say(`${to} of ${texts.length} documents after ${elapsed().toFixed(0)} s`);
   }
   const stored = elapsed();
   while ((await info(url)).index.building) await sleep(200);
   return isFilled ? undefined : { documentsPerSecond: texts.length / stored, secondsUntilBuilt: elapsed() };
+}
+
+async function sendDocuments(
+  url: string,
+  texts: readonly string[],
+  from: number,
+  to: number,
+): Promise<string> {
+  const lines = texts.slice(from, to).map((text, i) => JSON.stringify({ id: String(from + i), text }));
+  const headers = { 'content-type': 'application/x-ndjson' };
+  const answer = await fetch(url, { method: 'POST', headers, body: lines.join('\n') });
+  const text = await answer.text();
+  if (!answer.ok) throw new UserError('backend', `${url} answers ${answer.status}: ${text.slice(0, 300)}`);
+  return text;
+}
+
+/** Queues the first n of what `fillServer` has stored once more, and asks what became of it. */
+export async function queueAgain(
+  url: string,
+  texts: readonly string[],
+  n: number,
+): Promise<() => Promise<components['schemas']['Ingest']>> {
+  const { id } = JSON.parse(await sendDocuments(`${url}/documents?async`, texts, 0, n)) as { id: number };
+  return () => json(`${url}/ingests/${id}`);
+}
+
+/** A `sentence-jepa worker`, once it takes batches. @param more options */
+export async function startWorker(
+  model: string,
+  dataDir: string,
+  processes: Set<BenchProcess>,
+  ...more: string[]
+): Promise<void> {
+  await startCommand('worker', model, dataDir, processes, more);
 }
 
 /** The ids that /search gives for each query, and the vectors that it asks with; the server remembers them from here on. */

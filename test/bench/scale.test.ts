@@ -35,6 +35,7 @@ describe('the benchmark of several servers', { skip: withoutNginx || withoutPost
     const options = {
       ...{ model, texts, servers: [1, 2], concurrency: 2, seconds: 0.2, rounds: 1, say: () => undefined },
       ...{ store: await postgres.freshDatabase(), dataDir: path.join(scratch, 'kept') },
+      ...{ workers: 2, ingest: 300 },
     };
     const first = await benchScale(options);
     assert.equal(first.documents, 500);
@@ -51,7 +52,12 @@ describe('the benchmark of several servers', { skip: withoutNginx || withoutPost
       [undefined, 1, 2],
     );
     for (const { queriesPerSecond, p50, p99 } of first.loads) assert.ok(queriesPerSecond > 0 && p50 <= p99);
-    const second = await benchScale(options);
+    const { ingesting } = first;
+    assert.deepEqual([ingesting!.servers, ingesting!.documents, ingesting!.recallAt10], [2, 300, 1]);
+    assert.ok(ingesting!.documentsPerSecond > 0 && ingesting!.queriesPerSecond > 0);
+    const second = await benchScale({ ...options, workers: 0 });
+    assert.equal(second.ingesting, undefined);
+    assert.match(scaleTable(first), /2 servers, while 2 workers embed/);
     assert.deepEqual([second.embedded.fill, second.postgres.fill], [undefined, undefined]);
     assert.match(scaleTable(second), /^500 documents; PostgreSQL [^\n]*pgvector [^]*nginx, 2 servers/);
   });
@@ -62,6 +68,7 @@ describe('the benchmark of several servers', { skip: withoutNginx || withoutPost
     await assert.rejects(benchPgvector({ store, sizes, say: () => undefined }), { kind: 'empty' });
     await benchScale({
       ...{ model, texts, store, servers: [1], concurrency: 1, seconds: 0.1, rounds: 1 },
+      ...{ workers: 0, ingest: 1 },
       ...{ dataDir: path.join(scratch, 'costs'), say: () => undefined },
     });
     const result = await benchPgvector({ store, sizes, say: () => undefined });
@@ -78,7 +85,10 @@ describe('the benchmark of several servers', { skip: withoutNginx || withoutPost
   });
 
   it('says what it needs', async () => {
-    const options = { model, texts, servers: [1], concurrency: 1, seconds: 0.1, rounds: 1 };
+    const options = {
+      ...{ model, texts, servers: [1], concurrency: 1, seconds: 0.1, rounds: 1 },
+      ...{ workers: 0, ingest: 1 },
+    };
     await assert.rejects(benchScale({ ...options, say: () => undefined }), {
       kind: 'usage',
       message: /--store postgres:\/\/.*--pgserver/,

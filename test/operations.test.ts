@@ -15,6 +15,7 @@ import { finetuneCommand } from '../cli/commands/finetune.js';
 import { jobsCommand } from '../cli/commands/jobs.js';
 import { restoreCommand } from '../cli/commands/restore.js';
 import { serveCommand } from '../cli/commands/serve.js';
+import { workerCommand } from '../cli/commands/worker.js';
 import { verifyCommand } from '../cli/commands/verify.js';
 import { defaults } from '../server/config.js';
 import { statusOf } from '../server/http/errors.js';
@@ -67,6 +68,7 @@ describe('docs/OPERATIONS.md', () => {
     const known = [
       ...[
         serveCommand(),
+        workerCommand(),
         backupCommand(),
         restoreCommand(),
         verifyCommand(),

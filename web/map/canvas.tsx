@@ -1,20 +1,22 @@
-import {
-  Deck,
-  LinearInterpolator,
-  OrthographicView,
-  type Color,
-  type OrthographicViewState,
-} from '@deck.gl/core';
+import { Deck, LinearInterpolator, OrthographicView, type OrthographicViewState } from '@deck.gl/core';
 import { LineLayer, ScatterplotLayer } from '@deck.gl/layers';
 import KDBush from 'kdbush';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 
 import { extentOf, placesBetween, rowsWithin, rowTowards, type Places } from './atlas.js';
 import type { Colour } from './colours.js';
-import { PointsLayer, progressOf, type Move } from './points-layer.js';
+import {
+  PointsLayer,
+  progressOf,
+  type ColourAttribute,
+  type Move,
+  type PlaceAttribute,
+} from './points-layer.js';
 
 const MOVE_MS = 1200;
 const STILL: Move = { began: 0, duration: 0 };
+/** Of what is not on a map, for the graphics card, where NaN is not sure to be seen. */
+const NOWHERE = 1e30;
 /** Pixels across: smaller where there are many, which would hide each other. */
 const sizeOf = (points: number): number => Math.max(2, Math.min(6, 250 / Math.sqrt(points)));
 /** Around the pointer, where a point is found. */
@@ -54,19 +56,49 @@ interface Travel {
   ids: readonly string[];
   from: Places;
   to: Places;
+  origins: PlaceAttribute;
   move: Move;
+}
+
+function placeAttribute({ x, y }: Places): PlaceAttribute {
+  const value = new Float32Array(2 * x.length).fill(NOWHERE);
+  for (let row = 0; row < x.length; row++) {
+    if (Number.isNaN(x[row])) continue;
+    value[2 * row] = x[row];
+    value[2 * row + 1] = y[row];
+  }
+  return { value, size: 2 };
+}
+
+function colourAttribute(colours: readonly Colour[], selected: ReadonlySet<number>): ColourAttribute {
+  const value = new Uint8Array(4 * colours.length);
+  for (let row = 0; row < colours.length; row++) {
+    value.set(colours[row], 4 * row);
+    value[4 * row + 3] = selected.size === 0 || selected.has(row) ? 220 : 40;
+  }
+  return { value, size: 4 };
 }
 
 /** From wherever the points are at this moment. */
 function onwards({ ids, from, to, move }: Travel, places: Places): Travel {
   const duration = matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : MOVE_MS;
   const now = placesBetween(from, to, progressOf(move));
+  // What was nowhere appears in its place.
+  const begin = placesBetween(now, places, 0);
   return {
-    ids,
-    // What was nowhere appears in its place.
-    from: placesBetween(now, places, 0),
-    to: places,
+    ...{ ids, from: begin, to: places, origins: placeAttribute(begin) },
     move: { began: performance.now(), duration },
+  };
+}
+
+/** Made when it is asked for: not while points begin to move. */
+function lazyIndexOf({ x, y }: Places): () => KDBush {
+  let index: KDBush | undefined;
+  return () => {
+    if (index) return index;
+    index = new KDBush(x.length, 64, Float32Array);
+    for (let i = 0; i < x.length; i++) index.add(x[i], y[i]);
+    return index.finish();
   };
 }
 
@@ -77,12 +109,9 @@ export function MapCanvas(props: CanvasProps) {
   const deck = useRef<Deck<OrthographicView> | undefined>(undefined);
   const [line, setLine] = useState<Line>([]);
   const pressed = useRef<readonly [number, number] | undefined>(undefined);
-  const data = useMemo(() => ({ length: ids.length }), [ids]);
-  const index = useMemo(() => {
-    const tree = new KDBush(places.x.length, 64, Float32Array);
-    for (let i = 0; i < places.x.length; i++) tree.add(places.x[i], places.y[i]);
-    return tree.finish();
-  }, [places]);
+  const positions = useMemo(() => placeAttribute(places), [places]);
+  const colors = useMemo(() => colourAttribute(colours, selected), [colours, selected]);
+  const index = useMemo(() => lazyIndexOf(places), [places]);
 
   useEffect(() => {
     const element = box.current!;
@@ -107,9 +136,10 @@ export function MapCanvas(props: CanvasProps) {
   const travel = useRef<Travel | undefined>(undefined);
   useEffect(() => {
     const at = (row: number): [number, number] => [places.x[row], places.y[row]];
-    if (travel.current?.ids !== ids) travel.current = { ids, from: places, to: places, move: STILL };
+    if (travel.current?.ids !== ids)
+      travel.current = { ids, from: places, to: places, origins: positions, move: STILL };
     else if (travel.current.to !== places) travel.current = onwards(travel.current, places);
-    const { from, move } = travel.current;
+    const { origins, move } = travel.current;
     const ink = getComputedStyle(box.current!).color.match(/\d+/g)!.slice(0, 3).map(Number) as [
       number,
       number,
@@ -124,16 +154,9 @@ export function MapCanvas(props: CanvasProps) {
       layers: [
         new PointsLayer({
           id: 'points',
-          data: data as unknown as number[],
-          getOrigin: (_: unknown, { index: row }: { index: number }) => [from.x[row], from.y[row]],
-          getPosition: (_: unknown, { index: row }: { index: number }) => at(row),
-          getColor: (_: unknown, { index: row }: { index: number }): Color =>
-            isSomewhere(row)
-              ? [...colours[row], selected.size === 0 || selected.has(row) ? 220 : 40]
-              : [0, 0, 0, 0],
+          data: { length: ids.length, attributes: { origins, positions, colors } },
           size: sizeOf(places.x.length),
           move,
-          updateTriggers: { getOrigin: from, getPosition: places, getColor: [places, colours, selected] },
         }),
         new LineLayer({
           id: 'neighbours',
@@ -171,7 +194,7 @@ export function MapCanvas(props: CanvasProps) {
         }),
       ],
     });
-  }, [ids, places, colours, selected, current, neighbours, query, lasso, data]);
+  }, [ids, places, positions, colors, current, neighbours, query, lasso]);
 
   const pixelOf = (event: PointerEvent): [number, number] => {
     const { left, top } = box.current!.getBoundingClientRect();
@@ -183,7 +206,7 @@ export function MapCanvas(props: CanvasProps) {
     const [x, y] = view.unproject([...pixel]);
     const reach = REACH_PIXELS / 2 ** (view.zoom ?? 0);
     let [nearest, least]: [number | undefined, number] = [undefined, Infinity];
-    for (const row of index.within(x, y, reach)) {
+    for (const row of index().within(x, y, reach)) {
       const distance = Math.hypot(places.x[row] - x, places.y[row] - y);
       if (distance < least) [nearest, least] = [row, distance];
     }

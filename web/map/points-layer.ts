@@ -1,11 +1,4 @@
-import {
-  Layer,
-  project32,
-  type Accessor,
-  type Color,
-  type DefaultProps,
-  type UpdateParameters,
-} from '@deck.gl/core';
+import { Layer, project32, type DefaultProps, type UpdateParameters } from '@deck.gl/core';
 import { Model } from '@luma.gl/engine';
 
 /** A move of all points, in milliseconds of `performance.now()`. */
@@ -14,15 +7,34 @@ export interface Move {
   duration: number;
 }
 
+/** x and y of each point; above 1e29 it is not drawn. */
+export interface PlaceAttribute {
+  value: Float32Array;
+  size: 2;
+}
+
+/** Red, green, blue and alpha of each point. */
+export interface ColourAttribute {
+  value: Uint8Array;
+  size: 4;
+}
+
+/** As the graphics card takes them: accessors, called for each point, held up the first frame of a move. */
+interface Points {
+  length: number;
+  attributes: {
+    /** Where a point comes from, and where it is after the move. */
+    origins: PlaceAttribute;
+    positions: PlaceAttribute;
+    colors: ColourAttribute;
+  };
+}
+
 interface PointsLayerProps {
+  data: Points;
   /** In pixels. */
   size: number;
   move: Move;
-  /** Where a point comes from, and where it is after the move. */
-  getOrigin: Accessor<number, readonly [number, number]>;
-  getPosition: Accessor<number, readonly [number, number]>;
-  /** With an alpha of 0 a point is not drawn. */
-  getColor: Accessor<number, Color>;
 }
 
 const block = `\
@@ -45,9 +57,9 @@ out vec4 color;
 void main() {
   color = colors;
   vec3 place = vec3(mix(origins, positions, points.progress), 0.0);
-  gl_Position = colors.a > 0.0
-    ? project_position_to_clipspace(place, vec3(0.0), vec3(0.0), geometry.position)
-    : vec4(2.0, 2.0, 2.0, 1.0);
+  gl_Position = positions.x > 1e29
+    ? vec4(2.0, 2.0, 2.0, 1.0)
+    : project_position_to_clipspace(place, vec3(0.0), vec3(0.0), geometry.position);
   gl_PointSize = points.size * project.devicePixelRatio;
 }
 `;
@@ -67,9 +79,6 @@ void main() {
 const defaultProps: DefaultProps<PointsLayerProps> = {
   size: { type: 'number', min: 0, value: 4 },
   move: { type: 'object', value: { began: 0, duration: 0 } },
-  getOrigin: { type: 'accessor', value: [0, 0] },
-  getPosition: { type: 'accessor', value: [0, 0] },
-  getColor: { type: 'accessor', value: [0, 0, 0, 255] },
 };
 
 /** How much of a move is done, from 0 to 1, slow at both ends. */
@@ -94,9 +103,9 @@ export class PointsLayer extends Layer<Required<PointsLayerProps>> {
 
   override initializeState(): void {
     this.getAttributeManager()!.add({
-      origins: { size: 2, accessor: 'getOrigin' },
-      positions: { size: 2, accessor: 'getPosition' },
-      colors: { size: 4, type: 'unorm8', accessor: 'getColor' },
+      origins: { size: 2 },
+      positions: { size: 2 },
+      colors: { size: 4, type: 'unorm8' },
     });
     this.state.model = new Model(this.context.device, {
       ...(this.getShaders() as { vs: string; fs: string }),

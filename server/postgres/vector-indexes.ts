@@ -22,6 +22,8 @@ const CHOICE_QUERIES = 100;
  */
 export const MOVED_BY = 0.3;
 const RETRY_AT_MOST_MS = 3_600_000;
+/** The share by which a generation has to grow that its index is put off: less does not wait for a queue that never empties. */
+const MUCH = 0.1;
 
 export interface VectorIndexesOptions {
   /** recall@10 to hold; 1 searches exactly, whatever the size. */
@@ -92,6 +94,7 @@ export class VectorIndexes {
     };
     const due = generations.find(isDue);
     if (due === undefined || this.working || this.closing.signal.aborted) return;
+    if (this.states.get(due)!.valid === null && (await this.growsMuch(vectors))) return;
     const retry = this.retries.get(due) ?? new Backoff(RETRY_AT_MOST_MS);
     this.retries.set(due, retry);
     this.working = retry
@@ -139,6 +142,17 @@ export class VectorIndexes {
        LEFT JOIN chosen_efs c ON c.generation = g.id AND c.recall = $1`,
       [this.options.recall, LOCK],
     );
+  }
+
+  /** Whether many documents wait to be embedded: an index that is there makes each of them take several times as long. */
+  private async growsMuch(vectors: number): Promise<boolean> {
+    // What was given up waits for nobody.
+    const [{ waiting }] = await this.database.query<{ waiting: number }>(
+      `SELECT count(*) AS waiting FROM (
+         SELECT FROM ingest_documents d JOIN ingests i ON i.id = d.ingest WHERE i.error IS NULL LIMIT $1) AS first`,
+      [Math.ceil(MUCH * vectors)],
+    );
+    return waiting >= MUCH * vectors;
   }
 
   /** On a connection of its own, whose end gives the lock back whatever happens. */

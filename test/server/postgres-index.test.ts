@@ -95,6 +95,28 @@ describe('the index on PostgreSQL', { skip: withoutPostgres }, () => {
     return Number((await indexOf(url))[0].scans) - before;
   }
 
+  it('is made when what waits in the queue is embedded, unless that is little', async () => {
+    const url = await server.freshDatabase();
+    const a = await open(url);
+    const queue = async (from: number, to: number): Promise<void> =>
+      void (await a.ingests!.queue([stored.slice(from, to)]));
+    await queue(1000, STORED);
+    await a.upsert(stored.slice(0, 1000));
+    // Looked for many times.
+    await sleep(300);
+    assert.deepEqual([await indexOf(url), a.info().index.building], [[], true]);
+    const worker = await a.ingests!.work();
+    await usesIndex(a);
+    assert.equal(a.info().documents, STORED);
+    await worker.close(60);
+
+    const other = await server.freshDatabase();
+    const b = await open(other);
+    await b.ingests!.queue([stored.slice(0, 50)]);
+    await b.upsert(stored.slice(500));
+    await usesIndex(b);
+  });
+
   it('finds what exact search finds, through deletes and replacements', async () => {
     const url = await server.freshDatabase();
     const [a, exact] = await Promise.all([open(url), open(url, { recall: 1 })]);

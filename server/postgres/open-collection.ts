@@ -361,6 +361,13 @@ class PostgresCollection extends Serving implements TrainableCollection {
     return row && toDocument(row);
   }
 
+  async existing(ids: readonly string[]): Promise<Set<string>> {
+    const rows = await this.database.query<{ id: string }>('SELECT id FROM documents WHERE id = ANY ($1)', [
+      ids.filter((id) => !id.includes(NUL)),
+    ]);
+    return new Set(rows.map(({ id }) => id));
+  }
+
   async delete(id: string): Promise<boolean> {
     if (id.includes(NUL)) return false;
     const { wasQueued, wasStored } = await this.database.transaction(async (queries) => {

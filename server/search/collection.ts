@@ -107,6 +107,8 @@ export interface Collection {
     signal?: AbortSignal,
   ): Promise<{ inserted: number; replaced: number }>;
   get(id: string): Promise<Document | undefined>;
+  /** Those of the ids that there is a document of. */
+  existing(ids: readonly string[]): Promise<Set<string>>;
   /** Whether there was such a document. Durable when it is answered. */
   delete(id: string): Promise<boolean>;
   /** Documents in the order of their ids, after `after` (exclusive). */

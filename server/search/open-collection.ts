@@ -279,6 +279,10 @@ class ThreadedCollection extends Serving implements TrainableCollection {
     return this.open.get(id);
   }
 
+  async existing(ids: readonly string[]): Promise<Set<string>> {
+    return new Set(ids.filter((id) => this.open.get(id)));
+  }
+
   delete(id: string): Promise<boolean> {
     return this.call('remove', id);
   }

@@ -94,6 +94,14 @@ export function collectionSuite(store: TestStore): void {
       assert.equal(collection.info().documents, 5);
     });
 
+    it('are told apart from ids that there is nothing of', async () => {
+      const collection = await open();
+      await collection.upsert([{ id: 'there', text: 'one' }]);
+      const ids = ['there', 'not there', 'a\0b', 'there'];
+      assert.deepEqual([...(await collection.existing(ids))], ['there']);
+      assert.equal((await collection.existing([])).size, 0);
+    });
+
     it('are gone from every search once deleted', async () => {
       const collection = await open();
       await collection.upsert(questions);

@@ -25,11 +25,20 @@ async function answerOf(jobs: Jobs, job: Job): Promise<JobAnswer> {
 }
 
 /** @throws HttpError `not-found` */
-async function checkKnown(collection: TrainableCollection, { id }: Feedback, field: string): Promise<void> {
-  if (!(await collection.get(id)))
-    throw new HttpError('not-found', `${field}: no document has the id ${JSON.stringify(id)}`, {
-      param: field,
-    });
+async function checkKnown(
+  collection: TrainableCollection,
+  feedback: readonly Feedback[],
+  fieldOf: (i: number) => string,
+): Promise<void> {
+  const known = await collection.existing(feedback.map(({ id }) => id));
+  const unknown = feedback.findIndex(({ id }) => !known.has(id));
+  if (unknown < 0) return;
+  const field = `${fieldOf(unknown)}id`;
+  throw new HttpError(
+    'not-found',
+    `${field}: no document has the id ${JSON.stringify(feedback[unknown].id)}`,
+    { param: field },
+  );
 }
 
 /** Stores lines as they come; those about documents that are not there are left out. */
@@ -39,8 +48,12 @@ async function addLines(call: Call<'addFeedback'>): Promise<components['schemas'
   const counts = { stored: 0, unknown: 0 };
   let group: Feedback[] = [];
   const store = async (): Promise<void> => {
-    if (group.length > 0) await collection.addFeedback(group);
-    counts.stored += group.length;
+    if (group.length === 0) return;
+    const known = await collection.existing(group.map(({ id }) => id));
+    const about = group.filter(({ id }) => known.has(id));
+    await collection.addFeedback(about);
+    counts.stored += about.length;
+    counts.unknown += group.length - about.length;
     group = [];
   };
   try {
@@ -56,8 +69,7 @@ async function addLines(call: Call<'addFeedback'>): Promise<components['schemas'
         if (!(error instanceof HttpError)) throw error;
         throw new HttpError(error.kind, `line ${number}: ${error.message}`, { fields: { line: number } });
       }
-      if (await collection.get((line as Feedback).id)) group.push(line as Feedback);
-      else counts.unknown++;
+      group.push(line as Feedback);
       if (group.length === FEEDBACK_LINES) await store();
     }
   } finally {
@@ -148,11 +160,9 @@ export const trainingHandlers: Handlers<
     const { body, services, limits } = call;
     const feedback = 'feedback' in body ? body.feedback : [body];
     checkCount(feedback.length, 'feedback', limits, `send a stream of ${ndjson}, which may be of any length`);
-    for (const [i, each] of feedback.entries()) {
-      const field = 'feedback' in body ? `feedback[${i}].` : '';
-      checkText(each.query, `${field}query`, limits);
-      await checkKnown(services.collection, each, `${field}id`);
-    }
+    const fieldOf = (i: number): string => ('feedback' in body ? `feedback[${i}].` : '');
+    feedback.forEach(({ query }, i) => checkText(query, `${fieldOf(i)}query`, limits));
+    await checkKnown(services.collection, feedback, fieldOf);
     await services.collection.addFeedback(feedback);
     return { stored: feedback.length, unknown: 0 };
   },

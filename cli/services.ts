@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -187,10 +188,10 @@ function jobsOf(
   log: (line: string) => void,
   openModel: (model: string, options?: { background?: boolean }) => Promise<Inference>,
 ): Jobs {
-  const { dataDir, store, modelStore, training } = config;
+  const { store, modelStore, training } = config;
   return new Jobs({
     collection,
-    dataDir: path.resolve(dataDir),
+    dataDir: jobsFolderOf(config),
     command: [process.execPath, fileURLToPath(new URL('./main.js', import.meta.url))],
     presets: [DEFAULT_PRESET, ...Object.keys(PRESETS).filter((name) => name !== DEFAULT_PRESET)],
     openModel,
@@ -202,6 +203,13 @@ function jobsOf(
     ...(store !== undefined && modelStore === undefined && { refusal: NO_MODEL_STORE }),
     log,
   });
+}
+
+/** Where jobs have their files: of a database not the data folder itself, where another collection's jobs have the same numbers. */
+function jobsFolderOf({ dataDir, store }: ServerConfig): string {
+  if (store === undefined) return path.resolve(dataDir);
+  const name = createHash('sha256').update(storeName(store)).digest('hex').slice(0, 16);
+  return path.resolve(dataDir, 'stores', name);
 }
 
 async function publishModel(folder: string, modelStore: string): Promise<void> {

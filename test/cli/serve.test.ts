@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import net from 'node:net';
@@ -559,14 +559,17 @@ describe('sentence-jepa worker', { skip: withoutPostgres }, () => {
     const at = async (): Promise<{ state: string; error?: string; training?: { step: number } }> =>
       (await call(`${asked.url}/finetune/1`)).body;
     while (((await at()).training?.step ?? 0) < 3) await sleep(20);
-    const trains = workers.find(({ dataDir }) => existsSync(path.join(dataDir, 'models')))!;
+    // Not in the data folder itself, where another collection's jobs may have the same numbers.
+    const modelsOf = (dataDir: string): string =>
+      path.join(dataDir, 'stores', readdirSync(path.join(dataDir, 'stores'))[0], 'models');
+    const trains = workers.find(({ dataDir }) => existsSync(path.join(dataDir, 'stores')))!;
     trains.child.kill('SIGKILL');
     for (let now = await at(); now.state !== 'done'; now = await at()) {
       assert.notEqual(now.state, 'failed', now.error);
       await sleep(50);
     }
     const [other] = workers.filter((each) => each !== trains);
-    assert.ok(existsSync(path.join(other.dataDir, 'models', 'finetuned-1')));
+    assert.ok(existsSync(path.join(modelsOf(other.dataDir), 'finetuned-1')));
     const report = await fetch(`${asked.url}/finetune/1/report`, { headers: { accept: 'text/html' } });
     assert.match(await report.text(), /<html/);
 

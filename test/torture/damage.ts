@@ -1,6 +1,7 @@
-import { cp, mkdtemp, open, readdir, rm, stat, truncate } from 'node:fs/promises';
+import { cp, mkdtemp, open, rm, stat, truncate } from 'node:fs/promises';
 import path from 'node:path';
 
+import { filesIn } from '../../base/files.js';
 import type { Random } from '../../base/random.js';
 
 /** Of a folder that is about to be damaged. @returns where the copy is */
@@ -41,13 +42,13 @@ const damages: Damage[] = [
 /** Damages one file of a data folder somewhere. @returns what was done, in words */
 export async function damage(folder: string, random: Random): Promise<string> {
   const files: { name: string; size: number }[] = [];
-  for (const name of (await readdir(folder)).sort()) {
+  for (const name of await filesIn(folder)) {
     const { size } = await stat(path.join(folder, name));
     if (size > 0) files.push({ name, size });
   }
   const { name, size } = files[random.below(files.length)];
   const done = await damages[random.below(damages.length)](path.join(folder, name), size, random);
-  return `${name.replace(/^hnsw-.*/, 'hnsw.bin')} ${done}`;
+  return `${name.replace(/hnsw-.*/, 'hnsw.bin')} ${done}`;
 }
 
 async function change(

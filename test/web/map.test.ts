@@ -65,6 +65,28 @@ describe('the map page', { skip: noBrowser }, () => {
     });
   });
 
+  it('draws its points, elsewhere in another layout and fainter beside a selection', async () => {
+    await withPage(browser, {}, async (page) => {
+      await open(page);
+      /** What is not grey, summed over each eighth of the map's width. */
+      const drawn = async (): Promise<number[]> => {
+        // Longer than points take to move.
+        await page.waitForTimeout(2000);
+        return page.evaluate(colourOf, [...(await page.locator('.map canvas').screenshot())]);
+      };
+      const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);
+      const umap = await drawn();
+      assert.ok(sum(umap) > 0, 'no coloured pixel on the map');
+      await page.getByLabel('Laid out by').selectOption('pca');
+      const pca = await drawn();
+      assert.ok(sum(pca) > 0, 'no coloured pixel on the map after a move');
+      assert.notDeepEqual(pca, umap);
+      await page.getByRole('list', { name: 'Clusters' }).getByRole('button').first().click();
+      const selected = await drawn();
+      assert.ok(sum(selected) > 0 && sum(selected) < 0.8 * sum(pca), `${sum(selected)} of ${sum(pca)}`);
+    });
+  });
+
   it('is walked with the keyboard alone, from one document to its neighbours', async () => {
     await withPage(browser, {}, async (page) => {
       await open(page);
@@ -180,3 +202,34 @@ describe('the map page', { skip: noBrowser }, () => {
       });
   });
 });
+
+/** Of a PNG file's bytes. Runs in the page. */
+async function colourOf(png: number[]): Promise<number[]> {
+  const { document, createImageBitmap } = globalThis as unknown as {
+    createImageBitmap(blob: Blob): Promise<{ width: number; height: number }>;
+    document: { createElement(name: 'canvas'): Canvas2d };
+  };
+  interface Canvas2d {
+    width: number;
+    height: number;
+    getContext(kind: '2d'): {
+      drawImage(image: unknown, x: number, y: number): void;
+      getImageData(x: number, y: number, width: number, height: number): { data: Uint8ClampedArray };
+    };
+  }
+  const image = await createImageBitmap(new Blob([Uint8Array.from(png)]));
+  const canvas = Object.assign(document.createElement('canvas'), {
+    width: image.width,
+    height: image.height,
+  });
+  const context = canvas.getContext('2d');
+  context.drawImage(image, 0, 0);
+  const { data } = context.getImageData(0, 0, image.width, image.height);
+  const sums = Array<number>(8).fill(0);
+  for (let i = 0; i < data.length; i += 4) {
+    const colour = Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]);
+    // Less is grey text or a rounding.
+    if (colour > 8) sums[Math.floor((8 * ((i / 4) % image.width)) / image.width)] += colour;
+  }
+  return sums;
+}

@@ -92,7 +92,10 @@ export async function startPageServer(...options: string[]): Promise<PageServer>
   };
 }
 
-/** A tab. What the page itself gets wrong (an error, a refusal of its content security policy) fails the test. */
+/**
+ * A tab. What the page itself gets wrong (an error, a refusal of its content security policy, a layer that deck.gl leaves out
+ * and only tells the console of) fails the test.
+ */
 export async function withPage(
   browser: Browser,
   options: BrowserContextOptions,
@@ -105,7 +108,7 @@ export async function withPage(
     const wrong: string[] = [];
     page.on('pageerror', (error) => wrong.push(String(error)));
     page.on('console', (message) => {
-      if (/Content.Security.Policy/i.test(message.text())) wrong.push(message.text());
+      if (/Content.Security.Policy|^deck: /i.test(message.text())) wrong.push(message.text());
     });
     await use(page);
     assert.deepEqual(wrong, []);

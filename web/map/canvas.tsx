@@ -76,7 +76,7 @@ function colourAttribute(colours: readonly Colour[], selected: ReadonlySet<numbe
     value.set(colours[row], 4 * row);
     value[4 * row + 3] = selected.size === 0 || selected.has(row) ? 220 : 40;
   }
-  return { value, size: 4 };
+  return { value, size: 4, normalized: true };
 }
 
 /** From wherever the points are at this moment. */

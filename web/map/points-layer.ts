@@ -17,6 +17,7 @@ export interface PlaceAttribute {
 export interface ColourAttribute {
   value: Uint8Array;
   size: 4;
+  normalized: true;
 }
 
 /** As the graphics card takes them: accessors, called for each point, held up the first frame of a move. */
@@ -102,10 +103,11 @@ export class PointsLayer extends Layer<Required<PointsLayerProps>> {
   }
 
   override initializeState(): void {
+    // None has an accessor: deck.gl is told that it needn't make them, or refuses them.
     this.getAttributeManager()!.add({
-      origins: { size: 2 },
-      positions: { size: 2 },
-      colors: { size: 4, type: 'unorm8' },
+      origins: { size: 2, noAlloc: true },
+      positions: { size: 2, noAlloc: true },
+      colors: { size: 4, type: 'unorm8', noAlloc: true },
     });
     this.state.model = new Model(this.context.device, {
       ...(this.getShaders() as { vs: string; fs: string }),

@@ -20,7 +20,7 @@ export interface ColourAttribute {
   normalized: true;
 }
 
-/** As the graphics card takes them: accessors, called for each point, held up the first frame of a move. */
+/** As the graphics card takes them, so that no accessor is called for each point. */
 interface Points {
   length: number;
   attributes: {

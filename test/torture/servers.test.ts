@@ -12,7 +12,7 @@ import { call, post, type Answer } from '../server/http-support.js';
 import { startPostgres, withoutPostgres, type PostgresServer } from '../server/postgres-server.js';
 import { Server, type ServerOptions } from '../support/server.js';
 import { makeTinyModel } from '../support/tiny-model.js';
-import { readAll } from './client.js';
+import { readAll, search } from './client.js';
 
 /** A vector's cosine with itself, in float32; with another model's vector it is far from that. */
 const SAME = 0.9999;
@@ -20,7 +20,14 @@ const documents = Array.from({ length: 120 }, (_, i) => ({ id: `d${i}`, text: `w
 /** Embedded by workers, behind the answer. */
 const queued = Array.from({ length: 3000 }, (_, i) => ({ id: `q${i}`, text: `queued ${i} for later` }));
 const AWAY_MS = 20_000;
+/** A request without an answer for so long hangs; nginx itself would wait an hour for a stream of documents. */
+const HANGS_MS = 60_000;
 const CLI = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
+
+/** Of Load's, by number: two that search and two that write. */
+const searchers = [0, 1];
+const writers = [2, 3];
+const clients = [...searchers, ...writers];
 
 /** Searches and writes without a pause, by clients of which each waits for its answer. */
 class Load {
@@ -29,22 +36,28 @@ class Load {
   readonly sent = new Set<string>();
   readonly acknowledged = new Set<string>();
   readonly models = new Set<string>();
-  searches = 0;
-  writes = 0;
-  /** Of answers with 503 and when to come again. */
-  readonly away = { searches: 0, writes: 0 };
+  /** Of each client: answers, and 503 with when to come again instead of one. */
+  readonly done = clients.map(() => 0);
+  readonly away = clients.map(() => 0);
   /** Whether a search may be answered with 503. A write may always: a POST is not repeated when its server is gone. */
   mayBeAway = false;
   private isOver = false;
-  private readonly clients: Promise<void>[];
+  private readonly running: Promise<void>[];
 
   constructor(private readonly url: string) {
-    this.clients = [this.search(0), this.search(1), this.write('a'), this.write('b')];
+    this.running = [
+      ...searchers.map((client) => this.search(client)),
+      ...writers.map((client) => this.write(client)),
+    ];
+  }
+
+  get searches(): number {
+    return this.done[0] + this.done[1];
   }
 
   async end(): Promise<void> {
     this.isOver = true;
-    await Promise.all(this.clients);
+    await Promise.all(this.running);
   }
 
   /** Waits for so many more answers of a kind. */
@@ -54,20 +67,23 @@ class Load {
     assert.deepEqual(this.violations, []);
   }
 
+  /** Waits until each client has so many more of `counts`, so that none of them hangs. */
+  async eachAnswered(counts: readonly number[], more: number): Promise<void> {
+    await Promise.all(clients.map((client) => this.answered(() => counts[client], more)));
+  }
+
   private async search(client: number): Promise<void> {
     for (let i = client; !this.isOver; i += 7) {
       const { text } = documents[i % documents.length];
       const query = encodeURIComponent(text);
-      const answer = await (
-        i % 2 === 0
-          ? call(`${this.url}/search?q=${query}&k=3`)
-          : post(`${this.url}/search`, { query: text, k: 3 })
-      ).catch((error: unknown) => String(error));
-      if (this.isAway(answer)) this.away.searches++;
+      const answer = await (i % 2 === 0
+        ? this.ask(`/search?q=${query}&k=3`)
+        : this.ask('/search', JSON.stringify({ query: text, k: 3 })));
+      if (this.mayBeAway && isAway(answer)) this.away[client]++;
       else if (typeof answer === 'string' || answer.status !== 200)
-        this.violations.push(`search: ${typeof answer === 'string' ? answer : answer.text}`);
+        this.violations.push(`search: ${JSON.stringify(answer)}`);
       else {
-        this.searches++;
+        this.done[client]++;
         this.models.add(answer.body.model as string);
         const [hit] = answer.body.hits as { text: string; score: number }[];
         if (hit.text !== text || hit.score < SAME)
@@ -76,34 +92,33 @@ class Load {
     }
   }
 
-  private async write(client: string): Promise<void> {
+  private async write(client: number): Promise<void> {
     for (let i = 0; !this.isOver; i++) {
-      const id = `${client}${i}`;
-      const body = { id, text: `written ${i} by ${client}` };
+      const id = `w${client}-${i}`;
+      const body = JSON.stringify({ id, text: `written ${i} by ${client}` });
       this.sent.add(id);
-      const answer = await (
-        i % 2 === 0
-          ? post(`${this.url}/documents`, [body])
-          : post(`${this.url}/documents`, `${JSON.stringify(body)}\n`, {
-              'Content-Type': 'application/x-ndjson',
-            })
-      ).catch((error: unknown) => String(error));
-      if (typeof answer !== 'string' && answer.status === 200) {
-        this.writes++;
+      const answer = await (i % 2 === 0
+        ? this.ask('/documents', `[${body}]`)
+        : this.ask('/documents', `${body}\n`, 'application/x-ndjson'));
+      if (isAway(answer)) this.away[client]++;
+      else if (typeof answer === 'string' || answer.status !== 200)
+        this.violations.push(`write: ${JSON.stringify(answer)}`);
+      else {
+        this.done[client]++;
         this.acknowledged.add(id);
-      } else if (typeof answer !== 'string' && answer.status === 503) this.away.writes++;
-      else this.violations.push(`write: ${JSON.stringify(answer)}`);
+      }
     }
   }
 
-  private isAway(answer: Answer | string): boolean {
-    return (
-      this.mayBeAway &&
-      typeof answer !== 'string' &&
-      answer.status === 503 &&
-      Number(answer.headers.get('retry-after')) > 0
-    );
+  /** @returns what went wrong, as text, when there is no answer */
+  private ask(path: string, body?: string, type = 'application/json'): Promise<Answer | string> {
+    const sends = body !== undefined && { method: 'POST', headers: { 'Content-Type': type }, body };
+    return call(this.url + path, { ...sends, signal: AbortSignal.timeout(HANGS_MS) }).catch(String);
   }
+}
+
+function isAway(answer: Answer | string): boolean {
+  return typeof answer !== 'string' && answer.status === 503 && Number(answer.headers.get('retry-after')) > 0;
 }
 
 describe('three servers behind nginx, under load', { skip: withoutNginx || withoutPostgres }, () => {
@@ -171,21 +186,24 @@ describe('three servers behind nginx, under load', { skip: withoutNginx || witho
     assert.equal(answer.status, 202);
     load.mayBeAway = true;
     await postgres.restart.stop();
-    const back = Date.now() + AWAY_MS;
-    await load.answered(() => load.away.searches, 30);
-    await load.answered(() => load.away.writes, 10);
-    for (const { url } of servers) assert.equal((await call(`${url}/health`)).status, 200);
-    while (Date.now() < back) await load.answered(() => load.away.searches, 5);
+    const stopped = Date.now();
+    while (Date.now() < stopped + AWAY_MS) {
+      await load.eachAnswered(load.away, 2);
+      for (const { url } of servers) assert.equal((await call(`${url}/health`)).status, 200);
+    }
     await postgres.restart.start();
-    await load.answered(() => load.writes, 10);
-    for (let before = -1; before !== load.away.searches; await load.answered(searched, 50))
-      before = load.away.searches;
+    await load.eachAnswered(load.done, 5);
+    const refused = (): number => load.away[0] + load.away[1];
+    for (let before = -1; before !== refused(); await load.answered(searched, 50)) before = refused();
     load.mayBeAway = false;
-    const ingest = nginx.url + answer.headers.get('location');
-    for (let state = ''; state !== 'done'; state = (await call(ingest)).body.state as string) {
-      assert.notEqual(state, 'failed');
+    const ask = async () => (await call(nginx.url + answer.headers.get('location'))).body;
+    let ingest = await ask();
+    for (; ingest.state !== 'done'; ingest = await ask()) {
+      assert.notEqual(ingest.state, 'failed', ingest.error);
       await load.answered(searched, 5);
     }
+    assert.deepEqual(ingest.documents, { done: queued.length, total: queued.length });
+    assert.ok(Date.parse(ingest.ended) > stopped, 'the workers had done all before PostgreSQL stopped');
   });
 
   it('answer each search from one model while another one goes live, and one of them is killed', async () => {
@@ -212,6 +230,11 @@ describe('three servers behind nginx, under load', { skip: withoutNginx || witho
     for (const id of load.acknowledged) assert.ok(found.has(id), id);
     assert.equal(documents.filter(({ id, text }) => found.get(id) === text).length, documents.length);
     for (const { id, text } of queued) assert.equal(found.get(id), text);
+    for (const { id, text } of queued.filter((_, i) => i % 100 === 0)) {
+      const hits = await search(nginx.url, text);
+      assert.equal(hits[0].id, id);
+      assert.equal(hits.filter((hit) => hit.id === id).length, 1, `${id} is found twice`);
+    }
     for (const id of found.keys()) assert.ok(load.sent.has(id) || /^[dq]\d+$/.test(id), id);
   });
 });

@@ -208,7 +208,12 @@ inRounds(
     .option('--data <file...>', 'texts: a text a line, or a BEIR corpus (.jsonl); .gz too', [EXAMPLE])
     .option('--texts <n>', 'take the first n different texts of all files', integerFrom(1, 1e7), 100_000)
     .option('--servers <n,n...>', 'how many behind nginx', numbersOf, [1, 2, 3])
-    .option('--workers <n>', 'how many embed while all servers are asked; 0 for none', integerFrom(0, 64), 2)
+    .option(
+      '--workers <n>',
+      'how many fill the database, and embed while all servers are asked; 0: the servers fill it',
+      integerFrom(0, 64),
+      2,
+    )
     .option('--ingest <n>', 'documents that they embed', integerFrom(1, 1e7), 5_000)
     .option('--concurrency <n>', 'requests at a time', integerFrom(1, 1000), 8)
     .option('--store <url>', 'a database of a PostgreSQL with pgvector: empty, or filled by an earlier run')

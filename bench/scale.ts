@@ -2,7 +2,6 @@ import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-import { UserError } from '../base/errors.js';
 import { mean } from '../evaluation/ranking-metrics.js';
 import { RECALL_K } from '../server/search/recall.js';
 import { startNginx } from './nginx.js';
@@ -14,9 +13,10 @@ import {
   figuresOf,
   fillServer,
   info,
+  isUnderWay,
   meanRecall,
   partTexts,
-  queueAgain,
+  queueDocuments,
   readVectors,
   searchLoad,
   startServer,
@@ -40,7 +40,7 @@ export interface ScaleOptions {
   dataDir?: string;
   /** Servers behind nginx, one measurement for each number. */
   servers: readonly number[];
-  /** Workers that embed documents while all servers are asked; with 0 that is left out. */
+  /** Workers that embed what fills the database, and documents while all servers are asked; with 0 servers fill it, and that is left out. */
   workers: number;
   /** Documents that they embed, of those that are stored: again, under their ids. */
   ingest: number;
@@ -108,7 +108,9 @@ export async function benchScale(options: ScaleOptions): Promise<ScaleBench> {
     const shared: BenchServer[] = [];
     for (let i = 0; i < Math.max(...options.servers); i++)
       shared.push(await startServer(model, path.join(scratch, `server-${i}`), processes, '--store', store));
-    const postgresFill = await fillServer(shared[0].url, documents, say);
+    for (let i = 0; i < options.workers; i++)
+      await startWorker(model, path.join(scratch, `worker-${i}`), processes, '--store', store);
+    const postgresFill = await fillServer(shared[0].url, documents, say, options.workers > 0);
 
     const fronts: { servers?: number; url: string }[] = [{ url: embedded.url }];
     for (const servers of options.servers) {
@@ -158,21 +160,18 @@ export async function benchScale(options: ScaleOptions): Promise<ScaleBench> {
       const { workers } = options;
       const { url } = fronts.at(-1)!;
       const n = Math.min(options.ingest, documents.length);
-      for (let i = 0; i < workers; i++)
-        await startWorker(model, path.join(scratch, `worker-${i}`), processes, '--store', store);
-      const waiting = await queueAgain(url, documents, n);
+      const waiting = await queueDocuments(url, documents, 0, n);
       const loads: SearchLoad[] = [];
       let ingest;
-      let isUnderWay: boolean;
+      let goesOn: boolean;
       do {
         const load = await searchLoad({ url, bodies, concurrency, seconds });
         ingest = await waiting();
         say(`${ingest.documents.done} of ${n} documents embedded by ${workers} workers`);
-        isUnderWay = ingest.state === 'queued' || ingest.state === 'active';
+        goesOn = isUnderWay(ingest);
         // The last one went on when all were embedded.
-        if (isUnderWay || loads.length === 0) loads.push(load);
-      } while (isUnderWay);
-      if (ingest.state === 'failed') throw new UserError('backend', `workers: ${ingest.error}`);
+        if (goesOn || loads.length === 0) loads.push(load);
+      } while (goesOn);
       const embedded = (Date.parse(ingest.ended!) - Date.parse(ingest.started!)) / 1000;
       return {
         ...{ servers: Math.max(...options.servers), workers, documents: n },
@@ -204,8 +203,10 @@ export function scaleTable({
   loads,
   ingesting,
 }: ScaleBench): string {
-  const filled = (name: string, pick: (fill: Fill) => number): string[][] =>
-    embedded.fill && postgres.fill ? [[name, figure(pick(embedded.fill)), figure(pick(postgres.fill))]] : [];
+  const filled = (name: string, pick: (fill: Fill) => number): string[][] => {
+    const [one, other] = [embedded, postgres].map(({ fill }) => (fill ? figure(pick(fill)) : ''));
+    return one || other ? [[name, one, other]] : [];
+  };
   const perDocument = (bytes: number): string => figure(bytes / documents);
   return [
     `${documents.toLocaleString('en')} documents; ${postgres.version}.`,
@@ -217,7 +218,10 @@ export function scaleTable({
         ['of ten hits, the same in both', '', (10 * sameHits).toFixed(2)],
         ['bytes of vectors and index a document', '', perDocument(postgres.vectorBytes)],
         ['of the index alone', '', perDocument(postgres.indexBytes)],
-        ...filled('documents stored a second', ({ documentsPerSecond }) => documentsPerSecond),
+        ...filled(
+          `documents stored a second${ingesting ? ', by workers on PostgreSQL' : ''}`,
+          ({ documentsPerSecond }) => documentsPerSecond,
+        ),
         ...filled('seconds until the index holds them', ({ secondsUntilBuilt }) => secondsUntilBuilt),
       ],
     ),

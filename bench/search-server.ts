@@ -118,6 +118,7 @@ export function info(url: string): Promise<components['schemas']['Info']> {
 /**
  * Stores texts, and waits until the index holds them.
  *
+ * @param queued they are embedded by workers, behind the answer
  * @returns nothing when the collection holds as many documents already
  * @throws UserError `exists` when it holds another number
  */
@@ -125,6 +126,7 @@ export async function fillServer(
   url: string,
   texts: readonly string[],
   say: (line: string) => void,
+  queued = false,
 ): Promise<Fill | undefined> {
   const { documents } = await info(url);
   const begin = performance.now();
@@ -135,11 +137,14 @@ export async function fillServer(
       'exists',
       `the collection holds ${documents} documents, not these ${texts.length}; name another --data-dir, or another database`,
     );
+  const waiting: (() => Promise<Ingest>)[] = [];
   for (let from = 0; from < texts.length && !isFilled; from += DOCUMENTS_PER_REQUEST) {
     const to = Math.min(from + DOCUMENTS_PER_REQUEST, texts.length);
-    await sendDocuments(`${url}/documents`, texts, from, to);
-    say(`${to} of ${texts.length} documents after ${elapsed().toFixed(0)} s`);
+    if (queued) waiting.push(await queueDocuments(url, texts, from, to));
+    else await sendDocuments(`${url}/documents`, texts, from, to);
+    say(`${to} of ${texts.length} documents ${queued ? 'queued ' : ''}after ${elapsed().toFixed(0)} s`);
   }
+  for (const ask of waiting) while (isUnderWay(await ask())) await sleep(200);
   const stored = elapsed();
   while ((await info(url)).index.building) await sleep(200);
   return isFilled ? undefined : { documentsPerSecond: texts.length / stored, secondsUntilBuilt: elapsed() };
@@ -159,13 +164,22 @@ async function sendDocuments(
   return text;
 }
 
-/** Queues the first n of what `fillServer` has stored once more, and asks what became of it. */
-export async function queueAgain(
+type Ingest = components['schemas']['Ingest'];
+
+/** @throws UserError `backend` when workers have given documents up */
+export function isUnderWay({ state, error }: Ingest): boolean {
+  if (state === 'failed') throw new UserError('backend', `workers: ${error}`);
+  return state !== 'done';
+}
+
+/** Queues texts for workers, under the ids that `fillServer` gives them. @returns what says how far they are */
+export async function queueDocuments(
   url: string,
   texts: readonly string[],
-  n: number,
-): Promise<() => Promise<components['schemas']['Ingest']>> {
-  const { id } = JSON.parse(await sendDocuments(`${url}/documents?async`, texts, 0, n)) as { id: number };
+  from: number,
+  to: number,
+): Promise<() => Promise<Ingest>> {
+  const { id } = JSON.parse(await sendDocuments(`${url}/documents?async`, texts, from, to)) as Ingest;
   return () => json(`${url}/ingests/${id}`);
 }
 

@@ -62,6 +62,11 @@ export class JobFolders {
     await this.note(id, { created });
   }
 
+  /** Whether a training can go on: one that was ended before its first checkpoint begins again. */
+  hasCheckpoint(id: number): Promise<boolean> {
+    return exists(path.join(this.training(id), 'checkpoint.json'));
+  }
+
   /** Who trains. */
   noteTrainer({ id, created }: Job, pid?: number): Promise<void> {
     return this.note(id, { created, pid });

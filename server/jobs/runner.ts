@@ -157,7 +157,7 @@ export class JobRunner {
   private async train(job: Job, out: string, signal: AbortSignal): Promise<void> {
     const { folders, command, threads, memoryBytes } = this.options;
     await mkdir(path.dirname(out), { recursive: true });
-    const isBegun = await exists(folders.training(job.id));
+    const isBegun = await folders.hasCheckpoint(job.id);
     const data = await this.dataOf(job, isBegun);
     const args = [
       ...['--data', data.texts, '--out', out, '--model', data.model, '--threads', String(threads)],

@@ -2,7 +2,7 @@
  * Stands in for `sentence-jepa finetune`: the same options, folders and ways to end, but what it makes is a file that
  * says which fake encoder to open. `--set behave=...` says what happens to it.
  */
-import { appendFileSync, cpSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -37,9 +37,13 @@ const tell = (entry: object): void => appendFileSync(log, JSON.stringify(entry) 
 let stopped = process.connected === false;
 process.once('disconnect', () => (stopped = true));
 
-if (!values.resume && existsSync(training)) throw new Error('there is a run already');
+const checkpoint = path.join(training, 'checkpoint.json');
+if (Boolean(values.resume) !== existsSync(checkpoint)) throw new Error(`--resume: ${values.resume}`);
 mkdirSync(training, { recursive: true });
-if (!values.resume) tell({ type: 'start', steps: STEPS });
+if (!values.resume) {
+  rmSync(log, { force: true });
+  tell({ type: 'start', steps: STEPS });
+}
 // For tests to look at; the job's own goes when it has ended.
 cpSync(path.dirname(values.data!), path.join(training, 'seen'), { recursive: true });
 writeFileSync(path.join(training, 'arguments.json'), JSON.stringify(values));
@@ -60,6 +64,7 @@ for (let step = 1; step <= STEPS; step++) {
   }
   if (behave === 'hog') Buffer.alloc(64 * 2 ** 20, 1).fill(step);
   await sleep(behave === 'slow' || behave === 'hog' ? 100 : 1);
+  writeFileSync(checkpoint, '{}');
   if (stopped) {
     console.log('{"status":"interrupted"}');
     process.exit(1);

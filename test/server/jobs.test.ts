@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
@@ -241,6 +249,18 @@ describe('a training job', () => {
       rmSync(dataDir, { recursive: true, force: true });
     }
   });
+
+  it('begins again where the trainer was ended before its first checkpoint', () =>
+    withAround(async (around) => {
+      await fill(around);
+      const training = path.join(around.dataDir, 'models', `${modelNameOf(1)}.training`);
+      mkdirSync(training, { recursive: true });
+      writeFileSync(path.join(training, 'log.jsonl'), '{"type":"start","steps":20}\n');
+      const { id } = await around.jobs.submit(requestOf('better'));
+      assert.equal(id, 1);
+      assert.equal((await until(around.jobs, id)).verdict?.decision, 'ready');
+      assert.equal(seen(around, id).arguments.resume, undefined);
+    }));
 
   it('is refused on an empty collection', () =>
     withAround(async ({ jobs }) => {

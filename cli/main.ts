@@ -3,6 +3,13 @@ import { Command, CommanderError } from 'commander';
 
 import { UserError } from '../base/errors.js';
 import { version } from '../base/paths.js';
+
+// Whoever reads has enough, as `| head` does.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+
 /** Exit codes: 0 done, 1 failed, 2 bad usage. */
 const program = new Command('sentence-jepa')
   .description('Fine-tune a sentence encoder on your own text, serve it, find duplicates.')

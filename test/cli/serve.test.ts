@@ -491,6 +491,15 @@ describe('sentence-jepa serve, told what it can not do', () => {
     assert.doesNotMatch(stderr, /\n {4}at /);
   });
 
+  it('ends quietly when nobody reads on', async () => {
+    const child = command(['serve', '--help']);
+    child.stdout!.destroy();
+    let stderr = '';
+    child.stderr!.on('data', (chunk) => (stderr += chunk));
+    const [code] = (await once(child, 'exit')) as [number];
+    assert.deepEqual([code, stderr], [0, '']);
+  });
+
   it('shows examples with --help', async () => {
     const { code, stdout } = await run(['serve', '--help']);
     assert.equal(code, 0);

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { firstDifference, type Difference } from '../base/difference.js';
 import { UserError } from '../base/errors.js';
 import { exists, readJson, sha256File, writeFileAtomic } from '../base/files.js';
+import { CHECKPOINT } from '../base/run-folder.js';
 import { readSafetensors, writeSafetensors } from '../encoder/safetensors.js';
 import type { HostTensor } from './types.js';
 
@@ -41,8 +42,6 @@ interface Manifest extends Checkpoint {
   identity: unknown;
 }
 
-const MANIFEST = 'checkpoint.json';
-
 /**
  * A run's checkpoints in its folder. The manifest names the files that count, and is replaced in one rename
  * after they are written: a run that is killed at any moment finds its last checkpoint whole.
@@ -55,7 +54,7 @@ export class Checkpoints {
   ) {}
 
   async exists(): Promise<boolean> {
-    return exists(this.path(MANIFEST));
+    return exists(this.path(CHECKPOINT));
   }
 
   async save(state: ReadonlyMap<string, HostTensor>, checkpoint: Checkpoint): Promise<void> {
@@ -65,7 +64,7 @@ export class Checkpoints {
     const { identity } = this;
     const sha256 = await sha256File(this.path(file));
     const manifest: Manifest = { format: 1, ...checkpoint, file, sha256, identity };
-    await writeFileAtomic(this.path(MANIFEST), JSON.stringify(manifest, null, 2) + '\n');
+    await writeFileAtomic(this.path(CHECKPOINT), JSON.stringify(manifest, null, 2) + '\n');
     await this.removeOthers(file, checkpoint.best?.file);
   }
 
@@ -79,12 +78,12 @@ export class Checkpoints {
         'not-found',
         `${this.folder}: expected a checkpoint to resume from, found none; leave --resume out to start`,
       );
-    const { file, sha256, identity, ...checkpoint } = await readJson<Manifest>(this.path(MANIFEST));
+    const { file, sha256, identity, ...checkpoint } = await readJson<Manifest>(this.path(CHECKPOINT));
     const difference = firstDifference(this.identity, identity);
     if (difference)
       throw new UserError(
         'invalid',
-        `${this.path(MANIFEST)}: the run was started with ${inWords(difference)}; resume with the options it was started with, or remove ${this.folder} to start anew`,
+        `${this.path(CHECKPOINT)}: the run was started with ${inWords(difference)}; resume with the options it was started with, or remove ${this.folder} to start anew`,
       );
     const found = await sha256File(this.path(file));
     if (found !== sha256)
@@ -108,7 +107,7 @@ export class Checkpoints {
 
   /** Once the run is done nothing goes on from here. */
   async remove(): Promise<void> {
-    await rm(this.path(MANIFEST), { force: true });
+    await rm(this.path(CHECKPOINT), { force: true });
     await this.removeOthers();
   }
 

@@ -8,6 +8,7 @@ import { UserError } from '../base/errors.js';
 import { exists, writeFileAtomic } from '../base/files.js';
 import { cacheFolder, version } from '../base/paths.js';
 import { Random } from '../base/random.js';
+import { runFolderOf } from '../base/run-folder.js';
 import { fingerprintOf, weightsDigest } from '../encoder/fingerprint.js';
 import {
   dimensionsOf,
@@ -122,11 +123,6 @@ export interface FinetuneResult {
   step: number;
   /** Self-contained HTML. */
   report: string;
-}
-
-/** Where a run keeps its checkpoints, log, TensorBoard events and report. */
-export function runFolderOf(out: string): string {
-  return `${path.resolve(out)}.training`;
 }
 
 /**

@@ -3,6 +3,7 @@ import path from 'node:path';
 
 import { exists, readJson, writeFileAtomic } from '../../base/files.js';
 import { waitUntilGone } from '../../base/finetune-process.js';
+import { runFolderOf } from '../../base/run-folder.js';
 import type { GenerationInfo } from '../search/collection.js';
 import { trainedModelFolder } from '../search/store.js';
 import { modelNameOf, type Job } from './job.js';
@@ -46,7 +47,7 @@ export class JobFolders {
 
   /** Where the trainer keeps a job's log, report and checkpoints. */
   training(id: number): string {
-    return `${this.model(id)}.training`;
+    return runFolderOf(this.model(id));
   }
 
   /**
@@ -60,11 +61,6 @@ export class JobFolders {
         await rm(folder, { recursive: true, force: true });
     else if (found?.pid !== undefined) await waitUntilGone(found.pid, this.model(id), signal);
     await this.note(id, { created });
-  }
-
-  /** Whether a training can go on: one that was ended before its first checkpoint begins again. */
-  hasCheckpoint(id: number): Promise<boolean> {
-    return exists(path.join(this.training(id), 'checkpoint.json'));
   }
 
   /** Who trains. */

@@ -4,12 +4,13 @@ import path from 'node:path';
 import { messageOf, UserError } from '../../base/errors.js';
 import { exists } from '../../base/files.js';
 import { runFinetune } from '../../base/finetune-process.js';
+import { hasCheckpoint } from '../../base/run-folder.js';
 import type { GenerationInfo, ServedGeneration, TrainableCollection } from '../search/collection.js';
 import type { JobChange } from '../search/job-table.js';
 import { BACKGROUND_NICE } from '../threads.js';
 import type { JobBoard } from './board.js';
 import type { JobFolders } from './folders.js';
-import { hasEnded, jobsIn, now, type Job } from './job.js';
+import { hasEnded, jobIn, jobsIn, now, type Job } from './job.js';
 import { judge } from './judge.js';
 import { watchMemory } from './memory-limit.js';
 import { EMBEDDING_SHARE, type Models } from './models.js';
@@ -81,7 +82,7 @@ export class JobRunner {
       await this.steps(job, AbortSignal.any([cancel.signal, stop]));
     } catch (error) {
       if (stop.aborted) return;
-      const current = (await jobsIn(collection)).find(({ id }) => id === job.id);
+      const current = await jobIn(collection, job.id);
       if (current?.state === 'cancelled') return await this.removeTraces(job);
       if (error instanceof Superseded) return;
       // It comes back, and whoever has the next turn goes on.
@@ -97,7 +98,7 @@ export class JobRunner {
   /** Others may cancel it. @returns what ends it */
   private lookAfter({ id }: Job, cancel: AbortController): () => void {
     const look = async (): Promise<void> => {
-      const job = (await jobsIn(this.options.collection)).find((each) => each.id === id);
+      const job = await jobIn(this.options.collection, id);
       if (job?.state === 'cancelled') cancel.abort();
     };
     const timer = setInterval(() => void look().catch(() => undefined), LOOK_MS);
@@ -157,7 +158,7 @@ export class JobRunner {
   private async train(job: Job, out: string, signal: AbortSignal): Promise<void> {
     const { folders, command, threads, memoryBytes } = this.options;
     await mkdir(path.dirname(out), { recursive: true });
-    const isBegun = await folders.hasCheckpoint(job.id);
+    const isBegun = await hasCheckpoint(out);
     const data = await this.dataOf(job, isBegun);
     const args = [
       ...['--data', data.texts, '--out', out, '--model', data.model, '--threads', String(threads)],

@@ -8,13 +8,14 @@ import { after, before, describe, it } from 'node:test';
 
 import { projectRoot } from '../../base/paths.js';
 import { Random } from '../../base/random.js';
+import { runFolderOf } from '../../base/run-folder.js';
 import { applyDense } from '../../encoder/dense.js';
 import { loadWeights, openModelFolder } from '../../encoder/model-folder.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { verifyModel } from '../../encoder/verify.js';
 import { symmetricEigenvalues } from '../../evaluation/eigenvalues.js';
 import { adaptationText, checkAdaptation, fitAdaptation, parseAdaptation } from '../../trainer/adapt.js';
-import { finetune, runFolderOf, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
+import { finetune, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops } from '../../trainer/tensorflow/ops.js';
 import { whitened } from '../../trainer/whitening.js';

@@ -9,11 +9,12 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 
 import { projectRoot } from '../../base/paths.js';
+import { runFolderOf } from '../../base/run-folder.js';
 import { loadWeights, openModelFolder } from '../../encoder/model-folder.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import type { Tensor } from '../../encoder/safetensors.js';
 import { verifyModel } from '../../encoder/verify.js';
-import { finetune, runFolderOf, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
+import { finetune, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
 import type { StepEntry } from '../../trainer/run-log.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { makeTinyModel } from '../support/tiny-model.js';

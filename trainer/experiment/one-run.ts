@@ -5,7 +5,7 @@ import { firstDifference } from '../../base/difference.js';
 import { UserError } from '../../base/errors.js';
 import { exists } from '../../base/files.js';
 import { runFinetune, waitUntilGone } from '../../base/finetune-process.js';
-import { runFolderOf } from '../finetune.js';
+import { hasCheckpoint, runFolderOf } from '../../base/run-folder.js';
 import { readRun } from '../log-file.js';
 import { secondsOf } from '../throughput.js';
 import type { ExperimentOptions } from './experiment.js';
@@ -51,7 +51,7 @@ export async function oneRun(
     for (const folder of [out, runFolderOf(out)]) await rm(folder, { recursive: true, force: true });
   if (before?.pid !== undefined) await waitUntilGone(before.pid, out, signal);
   const log = path.join(runFolderOf(out), 'log.jsonl');
-  const resume = await exists(path.join(runFolderOf(out), 'checkpoint.json'));
+  const resume = await hasCheckpoint(out);
   await records.write(begun);
   const record: RunRecord = { ...begun };
   // Trained by an earlier process that did not come to judge it.

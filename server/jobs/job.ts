@@ -11,6 +11,10 @@ export async function jobsIn(collection: TrainableCollection): Promise<Job[]> {
   return (await collection.jobs()) as Job[];
 }
 
+export async function jobIn(collection: TrainableCollection, id: number): Promise<Job | undefined> {
+  return (await jobsIn(collection)).find((job) => job.id === id);
+}
+
 export function hasEnded({ state }: Pick<Job, 'state'>): boolean {
   return ENDED_JOBS.includes(state);
 }

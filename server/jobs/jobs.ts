@@ -4,7 +4,7 @@ import { messageOf, UserError } from '../../base/errors.js';
 import type { ServedGeneration } from '../search/collection.js';
 import { FolderBoard, type JobBoard, type JobLog, type JobProgress } from './board.js';
 import { JobFolders } from './folders.js';
-import { hasEnded, jobsIn, now, type Job } from './job.js';
+import { hasEnded, jobIn, jobsIn, now, type Job } from './job.js';
 import { Models, type ModelsOptions } from './models.js';
 import type { FinetuneRequest, SentData } from './request.js';
 import { JobRunner, type JobRunnerOptions } from './runner.js';
@@ -59,7 +59,7 @@ export class Jobs {
 
   /** @throws UserError `not-found` */
   async job(id: number): Promise<Job> {
-    const found = (await this.list()).find((job) => job.id === id);
+    const found = await jobIn(this.options.collection, id);
     if (!found) throw new UserError('not-found', `there is no job ${id}`);
     return found;
   }
@@ -155,7 +155,7 @@ export class Jobs {
         if (signal.aborted) return;
         if (messageOf(error) !== complaint) log(`training jobs: ${messageOf(error)}`);
         complaint = messageOf(error);
-        await this.untilAsked(AGAIN_MS);
+        await sleep(AGAIN_MS, undefined, { signal, ref: false }).catch(() => undefined);
       }
   }
 
@@ -169,7 +169,7 @@ export class Jobs {
       while (!signal.aborted) {
         this.asked = new AbortController();
         await this.runner.runAll(signal);
-        await this.untilAsked(isShared ? LOOK_MS : undefined, signal);
+        await this.untilAsked(signal, isShared ? LOOK_MS : FOREVER_MS);
       }
     } finally {
       endSchedule?.();
@@ -177,7 +177,7 @@ export class Jobs {
   }
 
   /** Waits for a job that is asked for here, or so long. */
-  private async untilAsked(ms = FOREVER_MS, signal = this.stopping.signal): Promise<void> {
+  private async untilAsked(signal: AbortSignal, ms: number): Promise<void> {
     const end = AbortSignal.any([signal, this.asked.signal]);
     await sleep(ms, undefined, { signal: end, ref: false }).catch(() => undefined);
   }

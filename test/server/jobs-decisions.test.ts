@@ -3,7 +3,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, it, mock } from 'node:test';
 
+import type { JobBoard } from '../../server/jobs/board.js';
 import type { Job } from '../../server/jobs/job.js';
+import { Jobs } from '../../server/jobs/jobs.js';
 import type { Judgement } from '../../server/jobs/judge.js';
 import { watchMemory } from '../../server/jobs/memory-limit.js';
 import { recipeArguments } from '../../server/jobs/request.js';
@@ -139,6 +141,36 @@ describe('a schedule', () => {
     } finally {
       mock.timers.reset();
     }
+  });
+});
+
+describe('jobs that can not be looked at', () => {
+  it('are tried again after a while, also where one was just asked for', async () => {
+    let turns = 0;
+    const board = {
+      isShared: true,
+      async inTurn() {
+        turns++;
+        throw new Error('away');
+      },
+    } as unknown as JobBoard;
+    const collection = {
+      jobBoard: () => board,
+      info: () => ({ documents: 1 }),
+      addJob: async (request: unknown) => ({ id: 1, request, state: 'queued', created: '' }),
+    } as unknown as TrainableCollection;
+    const said: string[] = [];
+    const jobs = new Jobs({
+      ...{ collection, dataDir: '/nowhere', command: [], presets: [], threads: 1, memoryBytes: 1 },
+      openModel: () => Promise.reject(new Error('no model')),
+      modelOf: () => Promise.reject(new Error('no model')),
+      log: (line) => said.push(line),
+    });
+    await jobs.submit(requestOf('better'));
+    jobs.work();
+    for (let i = 0; i < 100; i++) await new Promise((resolve) => setImmediate(resolve));
+    await jobs.close();
+    assert.deepEqual([turns, said], [1, ['training jobs: away']]);
   });
 });
 

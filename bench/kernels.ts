@@ -1,4 +1,4 @@
-import type { OpAttribute, TensorFlowBackend, TensorMetadata, TF } from '../trainer/tensorflow/binding.js';
+import type { TensorFlowBackend, TensorFlowBinding, TF } from '../trainer/tensorflow/binding.js';
 import { Ops } from '../trainer/tensorflow/ops.js';
 
 export interface KernelTime {
@@ -18,23 +18,27 @@ export async function timeKernels(
 ): Promise<KernelTime[]> {
   const times = new Map<string, KernelTime>();
   const { binding } = backend;
-  const executeOp = (
-    kernel: string,
-    attributes: OpAttribute[],
-    inputs: number[],
-    outputs: number,
-  ): TensorMetadata[] => {
+  const timed = <T>(kernel: string, run: () => T): T => {
     const begun = performance.now();
-    const made = binding.executeOp(kernel, attributes, inputs, outputs);
+    const made = run();
     const entry = times.get(kernel) ?? { kernel, calls: 0, milliseconds: 0 };
     entry.calls++;
     entry.milliseconds += performance.now() - begun;
     times.set(kernel, entry);
     return made;
   };
+  const watches: Pick<TensorFlowBinding, 'executeOp' | 'runSavedModel'> = {
+    executeOp: (kernel, ...given) => timed(kernel, () => binding.executeOp(kernel, ...given)),
+    // A compiled kernel: its outputs have its name.
+    runSavedModel: (...given) =>
+      timed(`compiled ${given[3].split(':')[0]}`, () => binding.runSavedModel(...given)),
+  };
   const watched = backend as { binding: TensorFlowBackend['binding'] };
   // The addon's own properties can't be set.
-  watched.binding = Object.create(binding, { executeOp: { value: executeOp } }) as typeof binding;
+  watched.binding = Object.create(
+    binding,
+    Object.fromEntries(Object.entries(watches).map(([name, value]) => [name, { value: value as unknown }])),
+  ) as typeof binding;
   try {
     await run();
   } finally {

@@ -138,7 +138,8 @@ describe('a batch in chunks', () => {
       return (await stepOf(model)).loss;
     };
     assert.equal(await lossAt(0), report.loss);
-    const step = 1e-4;
+    // The expander's ReLUs bend the loss: a longer step would go over some of the bends.
+    const step = 3e-5;
     const slope = gradient.reduce((sum, value, i) => sum + value * direction[i], 0);
     assertClose([slope], [((await lossAt(step)) - (await lossAt(-step))) / (2 * step)], 'slope', 5e-3);
   }

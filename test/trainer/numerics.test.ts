@@ -13,8 +13,16 @@ import {
   poolForward,
   toDevice,
 } from '../../trainer/tensorflow/bert.js';
+import { openCompiler } from '../../trainer/tensorflow/compiler.js';
 import { expand, expandBackward } from '../../trainer/tensorflow/expander.js';
-import { Dropout } from '../../trainer/tensorflow/layers.js';
+import {
+  addAndNormalize,
+  addAndNormalizeBackward,
+  biasGelu,
+  biasGeluBackward,
+  Dropout,
+  withBias,
+} from '../../trainer/tensorflow/layers.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
 import { Gradients, Parameters, type Averaging } from '../../trainer/tensorflow/parameters.js';
@@ -405,109 +413,168 @@ describe('an average of weights', () => {
   });
 });
 
-describe('BERT on packed rows', () => {
-  type Summary = number[] | { norm: number; at: number[]; values: number[] };
-  const expected = golden<
-    { sequences: number[][]; upstream: Nested } & Record<
-      Pooling,
-      { pooled: Nested; gradients: Record<string, Summary> }
-    >
-  >('bert.json');
-  const config = tinyConfig();
-  const still = { ...config, hiddenDropout: 0, attentionDropout: 0 };
-  const fused = fuseQkv(tinyWeights(config), config.layers);
-  const sequences = expected.sequences.map((ids) => Int32Array.from(ids));
-  const held = new Map<string, Tensor>();
-  const weights = (name: string): Tensor => {
-    const { shape, data } = fused.get(name)!;
-    if (!held.has(name)) held.set(name, ops.tf.keep(ops.tf.tensor(data, shape)));
-    return held.get(name)!;
-  };
-  const embed = (of: Int32Array[], pooling: Pooling): number[] => {
-    const batch = toDevice(ops, pack(of), still);
-    const { hidden } = bertForward(ops, still, weights, batch, new Dropout(ops, 0));
-    return valuesOf(poolForward(ops, hidden, batch, pooling));
-  };
-
-  for (const pooling of ['mean', 'cls'] as const) {
-    it(`has the vectors of PyTorch's BertModel, ${pooling} pooling`, () => {
-      assertClose(embed(sequences, pooling), flat(expected[pooling].pooled), 'pooled');
+for (const compiled of [false, true])
+  describe(`BERT on packed rows, ${compiled ? 'compiled' : 'kernel by kernel'}`, () => {
+    let ops: Ops;
+    before(async () => {
+      const tf = await loadTensorFlow();
+      const compiler = compiled ? openCompiler(tf, 'fp32') : undefined;
+      assert.equal(compiler !== undefined, compiled, 'a compiler');
+      ops = new Ops(tf, 'fp32', compiler);
     });
-
-    it(`has the gradient of every parameter as PyTorch's BertModel, ${pooling} pooling`, () => {
-      const batch = toDevice(ops, pack(sequences), still);
-      const { saved } = bertForward(ops, still, weights, batch, new Dropout(ops, 0));
-      const gradients = new Gradients(ops);
-      const dHidden = poolBackward(ops, tensor(expected.upstream), batch, pooling);
-      bertBackward(ops, still, weights, batch, saved, dHidden, gradients);
-      const found = splitQkv(hostGradients(gradients, fused), config);
-      assert.deepEqual([...found.keys()].sort(), Object.keys(expected[pooling].gradients).sort());
-      const all = largest(Object.values(expected[pooling].gradients).filter(Array.isArray).flat());
-      for (const [name, summary] of Object.entries(expected[pooling].gradients)) {
-        const { data } = found.get(name)!;
-        // A bias of the keys moves every score of a row alike: its gradient is 0 but for rounding.
-        if (Array.isArray(summary)) assertClose(data, summary, name, 2e-5, all);
-        else {
-          assertClose([Math.hypot(...data)], [summary.norm], `norm of ${name}`, 1e-4);
-          assertClose(
-            summary.at.map((at) => data[at]),
-            summary.values,
-            name,
-            1e-4,
-          );
-        }
-      }
-    });
-  }
-
-  it('gives a sequence the same vector whatever is beside it', () => {
-    const together = embed(sequences, 'mean');
-    const alone = sequences.flatMap((sequence) => embed([sequence], 'mean'));
-    assertClose(together, alone, 'vectors', 2e-6);
-  });
-
-  it('refuses a token that it has no embedding for', () => {
-    assert.throws(() => toDevice(ops, pack([Int32Array.of(2, config.vocabSize, 3)]), config), RangeError);
-    const long = new Int32Array(config.maxPositions + 1);
-    assert.throws(() => toDevice(ops, pack([long]), config), RangeError);
-  });
-
-  it('propagates through dropout as finite differences do, the same masks dropped in every pass', () => {
-    const random = new Random(3);
-    const upstream = Float32Array.from({ length: 7 * 32 }, () => random.normal());
-    const name = 'embeddings.LayerNorm.weight';
-    const direction = Float32Array.from({ length: 32 }, () => random.normal());
-    const moved =
-      (by: number) =>
-      (wanted: string): Tensor =>
-        wanted === name
-          ? ops.tf.add(weights(name), ops.tf.mul(ops.tf.tensor1d(direction), by))
-          : weights(wanted);
-    const loss = (by: number): number => {
-      const batch = toDevice(ops, pack(sequences), config);
-      const { hidden } = bertForward(ops, config, moved(by), batch, new Dropout(ops, 11));
-      const pooled = valuesOf(poolForward(ops, hidden, batch, 'mean'));
-      return pooled.reduce((sum, value, i) => sum + value * upstream[i], 0);
+    const tensor = (values: Nested): Tensor => ops.tf.tensor(values as number[][], undefined, 'float32');
+    type Summary = number[] | { norm: number; at: number[]; values: number[] };
+    const expected = golden<
+      { sequences: number[][]; upstream: Nested } & Record<
+        Pooling,
+        { pooled: Nested; gradients: Record<string, Summary> }
+      >
+    >('bert.json');
+    const config = tinyConfig();
+    const still = { ...config, hiddenDropout: 0, attentionDropout: 0 };
+    const fused = fuseQkv(tinyWeights(config), config.layers);
+    const sequences = expected.sequences.map((ids) => Int32Array.from(ids));
+    const held = new Map<string, Tensor>();
+    const weights = (name: string): Tensor => {
+      const { shape, data } = fused.get(name)!;
+      if (!held.has(name)) held.set(name, ops.tf.keep(ops.tf.tensor(data, shape)));
+      return held.get(name)!;
     };
-    assert.equal(loss(0), loss(0));
+    const embed = (of: Int32Array[], pooling: Pooling): number[] => {
+      const batch = toDevice(ops, pack(of), still);
+      const { hidden } = bertForward(ops, still, weights, batch, new Dropout(ops, 0));
+      return valuesOf(poolForward(ops, hidden, batch, pooling));
+    };
 
-    const batch = toDevice(ops, pack(sequences), config);
-    const { saved } = bertForward(ops, config, weights, batch, new Dropout(ops, 11));
-    const gradients = new Gradients(ops);
-    const dPooled = ops.tf.tensor2d(upstream, [7, 32]);
-    bertBackward(ops, config, weights, batch, saved, poolBackward(ops, dPooled, batch, 'mean'), gradients);
-    const slope = valuesOf(gradients.whole.get(name)!).reduce(
-      (sum, value, i) => sum + value * direction[i],
-      0,
-    );
-    const step = 2e-3;
-    assertClose([slope], [(loss(step) - loss(-step)) / (2 * step)], 'slope', 5e-3);
-    // And the masks do drop: without them the loss is another.
-    assert.notEqual(
-      loss(0),
-      embed(sequences, 'mean').reduce((sum, value, i) => sum + value * upstream[i], 0),
-    );
+    for (const pooling of ['mean', 'cls'] as const) {
+      it(`has the vectors of PyTorch's BertModel, ${pooling} pooling`, () => {
+        assertClose(embed(sequences, pooling), flat(expected[pooling].pooled), 'pooled');
+      });
+
+      it(`has the gradient of every parameter as PyTorch's BertModel, ${pooling} pooling`, () => {
+        const batch = toDevice(ops, pack(sequences), still);
+        const { saved } = bertForward(ops, still, weights, batch, new Dropout(ops, 0));
+        const gradients = new Gradients(ops);
+        const dHidden = poolBackward(ops, tensor(expected.upstream), batch, pooling);
+        bertBackward(ops, still, weights, batch, saved, dHidden, gradients);
+        const found = splitQkv(hostGradients(gradients, fused), config);
+        assert.deepEqual([...found.keys()].sort(), Object.keys(expected[pooling].gradients).sort());
+        const all = largest(Object.values(expected[pooling].gradients).filter(Array.isArray).flat());
+        for (const [name, summary] of Object.entries(expected[pooling].gradients)) {
+          const { data } = found.get(name)!;
+          // A bias of the keys moves every score of a row alike: its gradient is 0 but for rounding.
+          if (Array.isArray(summary)) assertClose(data, summary, name, 2e-5, all);
+          else {
+            assertClose([Math.hypot(...data)], [summary.norm], `norm of ${name}`, 1e-4);
+            assertClose(
+              summary.at.map((at) => data[at]),
+              summary.values,
+              name,
+              1e-4,
+            );
+          }
+        }
+      });
+    }
+
+    it('gives a sequence the same vector whatever is beside it', () => {
+      const together = embed(sequences, 'mean');
+      const alone = sequences.flatMap((sequence) => embed([sequence], 'mean'));
+      assertClose(together, alone, 'vectors', 2e-6);
+    });
+
+    it('refuses a token that it has no embedding for', () => {
+      assert.throws(() => toDevice(ops, pack([Int32Array.of(2, config.vocabSize, 3)]), config), RangeError);
+      const long = new Int32Array(config.maxPositions + 1);
+      assert.throws(() => toDevice(ops, pack([long]), config), RangeError);
+    });
+
+    it('propagates through dropout as finite differences do, the same masks dropped in every pass', () => {
+      const random = new Random(3);
+      const upstream = Float32Array.from({ length: 7 * 32 }, () => random.normal());
+      const name = 'embeddings.LayerNorm.weight';
+      const direction = Float32Array.from({ length: 32 }, () => random.normal());
+      const moved =
+        (by: number) =>
+        (wanted: string): Tensor =>
+          wanted === name
+            ? ops.tf.add(weights(name), ops.tf.mul(ops.tf.tensor1d(direction), by))
+            : weights(wanted);
+      const loss = (by: number): number => {
+        const batch = toDevice(ops, pack(sequences), config);
+        const { hidden } = bertForward(ops, config, moved(by), batch, new Dropout(ops, 11));
+        const pooled = valuesOf(poolForward(ops, hidden, batch, 'mean'));
+        return pooled.reduce((sum, value, i) => sum + value * upstream[i], 0);
+      };
+      assert.equal(loss(0), loss(0));
+
+      const batch = toDevice(ops, pack(sequences), config);
+      const { saved } = bertForward(ops, config, weights, batch, new Dropout(ops, 11));
+      const gradients = new Gradients(ops);
+      const dPooled = ops.tf.tensor2d(upstream, [7, 32]);
+      bertBackward(ops, config, weights, batch, saved, poolBackward(ops, dPooled, batch, 'mean'), gradients);
+      const slope = valuesOf(gradients.whole.get(name)!).reduce(
+        (sum, value, i) => sum + value * direction[i],
+        0,
+      );
+      const step = 2e-3;
+      assertClose([slope], [(loss(step) - loss(-step)) / (2 * step)], 'slope', 5e-3);
+      // And the masks do drop: without them the loss is another.
+      assert.notEqual(
+        loss(0),
+        embed(sequences, 'mean').reduce((sum, value, i) => sum + value * upstream[i], 0),
+      );
+    });
   });
+
+describe('what is compiled', () => {
+  const [n, d] = [48, 40];
+  type Normal = (...shape: number[]) => Tensor;
+  const normalNumbers = (): Normal => {
+    const random = new Random(12);
+    return (...shape) =>
+      ops.tf.tensor(
+        Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => random.normal()),
+        shape,
+      );
+  };
+  const kernels: Record<string, (ops: Ops, normal: Normal, rate: number) => Tensor[]> = {
+    'add-normalize': (ops, normal, rate) => {
+      const drawn = new Dropout(ops, 3).draw([n, d], rate);
+      const parameters = { scale: normal(d), shift: normal(d), eps: 1e-12 };
+      const made = addAndNormalize(ops, normal(n, d), ops.narrow(normal(n, d)), normal(d), drawn, parameters);
+      const dy = [normal(n, d), ops.narrow(normal(n, d))] as const;
+      const back = addAndNormalizeBackward(ops, dy, made.saved, parameters.scale);
+      const alone = addAndNormalizeBackward(ops, [dy[0]], made.saved, parameters.scale);
+      const all = [back, alone].flatMap(({ dProduct, ...others }) => [
+        ops.widen(dProduct),
+        ...Object.values(others),
+      ]);
+      return [made.y, ops.widen(made.narrow), ...all];
+    },
+    'bias-gelu': (ops, normal) => {
+      const [dy, product, bias] = [ops.narrow(normal(n, d)), ops.narrow(normal(n, d)), normal(d)];
+      const { dProduct, dBias } = biasGeluBackward(ops, dy, product, bias);
+      return [ops.widen(biasGelu(ops, product, bias)), ops.widen(dProduct), dBias];
+    },
+    bias: (ops, normal) => [withBias(ops, ops.narrow(normal(n, d)), normal(d))],
+  };
+  for (const precision of ['fp32', 'bf16'] as const)
+    for (const [name, kernel] of Object.entries(kernels))
+      for (const rate of name === 'add-normalize' ? [0, 0.3] : [0])
+        it(`gives what its kernels give one by one: ${name}, ${precision}, dropout ${rate}`, () => {
+          const before = ops.tf.memory().numTensors;
+          ops.tidy(() => {
+            const alone = kernel(new Ops(ops.tf, precision), normalNumbers(), rate);
+            const compiler = openCompiler(ops.tf, precision);
+            const compiled = kernel(new Ops(ops.tf, precision, compiler), normalNumbers(), rate);
+            compiled.forEach((found, i) =>
+              // A number may be rounded up in one and down in the other.
+              assertClose(valuesOf(found), valuesOf(alone[i]), `${i}`, precision === 'fp32' ? 1e-5 : 2 ** -7),
+            );
+          });
+          assert.equal(ops.tf.memory().numTensors, before);
+        });
 });
 
 describe('dropout', () => {

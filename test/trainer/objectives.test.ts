@@ -595,7 +595,7 @@ describe('a step of', () => {
 describe('causal attention', () => {
   it('is in toDevice a choice: the encoder sees all tokens', () => {
     const of = (causal: boolean): (number | undefined)[][] =>
-      toDevice(ops, pack([Int32Array.of(2, 5, 3)]), config, causal).attention.blocks.map(
+      toDevice(ops, pack([Int32Array.of(2, 5, 3)]), config, { causal }).attention.blocks.map(
         ({ bias }) => bias?.shape ?? [],
       );
     assert.deepEqual(of(false), [[]]);

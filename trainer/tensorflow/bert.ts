@@ -1,5 +1,8 @@
+import type { Tensor2D } from '@tensorflow/tfjs-core';
+
 import type { BertConfig } from '../../encoder/bert.js';
 import type { Pooling } from '../../encoder/model-folder.js';
+import { join, pack } from '../packing.js';
 import type { PackedBatch } from '../types.js';
 import {
   attention,
@@ -10,16 +13,17 @@ import {
 } from './attention.js';
 import type { CrossAttention, SavedCross } from './cross-attention.js';
 import {
+  addAndNormalize,
+  addAndNormalizeBackward,
   applyMask,
-  dense,
-  denseBackward,
-  gelu,
-  geluBackward,
+  biasGelu,
+  biasGeluBackward,
   normalize,
   normalizeBackward,
+  withBias,
   type Dropout,
   type Normalized,
-  type SavedGelu,
+  type SavedAdd,
 } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
@@ -29,16 +33,24 @@ export interface Weights {
   (name: string): Tensor;
   /** Some rows of it [k, d], where that spares the whole matrix. */
   rows?(name: string, indices: Tensor): Tensor;
+  /** As an operand of products, where that is kept. */
+  narrow?(name: string): Tensor;
 }
 
 const WORDS = 'embeddings.word_embeddings.weight';
+
+function narrowWeight(ops: Ops, weights: Weights, name: string): Tensor {
+  return weights.narrow ? weights.narrow(name) : ops.narrow(weights(name));
+}
 
 /** A packed batch where TensorFlow can see it. */
 export interface DeviceBatch {
   /** Sequences. */
   n: number;
   tokens: number;
-  /** Token ids, their places in the sequence, and the sequence that they are of: [tokens]. */
+  /** The tokens, and behind them what the batch was filled up with. */
+  rows: number;
+  /** Token ids, their places in the sequence, and the sequence that they are of, -1 for what is of none: [rows]. */
   ids: Tensor;
   positions: Tensor;
   sequence: Tensor;
@@ -53,19 +65,27 @@ export interface DeviceBatch {
 }
 
 /**
- * @param causal whether a token sees only itself and those before it
+ * Filled up as a compiler wants it: with tokens of a sequence that is none of the n. Nothing of it is pooled and no
+ * gradient comes from it.
+ *
+ * @param options.causal whether a token sees only itself and those before it
+ * @param options.fill false: rows are the batch's tokens alone
  * @throws RangeError when a sequence is longer than the encoder's positions or an id is outside its vocabulary
  */
 export function toDevice(
   ops: Ops,
-  { ids, offsets }: PackedBatch,
+  packed: PackedBatch,
   config: BertConfig,
-  causal = false,
+  { causal = false, fill = true }: { causal?: boolean; fill?: boolean } = {},
 ): DeviceBatch {
   const { tf } = ops;
-  const n = offsets.length - 1;
-  const positions = new Int32Array(ids.length);
-  const sequence = new Int32Array(ids.length);
+  const n = packed.offsets.length - 1;
+  const tokens = packed.ids.length;
+  const missing = fill ? ops.wholeRows(tokens) - tokens : 0;
+  const { ids, offsets } = missing > 0 ? join(packed, pack([new Int32Array(missing)])) : packed;
+  const rows = ids.length;
+  const positions = new Int32Array(rows);
+  const sequence = new Int32Array(rows).fill(-1);
   for (let s = 0; s < n; s++)
     for (let row = offsets[s]; row < offsets[s + 1]; row++) {
       positions[row] = row - offsets[s];
@@ -78,7 +98,8 @@ export function toDevice(
     throw new RangeError('a token that the encoder has no embedding for');
   return {
     n,
-    tokens: ids.length,
+    tokens,
+    rows,
     ids: tf.tensor1d(ids, 'int32'),
     positions: tf.tensor1d(positions, 'int32'),
     sequence: tf.tensor1d(sequence, 'int32'),
@@ -101,20 +122,21 @@ interface SavedEmbeddings {
   mask?: Tensor;
 }
 
+/** Narrow is what products are made of. */
 interface SavedLayer {
-  /** The layer's input. */
+  /** The layer's input, narrow. */
   x: Tensor;
   blocks: SavedBlock[];
+  /** Narrow. */
   context: Tensor;
-  attentionMask?: Tensor;
-  attentionNorm: Normalized;
+  first: SavedAdd;
   cross?: SavedCross;
-  /** What the attention half gives. */
+  /** What the attention half gives, narrow. */
   middle: Tensor;
-  gelu: SavedGelu;
+  /** Before and after the bias and GELU, narrow. */
+  inner: Tensor;
   activated: Tensor;
-  outputMask?: Tensor;
-  outputNorm: Normalized;
+  second: SavedAdd;
 }
 
 export interface SavedForward {
@@ -127,7 +149,7 @@ export interface SavedForward {
  *
  * @param keep whether to keep what bertBackward needs
  * @param cross what a decoder has between a layer's attention and its feed-forward half
- * @returns hidden states [tokens, d], and what was kept: the caller disposes of both
+ * @returns hidden states [rows, d], and what was kept: the caller disposes of both
  */
 export function bertForward(
   ops: Ops,
@@ -162,58 +184,60 @@ export function bertForward(
   });
 
   let x = embedded.y;
+  let narrow = ops.narrow(x);
   const layers: SavedLayer[] = [];
   for (let layer = 0; layer < config.layers; layer++) {
     const at = `encoder.layer.${layer}`;
-    const linear = (input: Tensor, name: string): Tensor =>
-      dense(ops, input, weights(`${at}.${name}.weight`), weights(`${at}.${name}.bias`));
-    const { y, saved } = ops.tidy(() => {
-      const { y: context, saved: blocks } = attention(
+    const biasOf = (name: string): Tensor => weights(`${at}.${name}.bias`);
+    const product = (input: Tensor, name: string): Tensor =>
+      ops.product(input, narrowWeight(ops, weights, `${at}.${name}.weight`), false, true);
+    const made = ops.tidy(() => {
+      const qkv = withBias(ops, product(narrow, 'attention.self.qkv'), biasOf('attention.self.qkv'));
+      const { y, saved: blocks } = attention(ops, qkv, batch.attention, dropout, attentionDropout);
+      const context = ops.narrow(y);
+      const attended = product(context, 'attention.output.dense');
+      const first = addAndNormalize(
         ops,
-        linear(x, 'attention.self.qkv'),
-        batch.attention,
-        dropout,
-        attentionDropout,
-      );
-      const attended = linear(context, 'attention.output.dense');
-      const attentionMask = dropout.mask(attended.shape, hiddenDropout);
-      const first = normalize(
-        ops,
-        'layer',
-        ops.add(x, applyMask(ops, attended, attentionMask)),
+        x,
+        attended,
+        biasOf('attention.output.dense'),
+        dropout.draw(attended.shape, hiddenDropout),
         normOf(`${at}.attention.output.LayerNorm`),
       );
       const crossed = cross?.forward(first.y, layer);
-      const middle = crossed ? crossed.y : first.y;
-      const { y: activated, saved: savedGelu } = gelu(ops, linear(middle, 'intermediate.dense'));
-      const output = linear(activated, 'output.dense');
-      const outputMask = dropout.mask(output.shape, hiddenDropout);
-      const second = normalize(
+      const middle = crossed ? ops.narrow(crossed.y) : first.narrow;
+      const inner = product(middle, 'intermediate.dense');
+      const activated = biasGelu(ops, inner, biasOf('intermediate.dense'));
+      const output = product(activated, 'output.dense');
+      const second = addAndNormalize(
         ops,
-        'layer',
-        ops.add(middle, applyMask(ops, output, outputMask)),
+        crossed ? crossed.y : first.y,
+        output,
+        biasOf('output.dense'),
+        dropout.draw(output.shape, hiddenDropout),
         normOf(`${at}.output.LayerNorm`),
       );
       return {
         y: second.y,
+        narrow: second.narrow,
         saved: {
           blocks,
           context,
-          attentionMask,
-          attentionNorm: first.saved,
+          first: first.saved,
           cross: crossed?.saved,
           middle,
-          gelu: savedGelu,
+          inner,
           activated,
-          outputMask,
-          outputNorm: second.saved,
+          second: second.saved,
         },
       };
     });
-    if (keep) layers.push({ x, ...saved });
-    else ops.free(x, saved);
-    x = y;
+    if (keep) layers.push({ x: narrow, ...made.saved });
+    else ops.free(narrow, made.saved);
+    ops.free(x);
+    ({ y: x, narrow } = made);
   }
+  ops.free(narrow);
   return { hidden: x, saved: { embeddings: embedded.saved, layers } };
 }
 
@@ -221,7 +245,7 @@ export function bertForward(
  * Adds the gradient of every parameter to `gradients`. What was saved is disposed of on the way, layer by
  * layer.
  *
- * @param dHidden gradient of the loss with respect to the hidden states: [tokens, d]; disposed of
+ * @param dHidden gradient of the loss with respect to the hidden states: [rows, d]; disposed of
  * @param cross the one of the forward pass
  */
 export function bertBackward(
@@ -235,42 +259,53 @@ export function bertBackward(
   cross?: CrossAttention,
 ): void {
   const { tf } = ops;
-  let dy = dHidden;
+  // In two parts to be added, the second one narrow.
+  let dy: [Tensor] | [Tensor, Tensor] = [dHidden];
   for (let layer = config.layers - 1; layer >= 0; layer--) {
     const at = `encoder.layer.${layer}`;
     const saved = layers[layer];
-    const dx = ops.tidy(() => {
-      const linearBackward = (dOutput: Tensor, input: Tensor, name: string): Tensor => {
-        const { dx, dWeight, dBias } = denseBackward(ops, dOutput, input, weights(`${at}.${name}.weight`));
-        gradients.add(`${at}.${name}.weight`, dWeight);
-        gradients.add(`${at}.${name}.bias`, dBias);
-        return dx;
+    const dx = ops.tidy((): [Tensor, Tensor] => {
+      const productBackward = (dProduct: Tensor, input: Tensor, name: string): Tensor => {
+        gradients.add(`${at}.${name}.weight`, ops.widen(ops.product(dProduct, input, true)));
+        return ops.product(dProduct, narrowWeight(ops, weights, `${at}.${name}.weight`));
       };
-      const normBackward = (dOutput: Tensor, norm: Normalized, name: string): Tensor => {
-        const scale = weights(`${at}.${name}.weight`);
-        const { dx, dScale, dShift } = normalizeBackward(ops, 'layer', dOutput, norm, scale);
-        gradients.add(`${at}.${name}.weight`, dScale);
-        gradients.add(`${at}.${name}.bias`, dShift);
-        return dx;
+      const addBackward = (
+        dOutput: [Tensor] | [Tensor, Tensor],
+        savedAdd: SavedAdd,
+        norm: string,
+        bias: string,
+      ): { dx: Tensor; dProduct: Tensor } => {
+        const scale = weights(`${at}.${norm}.weight`);
+        const made = addAndNormalizeBackward(ops, dOutput, savedAdd, scale);
+        gradients.add(`${at}.${norm}.weight`, made.dScale);
+        gradients.add(`${at}.${norm}.bias`, made.dShift);
+        gradients.add(`${at}.${bias}.bias`, made.dBias);
+        return made;
       };
-      const dSecond = normBackward(dy, saved.outputNorm, 'output.LayerNorm');
-      const dOutput = applyMask(ops, dSecond, saved.outputMask);
-      const dActivated = linearBackward(dOutput, saved.activated, 'output.dense');
-      const dInner = geluBackward(ops, dActivated, saved.gelu);
-      const dMiddle = ops.add(dSecond, linearBackward(dInner, saved.middle, 'intermediate.dense'));
-
-      const dSelf = cross ? cross.backward(dMiddle, saved.cross!, layer, gradients) : dMiddle;
-      const dFirst = normBackward(dSelf, saved.attentionNorm, 'attention.output.LayerNorm');
-      const dAttended = applyMask(ops, dFirst, saved.attentionMask);
-      const dContext = linearBackward(dAttended, saved.context, 'attention.output.dense');
-      const dQkv = attentionBackward(ops, dContext, saved.blocks, batch.attention);
-      return ops.add(dFirst, linearBackward(dQkv, saved.x, 'attention.self.qkv'));
+      const second = addBackward(dy, saved.second, 'output.LayerNorm', 'output.dense');
+      const dActivated = productBackward(second.dProduct, saved.activated, 'output.dense');
+      const dInner = biasGeluBackward(ops, dActivated, saved.inner, weights(`${at}.intermediate.dense.bias`));
+      gradients.add(`${at}.intermediate.dense.bias`, dInner.dBias);
+      let dMiddle: [Tensor] | [Tensor, Tensor] = [
+        second.dx,
+        productBackward(dInner.dProduct, saved.middle, 'intermediate.dense'),
+      ];
+      if (cross) {
+        const sum = ops.add(dMiddle[0], ops.widen(dMiddle[1]!));
+        dMiddle = [cross.backward(sum, saved.cross!, layer, gradients)];
+      }
+      const first = addBackward(dMiddle, saved.first, 'attention.output.LayerNorm', 'attention.output.dense');
+      const dContext = productBackward(first.dProduct, saved.context, 'attention.output.dense');
+      const dQkv = attentionBackward(ops, ops.widen(dContext), saved.blocks, batch.attention);
+      gradients.add(`${at}.attention.self.qkv.bias`, ops.columnSums(dQkv));
+      return [first.dx, productBackward(ops.narrow(dQkv), saved.x, 'attention.self.qkv')];
     });
     ops.free(dy, saved);
     dy = dx;
   }
   ops.tidy(() => {
-    const dNorm = applyMask(ops, dy, embeddings.mask);
+    const [whole, part] = dy;
+    const dNorm = applyMask(ops, part ? ops.add(whole, ops.widen(part)) : whole, embeddings.mask);
     const scale = weights('embeddings.LayerNorm.weight');
     const { dx, dScale, dShift } = normalizeBackward(ops, 'layer', dNorm, embeddings.norm, scale);
     gradients.add('embeddings.LayerNorm.weight', dScale);
@@ -290,18 +325,35 @@ export function bertBackward(
   ops.free(dy, embeddings);
 }
 
-/** Hidden states [tokens, d] -> one vector a sequence [n, d]. */
+/** Hidden states [rows, d] -> one vector a sequence [n, d]. */
 export function poolForward(ops: Ops, hidden: Tensor, batch: DeviceBatch, pooling: Pooling): Tensor {
   const { tf } = ops;
   if (pooling === 'cls') return tf.gather(hidden, batch.first.as1D());
-  return ops.tidy(() =>
-    tf.mul(tf.unsortedSegmentSum(hidden, batch.sequence.as1D(), batch.n), batch.inverseLengths),
-  );
+  return ops.tidy(() => tf.mul(sumOfTokens(ops, hidden, batch), batch.inverseLengths));
 }
 
-/** [n, d] -> [tokens, d]. */
+/** [n, d] -> [rows, d]. */
 export function poolBackward(ops: Ops, dPooled: Tensor, batch: DeviceBatch, pooling: Pooling): Tensor {
   const { tf } = ops;
-  if (pooling === 'cls') return tf.unsortedSegmentSum(dPooled, batch.first.as1D(), batch.tokens);
-  return ops.tidy(() => tf.gather(tf.mul(dPooled, batch.inverseLengths), batch.sequence.as1D()));
+  if (pooling === 'cls') return tf.unsortedSegmentSum(dPooled, batch.first.as1D(), batch.rows);
+  return ops.tidy(() => toTokens(ops, tf.mul(dPooled, batch.inverseLengths), batch));
+}
+
+/** [rows, d] -> [n, d]. */
+export function sumOfTokens(ops: Ops, x: Tensor, { sequence, n }: DeviceBatch): Tensor {
+  return ops.tf.unsortedSegmentSum(x, sequence.as1D(), n);
+}
+
+/** [n, d] -> what each token's sequence has: [rows, d], 0 for what is of none. */
+export function toTokens(ops: Ops, x: Tensor, { sequence, tokens, rows }: DeviceBatch): Tensor {
+  const { tf } = ops;
+  return ops.tidy(() => {
+    const real = ops.gather(x, tf.slice(sequence, 0, tokens));
+    return rows > tokens
+      ? tf.pad(real as Tensor2D, [
+          [0, rows - tokens],
+          [0, 0],
+        ])
+      : real;
+  });
 }

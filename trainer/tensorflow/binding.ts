@@ -10,13 +10,6 @@ export interface TensorFlowBackend extends core.KernelBackend {
   readonly binding: TensorFlowBinding;
   /** Ids for `executeOp`; uploads values that TensorFlow has not seen. */
   getInputTensorIds(tensors: core.Tensor[]): number[];
-  /** The outputs of a kernel as tensors of the tfjs API. */
-  executeMultipleOutputs(
-    op: string,
-    attributes: OpAttribute[],
-    inputs: core.Tensor[],
-    outputs: number,
-  ): core.Tensor[];
   /** Makes a tensor of the tfjs API from an output of `executeOp`; disposing it frees the output. */
   createOutputTensor(metadata: TensorMetadata): core.Tensor;
 }
@@ -32,6 +25,10 @@ export interface TensorFlowBinding {
   deleteTensor(id: number): void;
   /** @throws Error with TensorFlow's message when the kernel refuses its inputs */
   executeOp(op: string, attributes: OpAttribute[], inputs: number[], outputs: number): TensorMetadata[];
+  /** @returns its id. @throws Error with TensorFlow's message */
+  loadSavedModel(folder: string, tags: string): number;
+  /** @param names of operations and their outputs, `name:0`, with commas between them */
+  runSavedModel(id: number, inputs: number[], inputNames: string, outputNames: string): TensorMetadata[];
   getNumOfTensors(): number;
   readonly TF_FLOAT: number;
   readonly TF_INT32: number;

@@ -1,7 +1,7 @@
 import type { Random } from '../../base/random.js';
 import type { BertConfig } from '../../encoder/bert.js';
 import type { HostTensor } from '../types.js';
-import type { DeviceBatch, Weights } from './bert.js';
+import { sumOfTokens, toTokens, type DeviceBatch, type Weights } from './bert.js';
 import { filled, normal } from './initial.js';
 import {
   applyMask,
@@ -76,7 +76,7 @@ export function crossAttention(
         const of = (name: string): Tensor => weights(`${at(layer)}.${name}`);
         const value = dense(ops, vectors, of('value.weight'), of('value.bias'));
         const output = dense(ops, value, of('output.weight'), of('output.bias'));
-        const spread = tf.gather(output, batch.sequence.as1D());
+        const spread = toTokens(ops, output, batch);
         const mask = dropout.mask(spread.shape, hiddenDropout);
         const { y, saved: norm } = normalize(ops, 'layer', tf.add(x, applyMask(ops, spread, mask)), {
           scale: of('norm.weight'),
@@ -93,7 +93,7 @@ export function crossAttention(
         add('norm.weight', sum.dScale);
         add('norm.bias', sum.dShift);
         const dSpread = applyMask(ops, sum.dx, mask);
-        const dOutput = tf.unsortedSegmentSum(dSpread, batch.sequence.as1D(), batch.n);
+        const dOutput = sumOfTokens(ops, dSpread, batch);
         const output = denseBackward(ops, dOutput, value, of('output.weight'));
         add('output.weight', output.dWeight);
         add('output.bias', output.dBias);

@@ -49,7 +49,7 @@ export function reconstruct(
 ): Reconstruction {
   return ops.tidy<Reconstruction>(() => {
     const { inputs, labels } = shifted(texts);
-    const batch = toDevice(ops, inputs, config, true);
+    const batch = toDevice(ops, inputs, config, { causal: true });
     const cross = crossAttention(ops, config, weights, vectors, batch, dropout);
     const { hidden, saved } = bertForward(ops, config, weights, batch, dropout, true, cross);
     const rows = labels.map((_, row) => row);

@@ -150,6 +150,12 @@ export function geluBackward(ops: Ops, dy: Tensor, { scaled, distribution }: Sav
 /** The rate of dropout is a multiple of 1 / this: its random numbers have 16 bits. */
 const LEVELS = 2 ** 16;
 
+/** What dropout draws: random numbers of 16 bits, and from which on a number is kept. */
+export interface Drawn {
+  bits: Tensor;
+  least: number;
+}
+
 /**
  * Dropout (Srivastava et al. 2014) whose masks are a function of a seed and of how many were asked for
  * before, so that a second pass with the same seed drops the same. The random numbers are AES in counter mode
@@ -165,8 +171,8 @@ export class Dropout {
     private readonly seed: number,
   ) {}
 
-  /** 0 or 1 / (1 - rate), to be multiplied with; nothing at a rate of 0. */
-  mask(shape: readonly number[], rate: number): Tensor | undefined {
+  /** Nothing at a rate of 0. */
+  draw(shape: readonly number[], rate: number): Drawn | undefined {
     const site = this.site++;
     const least = Math.round(rate * LEVELS);
     if (least === 0) return undefined;
@@ -175,13 +181,122 @@ export class Dropout {
     key.writeUInt32LE(site, 4);
     const size = shape.reduce((product, length) => product * length, 1);
     const bytes = createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(2 * size));
-    return this.ops.tidy(() =>
-      this.ops.mul(this.ops.atLeast(bytes, shape, least), LEVELS / (LEVELS - least)),
-    );
+    return { bits: this.ops.bits(bytes, shape), least };
   }
+
+  /** What `maskOf` gives, at once. */
+  mask(shape: readonly number[], rate: number): Tensor | undefined {
+    return this.ops.tidy(() => {
+      const drawn = this.draw(shape, rate);
+      return drawn && maskOf(this.ops, drawn);
+    });
+  }
+}
+
+/** 0 or 1 / (1 - rate), to be multiplied with. */
+function maskOf(ops: Ops, { bits, least }: Drawn): Tensor {
+  return ops.mul(ops.atLeast(bits, least), LEVELS / (LEVELS - least));
 }
 
 /** x times the mask, where there is one; always a tensor of its own. */
 export function applyMask(ops: Ops, x: Tensor, mask: Tensor | undefined): Tensor {
   return mask ? ops.mul(x, mask) : ops.tf.clone(x);
+}
+
+/** What the way back of `addAndNormalize` needs. */
+export interface SavedAdd {
+  norm: Normalized;
+  drawn?: Drawn;
+}
+
+/**
+ * What ends each half of a layer: y = layer norm(x + dropout(product + bias)).
+ *
+ * @param product narrow, [n, d]
+ * @returns y, and the same narrow
+ */
+export function addAndNormalize(
+  ops: Ops,
+  x: Tensor,
+  product: Tensor,
+  bias: Tensor,
+  drawn: Drawn | undefined,
+  { scale, shift, eps }: NormParameters,
+): { y: Tensor; narrow: Tensor; saved: SavedAdd } {
+  const [y, narrow, normalized, inverseStd] = ops.fuse(
+    `add-normalize ${eps} ${drawn?.least}`,
+    [x, product, bias, scale, shift, ...bitsOf(drawn)],
+    (ops, [x, product, bias, scale, shift, bits]) => {
+      const made = ops.biasAdd(ops.widen(product), bias);
+      const kept = drawn ? ops.mul(made, maskOf(ops, { bits, least: drawn.least })) : made;
+      const { y, saved } = normalize(ops, 'layer', ops.add(x, kept), { scale, shift, eps });
+      return [y, ops.narrow(y), saved.normalized, saved.inverseStd];
+    },
+  );
+  return { y, narrow, saved: { norm: { normalized, inverseStd }, drawn } };
+}
+
+/**
+ * @param dy in two parts to be added: [n, d], and a narrow product of that shape
+ * @returns the gradient for x, and the narrow one for the product
+ */
+export function addAndNormalizeBackward(
+  ops: Ops,
+  dy: readonly [Tensor] | readonly [Tensor, Tensor],
+  { norm, drawn }: SavedAdd,
+  scale: Tensor,
+): { dx: Tensor; dProduct: Tensor; dScale: Tensor; dShift: Tensor; dBias: Tensor } {
+  const [whole, part] = dy;
+  const [dx, dProduct, dScale, dShift, dBias] = ops.fuse(
+    `add-normalize-backward ${drawn?.least} ${dy.length}`,
+    [whole, norm.normalized, norm.inverseStd, scale, ...bitsOf(drawn), ...(part ? [part] : [])],
+    (ops, [whole, normalized, inverseStd, scale, ...others]) => {
+      const bits = drawn && others.shift();
+      const [product] = others;
+      const dy = product ? ops.add(whole, ops.widen(product)) : whole;
+      const { dx, dScale, dShift } = normalizeBackward(ops, 'layer', dy, { normalized, inverseStd }, scale);
+      const dMade = bits ? ops.mul(dx, maskOf(ops, { bits, least: drawn.least })) : dx;
+      return [dx, ops.narrow(dMade), dScale, dShift, ops.columnSums(dMade)];
+    },
+  );
+  return { dx, dProduct, dScale, dShift, dBias };
+}
+
+function bitsOf(drawn: Drawn | undefined): Tensor[] {
+  return drawn ? [drawn.bits] : [];
+}
+
+/** GELU of a dense layer's narrow product and its bias, narrow again. */
+export function biasGelu(ops: Ops, product: Tensor, bias: Tensor): Tensor {
+  const [y] = ops.fuse('bias-gelu', [product, bias], (ops, [product, bias]) => [
+    ops.narrow(gelu(ops, ops.biasAdd(ops.widen(product), bias)).y),
+  ]);
+  return y;
+}
+
+/** @param dy narrow */
+export function biasGeluBackward(
+  ops: Ops,
+  dy: Tensor,
+  product: Tensor,
+  bias: Tensor,
+): { dProduct: Tensor; dBias: Tensor } {
+  const [dProduct, dBias] = ops.fuse(
+    'bias-gelu-backward',
+    [dy, product, bias],
+    (ops, [dy, product, bias]) => {
+      const { saved } = gelu(ops, ops.biasAdd(ops.widen(product), bias));
+      const dx = geluBackward(ops, ops.widen(dy), saved);
+      return [ops.narrow(dx), ops.columnSums(dx)];
+    },
+  );
+  return { dProduct, dBias };
+}
+
+/** A dense layer's narrow product with its bias, in fp32. */
+export function withBias(ops: Ops, product: Tensor, bias: Tensor): Tensor {
+  const [y] = ops.fuse('bias', [product, bias], (ops, [product, bias]) => [
+    ops.biasAdd(ops.widen(product), bias),
+  ]);
+  return y;
 }

@@ -1,35 +1,80 @@
 import type { Tensor, TensorContainer } from '@tensorflow/tfjs-core';
 
 import type { OpAttribute, TensorFlowBackend, TensorMetadata, TF } from './binding.js';
+import type { Compiler } from './compiler.js';
 
 export type { Tensor } from '@tensorflow/tfjs-core';
 
 // TensorFlow's data types (tensorflow/core/framework/types.proto).
-const FLOAT = 1;
-const INT32 = 3;
+export const FLOAT = 1;
+export const INT32 = 3;
 const UINT8 = 4;
 const BOOL = 10;
-const BFLOAT16 = 14;
+export const BFLOAT16 = 14;
 const UINT16 = 17;
 
 /** Of matrices narrower than this, Eigen's batch product is 2 to 4 times as fast as oneDNN's; of wider ones it is not. */
 const NARROW = 16;
 
 /**
+ * Types that tfjs has no name for, by a tensor's dataId: tfjs takes such a tensor for one of float32 or int32. It can
+ * be an operand of what knows its type, and not be looked at.
+ */
+const hiddenTypes = new WeakMap<object, number>();
+
+/** TensorFlow's data type of a tensor. */
+export function typeOf({ dataId, dtype }: Tensor): number {
+  return hiddenTypes.get(dataId) ?? (dtype === 'int32' ? INT32 : FLOAT);
+}
+
+/** A tensor of tfjs' of what TensorFlow has made, whatever its type. */
+export function adopt(backend: TensorFlowBackend, made: TensorMetadata): Tensor {
+  const shown = made.dtype === BFLOAT16 ? FLOAT : made.dtype === UINT16 ? INT32 : made.dtype;
+  const tensor = backend.createOutputTensor({ ...made, dtype: shown });
+  if (shown !== made.dtype) hiddenTypes.set(tensor.dataId, made.dtype);
+  return tensor;
+}
+
+/**
  * TensorFlow's kernels that tfjs has no function for, or a slower one. Tensors belong to tfjs: tf.tidy frees
  * them as any others.
  */
 export class Ops {
-  private readonly backend: TensorFlowBackend;
+  protected readonly backend: TensorFlowBackend;
   private readonly type: OpAttribute;
+  /** Of `narrow`. */
+  private readonly narrowType: number;
 
-  /** @param precision of the operands of matMul; sums are fp32 in both */
+  /**
+   * @param precision of the operands of matMul; sums are fp32 in both
+   * @param compiler makes one kernel of several: without it they run one by one
+   */
   constructor(
     readonly tf: TF,
-    private readonly precision: 'fp32' | 'bf16' = 'fp32',
+    protected readonly precision: 'fp32' | 'bf16' = 'fp32',
+    readonly compiler?: Compiler,
   ) {
     this.backend = tf.backend();
     this.type = this.dataType('T', FLOAT);
+    this.narrowType = precision === 'fp32' ? FLOAT : BFLOAT16;
+  }
+
+  /**
+   * What `body` makes of the inputs: in one pass over memory where there is a compiler.
+   *
+   * @param kernel its name, of letters and hyphens; with the numbers in `body` behind it, where they can differ
+   * @param body of element-wise methods and of sums over an axis; it sees no shapes
+   */
+  fuse(kernel: string, inputs: Tensor[], body: (ops: Ops, inputs: Tensor[]) => Tensor[]): Tensor[] {
+    if (!this.compiler) return this.tidy(() => body(this, inputs));
+    return this.compiler.run(kernel, inputs, (tracer) => body(tracer, tracer.inputs));
+  }
+
+  /** Rows that a packed batch should be filled up to: with a compiler, so that there are few shapes to compile for. */
+  wholeRows(rows: number): number {
+    if (!this.compiler) return rows;
+    const step = Math.max(16, 2 ** (Math.ceil(Math.log2(rows)) - 5));
+    return Math.ceil(rows / step) * step;
   }
 
   /**
@@ -48,19 +93,27 @@ export class Ops {
   /** [m, k] x [k, n] -> [m, n], either one transposed first. */
   matMul(a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor {
     if (this.precision === 'fp32') return this.exactMatMul(a, b, transposeA, transposeB);
-    // tfjs has no bfloat16: what lies between the casts is TensorFlow's alone.
-    const { binding } = this.backend;
-    const [x, y] = this.backend.getInputTensorIds([a, b]).map((id) => this.cast(id, FLOAT, BFLOAT16));
-    const attributes = this.productAttributes(transposeA, transposeB, BFLOAT16);
-    const [product] = binding.executeOp('MatMul', attributes, [x.id, y.id], 1);
-    const result = this.cast(product.id, BFLOAT16, FLOAT);
-    for (const { id } of [x, y, product]) binding.deleteTensor(id);
-    return this.backend.createOutputTensor(result);
+    return this.tidy(() => this.widen(this.product(this.narrow(a), this.narrow(b), transposeA, transposeB)));
   }
 
   /** The same in fp32 whatever the precision: for what is compared with 1 or 0 afterwards. */
   exactMatMul(a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor {
     return this.run('MatMul', [a, b], ...this.productAttributes(transposeA, transposeB, FLOAT));
+  }
+
+  /** The same of what `narrow` gave, and as narrow itself. */
+  product(a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor {
+    return this.run('MatMul', [a, b], ...this.productAttributes(transposeA, transposeB, this.narrowType));
+  }
+
+  /** fp32 in the precision of products; always a tensor of its own. */
+  narrow(x: Tensor): Tensor {
+    return this.precision === 'fp32' ? this.same(x) : this.cast(x, FLOAT, BFLOAT16);
+  }
+
+  /** The way back. */
+  widen(x: Tensor): Tensor {
+    return this.precision === 'fp32' ? this.same(x) : this.cast(x, BFLOAT16, FLOAT);
   }
 
   /** [..., m, k] x [..., k, n] -> [..., m, n]. */
@@ -151,31 +204,26 @@ export class Ops {
     });
     const count = x.shape[0];
     const type = this.dataType('T', x.dtype === 'int32' ? INT32 : FLOAT);
-    return this.backend.executeMultipleOutputs(
-      'Unpack',
-      [attribute('num', count), type, attribute('axis', 0)],
-      [x],
-      count,
-    );
+    return this.execute('Unpack', [x], [attribute('num', count), type, attribute('axis', 0)], count);
   }
 
-  /** 1 where a number of 16 bits is at least `least`, else 0. @param bytes two for each number of the result */
-  atLeast(bytes: Uint8Array, shape: readonly number[], least: number): Tensor {
+  /** Numbers of 16 bits. @param bytes two for each number of the shape */
+  bits(bytes: Uint8Array, shape: readonly number[]): Tensor {
     const { binding } = this.backend;
-    const ids: number[] = [];
-    const held = (id: number): number => {
-      ids.push(id);
-      return id;
-    };
-    const cast = (id: number, from: number, to: number): number => held(this.cast(id, from, to).id);
-    const raw = held(binding.createTensor([...shape, 2], UINT8, bytes));
+    const raw = binding.createTensor([...shape, 2], UINT8, bytes);
     const types = [this.dataType('T', UINT8), this.dataType('type', UINT16)];
-    const numbers = held(binding.executeOp('Bitcast', types, [raw], 1)[0].id);
-    const limit = cast(held(binding.createTensor([], INT32, Int32Array.of(least))), INT32, UINT16);
-    const [found] = binding.executeOp('GreaterEqual', [this.dataType('T', UINT16)], [numbers, limit], 1);
-    const result = this.backend.createOutputTensor(this.cast(held(found.id), BOOL, FLOAT));
-    for (const id of ids) binding.deleteTensor(id);
-    return result;
+    const [numbers] = binding.executeOp('Bitcast', types, [raw], 1);
+    binding.deleteTensor(raw);
+    return this.held(numbers);
+  }
+
+  /** 1 where what `bits` gave is at least `least`, else 0. */
+  atLeast(bits: Tensor, least: number): Tensor {
+    return this.tidy(() => {
+      const limit = this.cast(this.constant(least, 'int32'), INT32, UINT16);
+      const found = this.run('GreaterEqual', [bits, limit], this.dataType('T', UINT16));
+      return this.cast(found, BOOL, FLOAT);
+    });
   }
 
   /** [n, d] + [d]. */
@@ -198,12 +246,8 @@ export class Ops {
    * gradient, softmax minus one-hot [n, classes].
    */
   softmaxCrossEntropy(logits: Tensor, labels: Tensor): { losses: Tensor; slope: Tensor } {
-    const [losses, slope] = this.backend.executeMultipleOutputs(
-      'SparseSoftmaxCrossEntropyWithLogits',
-      [this.type, this.dataType('Tlabels', INT32)],
-      [logits, labels],
-      2,
-    );
+    const types = [this.type, this.dataType('Tlabels', INT32)];
+    const [losses, slope] = this.execute('SparseSoftmaxCrossEntropyWithLogits', [logits, labels], types, 2);
     return { losses, slope };
   }
 
@@ -226,28 +270,21 @@ export class Ops {
 
   /** Of a symmetric matrix [d, d]: its eigenvectors as columns, by rising eigenvalue. */
   symmetricEigenvectors(matrix: Tensor): Tensor {
-    const [values, vectors] = this.backend.executeMultipleOutputs(
-      'SelfAdjointEigV2',
-      [this.flag('compute_v', true), this.type],
-      [matrix],
-      2,
-    );
+    const attributes = [this.flag('compute_v', true), this.type];
+    const [values, vectors] = this.execute('SelfAdjointEigV2', [matrix], attributes, 2);
     values.dispose();
     return vectors;
   }
 
   /** A variable that TensorFlow keeps and changes in place. @param name unique in this process */
   variable(name: string, initial: Tensor): Tensor {
-    const [handle] = this.backend.executeMultipleOutputs(
+    const handle = this.run(
       'VarHandleOp',
-      [
-        this.dataType('dtype', FLOAT),
-        { name: 'shape', type: this.backend.binding.TF_ATTR_SHAPE, value: initial.shape },
-        this.text('container', ''),
-        this.text('shared_name', name),
-      ],
       [],
-      1,
+      this.dataType('dtype', FLOAT),
+      { name: 'shape', type: this.backend.binding.TF_ATTR_SHAPE, value: initial.shape },
+      this.text('container', ''),
+      this.text('shared_name', name),
     );
     this.assign(handle, initial);
     return handle;
@@ -331,21 +368,21 @@ export class Ops {
     ];
   }
 
-  private cast(id: number, from: number, to: number): TensorMetadata {
+  private cast(x: Tensor, from: number, to: number): Tensor {
     const attributes = [this.dataType('SrcT', from), this.dataType('DstT', to), this.flag('Truncate', false)];
-    return this.backend.binding.executeOp('Cast', attributes, [id], 1)[0];
+    return this.run('Cast', [x], ...attributes);
   }
 
   private pointwise(kernel: string, a: Tensor, b: Tensor | number): Tensor {
     if (typeof b !== 'number') return this.run(kernel, [a, b], this.type);
-    const number = this.tf.scalar(b);
+    const number = this.constant(b);
     const result = this.run(kernel, [a, number], this.type);
     number.dispose();
     return result;
   }
 
   private overLast(kernel: string, x: Tensor): Tensor {
-    const axis = this.tf.scalar(-1, 'int32');
+    const axis = this.constant(-1, 'int32');
     const attributes = [this.flag('keep_dims', true), this.type, this.dataType('Tidx', INT32)];
     const result = this.run(kernel, [x, axis], ...attributes);
     axis.dispose();
@@ -353,11 +390,30 @@ export class Ops {
   }
 
   private run(kernel: string, inputs: Tensor[], ...attributes: OpAttribute[]): Tensor {
-    return this.backend.executeMultipleOutputs(kernel, attributes, inputs, 1)[0];
+    return this.execute(kernel, inputs, attributes, 1)[0];
   }
 
   private change(kernel: string, inputs: Tensor[], ...attributes: OpAttribute[]): void {
-    this.backend.executeMultipleOutputs(kernel, attributes, inputs, 0);
+    this.execute(kernel, inputs, attributes, 0);
+  }
+
+  protected execute(kernel: string, inputs: Tensor[], attributes: OpAttribute[], outputs: number): Tensor[] {
+    const { backend } = this;
+    const made = backend.binding.executeOp(kernel, attributes, backend.getInputTensorIds(inputs), outputs);
+    return made.map((each) => this.held(each));
+  }
+
+  protected constant(value: number, dtype: 'float32' | 'int32' = 'float32'): Tensor {
+    return this.tf.scalar(value, dtype);
+  }
+
+  /** The same values, to be freed by itself. */
+  protected same(x: Tensor): Tensor {
+    return this.tf.clone(x);
+  }
+
+  private held(made: TensorMetadata): Tensor {
+    return adopt(this.backend, made);
   }
 
   private dataType(name: string, value: number): OpAttribute {

@@ -196,6 +196,11 @@ export class Parameters {
     return this.hold(`value ${name}`, () => this.ops.read(this.parameter(name).value));
   }
 
+  /** The same as an operand of products. */
+  narrow(name: string): Tensor {
+    return this.hold(`narrow ${name}`, () => this.ops.narrow(this.value(name)));
+  }
+
   /** Its average, until the next update; its value where averages are not kept. @throws Error for another name */
   average(name: string): Tensor {
     const { average } = this.parameter(name);

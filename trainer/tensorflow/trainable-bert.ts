@@ -9,6 +9,7 @@ import { cut, join, pack } from '../packing.js';
 import type { Recipe } from '../recipe.js';
 import type { HostTensor, PackedBatch, StepReport, TrainableEncoder, TrainingBatch } from '../types.js';
 import { bertBackward, bertForward, poolBackward, poolForward, toDevice, type Weights } from './bert.js';
+import { openCompiler } from './compiler.js';
 import { Dropout } from './layers.js';
 import { loadTensorFlow } from './load.js';
 import type { Objective, ObjectiveStep, ObjectiveWeights } from './objectives/objective.js';
@@ -39,7 +40,8 @@ const CHUNK_ACTIVATIONS = 2 ** 27;
  */
 export async function openTrainable(options: TrainableOptions): Promise<TrainableEncoder> {
   const tf = await loadTensorFlow({ threads: options.threads });
-  return new TrainableBert(new Ops(tf, choosePrecision(tf, options.recipe.precision)), options);
+  const precision = choosePrecision(tf, options.recipe.precision);
+  return new TrainableBert(new Ops(tf, precision, openCompiler(tf, precision)), options);
 }
 
 class TrainableBert implements TrainableEncoder {
@@ -53,6 +55,7 @@ class TrainableBert implements TrainableEncoder {
     (name: string) => this.parameters.value(name),
     {
       rows: (name: string, indices: Tensor) => this.parameters.rows(name, indices),
+      narrow: (name: string) => this.parameters.narrow(name),
       average: (name: string) => this.parameters.average(name),
     },
   );
@@ -147,7 +150,9 @@ class TrainableBert implements TrainableEncoder {
       ops.free(pooled);
       // Whose pooled vector is its one hidden state.
       const single = pack(Array.from({ length: all.shape[0] }, () => Int32Array.of(0)));
-      return withLoss(this.objective.step(all, toDevice(ops, single, config), fed, weight, gradients));
+      return withLoss(
+        this.objective.step(all, toDevice(ops, single, config, { fill: false }), fed, weight, gradients),
+      );
     });
     const sizes = chunks.map(({ packed: { offsets } }) => offsets.length - 1);
     const dPooled = tf.split(made.dHidden, sizes);

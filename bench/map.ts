@@ -85,8 +85,9 @@ export async function benchMap({ model, precision, dataDir, browser, say }: MapO
   try {
     await server.answers(`${url}/ready`);
     const layoutSeconds = await makeMap(url, say);
-    // A graphics card where there is one.
-    const args = ['--no-sandbox', '--enable-gpu', '--ignore-gpu-blocklist'];
+    // A graphics card where there is one, also without a screen: then Vulkan is the way to it.
+    const vulkan = ['--use-angle=vulkan', '--enable-features=Vulkan', '--disable-vulkan-surface'];
+    const args = ['--no-sandbox', '--enable-gpu', '--ignore-gpu-blocklist', ...vulkan];
     const chrome = await chromium.launch({ executablePath: browser, args });
     try {
       const page = await chrome.newPage();
@@ -94,6 +95,17 @@ export async function benchMap({ model, precision, dataDir, browser, say }: MapO
       const map = page.locator('.map');
       await map.locator('canvas').waitFor({ timeout: 120_000 });
       await map.scrollIntoViewIfNeeded();
+      const layOut = (by: string): Promise<unknown> => page.getByLabel('Laid out by').selectOption(by);
+      const shown = async (): Promise<Buffer> => {
+        await sleep(2000);
+        return map.locator('canvas').screenshot();
+      };
+      // An empty canvas is a smooth one.
+      const first = await shown();
+      await layOut('pca');
+      if (first.equals(await shown()))
+        throw new UserError('backend', 'the map looks the same in both layouts: nothing is drawn');
+      await layOut('umap');
       await sleep(2000);
       const { x, y, width, height } = (await map.boundingBox())!;
       const [middle, centre] = [x + width / 2, y + height / 2];
@@ -107,7 +119,7 @@ export async function benchMap({ model, precision, dataDir, browser, say }: MapO
       const zooming = await framesWhile(page, () => page.mouse.wheel(0, ++step % 40 < 20 ? -40 : 40));
       const layouts = ['pca', 'umap'];
       const moving = await framesWhile(page, async () => {
-        await page.getByLabel('Laid out by').selectOption(layouts[++step % 2]);
+        await layOut(layouts[++step % 2]);
         await sleep(1200);
       });
       const response = await fetch(`${url}/map`);

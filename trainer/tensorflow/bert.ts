@@ -259,8 +259,10 @@ export function bertBackward(
   cross?: CrossAttention,
 ): void {
   const { tf } = ops;
+  const { shape } = dHidden;
+  const nothing = (): Tensor => ops.tidy(() => ops.narrow(tf.zeros(shape)));
   // In two parts to be added, the second one narrow.
-  let dy: [Tensor] | [Tensor, Tensor] = [dHidden];
+  let dy: [Tensor, Tensor] = [dHidden, nothing()];
   for (let layer = config.layers - 1; layer >= 0; layer--) {
     const at = `encoder.layer.${layer}`;
     const saved = layers[layer];
@@ -270,7 +272,7 @@ export function bertBackward(
         return ops.product(dProduct, narrowWeight(ops, weights, `${at}.${name}.weight`));
       };
       const addBackward = (
-        dOutput: [Tensor] | [Tensor, Tensor],
+        dOutput: [Tensor, Tensor],
         savedAdd: SavedAdd,
         norm: string,
         bias: string,
@@ -286,13 +288,13 @@ export function bertBackward(
       const dActivated = productBackward(second.dProduct, saved.activated, 'output.dense');
       const dInner = biasGeluBackward(ops, dActivated, saved.inner, weights(`${at}.intermediate.dense.bias`));
       gradients.add(`${at}.intermediate.dense.bias`, dInner.dBias);
-      let dMiddle: [Tensor] | [Tensor, Tensor] = [
+      let dMiddle: [Tensor, Tensor] = [
         second.dx,
         productBackward(dInner.dProduct, saved.middle, 'intermediate.dense'),
       ];
       if (cross) {
-        const sum = ops.add(dMiddle[0], ops.widen(dMiddle[1]!));
-        dMiddle = [cross.backward(sum, saved.cross!, layer, gradients)];
+        const sum = ops.add(dMiddle[0], ops.widen(dMiddle[1]));
+        dMiddle = [cross.backward(sum, saved.cross!, layer, gradients), nothing()];
       }
       const first = addBackward(dMiddle, saved.first, 'attention.output.LayerNorm', 'attention.output.dense');
       const dContext = productBackward(first.dProduct, saved.context, 'attention.output.dense');
@@ -304,8 +306,7 @@ export function bertBackward(
     dy = dx;
   }
   ops.tidy(() => {
-    const [whole, part] = dy;
-    const dNorm = applyMask(ops, part ? ops.add(whole, ops.widen(part)) : whole, embeddings.mask);
+    const dNorm = applyMask(ops, ops.add(dy[0], ops.widen(dy[1])), embeddings.mask);
     const scale = weights('embeddings.LayerNorm.weight');
     const { dx, dScale, dShift } = normalizeBackward(ops, 'layer', dNorm, embeddings.norm, scale);
     gradients.add('embeddings.LayerNorm.weight', dScale);

@@ -85,7 +85,8 @@ export function openCompiler(tf: TF, precision: 'fp32' | 'bf16'): Compiler | und
   }
 }
 
-const TAG = 'serve';
+/** A single letter: tfjs-node 4.22 frees as many tags as their names have letters, whatever lies there. */
+const TAG = 'k';
 const FUNCTION = 'kernel';
 
 /** What each kernel calls its output. */

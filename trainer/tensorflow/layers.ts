@@ -180,7 +180,7 @@ export class Dropout {
     key.writeUInt32LE(this.seed >>> 0, 0);
     key.writeUInt32LE(site, 4);
     const size = shape.reduce((product, length) => product * length, 1);
-    const bytes = createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(2 * size));
+    const bytes = createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(zeros(2 * size));
     return { bits: this.ops.bits(bytes, shape), least };
   }
 
@@ -191,6 +191,14 @@ export class Dropout {
       return drawn && maskOf(this.ops, drawn);
     });
   }
+}
+
+let kept = Buffer.alloc(0);
+
+/** So many bytes, not to be written to. */
+function zeros(length: number): Buffer {
+  if (kept.length < length) kept = Buffer.alloc(length);
+  return kept.subarray(0, length);
 }
 
 /** 0 or 1 / (1 - rate), to be multiplied with. */
@@ -237,25 +245,22 @@ export function addAndNormalize(
 }
 
 /**
- * @param dy in two parts to be added: [n, d], and a narrow product of that shape
+ * @param dy in two parts to be added, the second one narrow: [n, d] each
  * @returns the gradient for x, and the narrow one for the product
  */
 export function addAndNormalizeBackward(
   ops: Ops,
-  dy: readonly [Tensor] | readonly [Tensor, Tensor],
+  [whole, part]: readonly [Tensor, Tensor],
   { norm, drawn }: SavedAdd,
   scale: Tensor,
 ): { dx: Tensor; dProduct: Tensor; dScale: Tensor; dShift: Tensor; dBias: Tensor } {
-  const [whole, part] = dy;
   const [dx, dProduct, dScale, dShift, dBias] = ops.fuse(
-    `add-normalize-backward ${drawn?.least} ${dy.length}`,
-    [whole, norm.normalized, norm.inverseStd, scale, ...bitsOf(drawn), ...(part ? [part] : [])],
-    (ops, [whole, normalized, inverseStd, scale, ...others]) => {
-      const bits = drawn && others.shift();
-      const [product] = others;
-      const dy = product ? ops.add(whole, ops.widen(product)) : whole;
+    `add-normalize-backward ${drawn?.least}`,
+    [whole, part, norm.normalized, norm.inverseStd, scale, ...bitsOf(drawn)],
+    (ops, [whole, part, normalized, inverseStd, scale, bits]) => {
+      const dy = ops.add(whole, ops.widen(part));
       const { dx, dScale, dShift } = normalizeBackward(ops, 'layer', dy, { normalized, inverseStd }, scale);
-      const dMade = bits ? ops.mul(dx, maskOf(ops, { bits, least: drawn.least })) : dx;
+      const dMade = drawn ? ops.mul(dx, maskOf(ops, { bits, least: drawn.least })) : dx;
       return [dx, ops.narrow(dMade), dScale, dShift, ops.columnSums(dMade)];
     },
   );

@@ -18,30 +18,25 @@ import {
   applyMask,
   biasGelu,
   biasGeluBackward,
+  narrowWeight,
   normalize,
   normalizeBackward,
   withBias,
   type Dropout,
   type Normalized,
   type SavedAdd,
+  type Values,
 } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
 
-/** A parameter's value by its name: Hugging Face's, but query, key and value are one matrix `qkv` [3 d, d]. */
-export interface Weights {
-  (name: string): Tensor;
+/** Names are Hugging Face's, but query, key and value are one matrix `qkv` [3 d, d]. */
+export interface Weights extends Values {
   /** Some rows of it [k, d], where that spares the whole matrix. */
   rows?(name: string, indices: Tensor): Tensor;
-  /** As an operand of products, where that is kept. */
-  narrow?(name: string): Tensor;
 }
 
 const WORDS = 'embeddings.word_embeddings.weight';
-
-function narrowWeight(ops: Ops, weights: Weights, name: string): Tensor {
-  return weights.narrow ? weights.narrow(name) : ops.narrow(weights(name));
-}
 
 /** A packed batch where TensorFlow can see it. */
 export interface DeviceBatch {

@@ -7,6 +7,7 @@ import {
   applyMask,
   dense,
   denseBackward,
+  narrowWeight,
   normalize,
   normalizeBackward,
   type Dropout,
@@ -74,8 +75,9 @@ export function crossAttention(
     forward: (x, layer) =>
       ops.tidy(() => {
         const of = (name: string): Tensor => weights(`${at(layer)}.${name}`);
-        const value = dense(ops, vectors, of('value.weight'), of('value.bias'));
-        const output = dense(ops, value, of('output.weight'), of('output.bias'));
+        const narrowOf = (name: string): Tensor => narrowWeight(ops, weights, `${at(layer)}.${name}`);
+        const value = dense(ops, vectors, narrowOf('value.weight'), of('value.bias'));
+        const output = dense(ops, value, narrowOf('output.weight'), of('output.bias'));
         const spread = toTokens(ops, output, batch);
         const mask = dropout.mask(spread.shape, hiddenDropout);
         const { y, saved: norm } = normalize(ops, 'layer', tf.add(x, applyMask(ops, spread, mask)), {
@@ -89,15 +91,16 @@ export function crossAttention(
       ops.tidy(() => {
         const add = (name: string, gradient: Tensor): void => gradients.add(`${at(layer)}.${name}`, gradient);
         const of = (name: string): Tensor => weights(`${at(layer)}.${name}`);
+        const narrowOf = (name: string): Tensor => narrowWeight(ops, weights, `${at(layer)}.${name}`);
         const sum = normalizeBackward(ops, 'layer', dy, norm, of('norm.weight'));
         add('norm.weight', sum.dScale);
         add('norm.bias', sum.dShift);
         const dSpread = applyMask(ops, sum.dx, mask);
         const dOutput = sumOfTokens(ops, dSpread, batch);
-        const output = denseBackward(ops, dOutput, value, of('output.weight'));
+        const output = denseBackward(ops, dOutput, value, narrowOf('output.weight'));
         add('output.weight', output.dWeight);
         add('output.bias', output.dBias);
-        const ofValue = denseBackward(ops, output.dx, vectors, of('value.weight'));
+        const ofValue = denseBackward(ops, output.dx, vectors, narrowOf('value.weight'));
         add('value.weight', ofValue.dWeight);
         add('value.bias', ofValue.dBias);
         const before = dVectors;

@@ -1,6 +1,14 @@
 import type { Random } from '../../base/random.js';
 import type { HostTensor } from '../types.js';
-import { dense, denseBackward, normalize, normalizeBackward, type Normalized } from './layers.js';
+import {
+  dense,
+  denseBackward,
+  narrowWeight,
+  normalize,
+  normalizeBackward,
+  type Normalized,
+  type Values,
+} from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
 
@@ -58,7 +66,7 @@ export interface SavedExpander {
 export function expand(
   ops: Ops,
   { name, widths, bias }: ExpanderShape,
-  weights: (name: string) => Tensor,
+  weights: Values,
   h: Tensor,
 ): { z: Tensor; saved: SavedExpander } {
   const { tf } = ops;
@@ -73,7 +81,7 @@ export function expand(
         const linear = dense(
           ops,
           x,
-          weights(`${name}.${i}.weight`),
+          narrowWeight(ops, weights, `${name}.${i}.weight`),
           !last || bias ? weights(`${name}.${i}.bias`) : undefined,
         );
         if (last) return { y: linear };
@@ -95,7 +103,7 @@ export function expand(
 export function expandBackward(
   ops: Ops,
   shape: ExpanderShape,
-  weights: (name: string) => Tensor,
+  weights: Values,
   saved: SavedExpander,
   dz: Tensor,
   gradients: Gradients,
@@ -112,7 +120,7 @@ export function expandBackward(
 export function expandBackwardTogether(
   ops: Ops,
   { name, widths, bias }: ExpanderShape,
-  weights: (name: string) => Tensor,
+  weights: Values,
   views: readonly SavedExpander[],
   dz: readonly Tensor[],
   gradients: Gradients,
@@ -135,7 +143,7 @@ export function expandBackwardTogether(
         });
       });
       const inputs = views.map((saved) => saved.inputs[i]);
-      const weight = weights(`${name}.${i}.weight`);
+      const weight = narrowWeight(ops, weights, `${name}.${i}.weight`);
       const { dx, dWeight, dBias } = denseBackward(ops, tf.concat(dLinear), tf.concat(inputs), weight);
       gradients.add(`${name}.${i}.weight`, dWeight);
       if (!last || bias) gradients.add(`${name}.${i}.bias`, dBias);

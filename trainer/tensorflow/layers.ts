@@ -2,26 +2,44 @@ import { createCipheriv } from 'node:crypto';
 
 import type { Ops, Tensor } from './ops.js';
 
-/** y = x W^T + b for x [n, in], W [out, in], b [out]: PyTorch's layout. */
+/** A parameter's value by its name. */
+export interface Values {
+  (name: string): Tensor;
+  /** As an operand of products, where that is kept. */
+  narrow?(name: string): Tensor;
+}
+
+export function narrowWeight(ops: Ops, weights: Values, name: string): Tensor {
+  return weights.narrow ? weights.narrow(name) : ops.narrow(weights(name));
+}
+
+/**
+ * y = x W^T + b for x [n, in], W [out, in], b [out]: PyTorch's layout.
+ *
+ * @param weight narrow
+ */
 export function dense(ops: Ops, x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   return ops.tidy(() => {
-    const y = ops.matMul(x, weight, false, true);
+    const y = ops.widen(ops.product(ops.narrow(x), weight, false, true));
     return bias ? ops.biasAdd(y, bias) : y;
   });
 }
 
-/** @param dy [n, out] */
+/** @param dy [n, out] @param weight narrow */
 export function denseBackward(
   ops: Ops,
   dy: Tensor,
   x: Tensor,
   weight: Tensor,
 ): { dx: Tensor; dWeight: Tensor; dBias: Tensor } {
-  return {
-    dx: ops.matMul(dy, weight),
-    dWeight: ops.matMul(dy, x, true),
-    dBias: ops.columnSums(dy),
-  };
+  return ops.tidy(() => {
+    const narrow = ops.narrow(dy);
+    return {
+      dx: ops.widen(ops.product(narrow, weight)),
+      dWeight: ops.widen(ops.product(narrow, ops.narrow(x), true)),
+      dBias: ops.columnSums(dy),
+    };
+  });
 }
 
 /** What a normalization's backward pass needs. */

@@ -3,7 +3,15 @@ import type { BertConfig } from '../../encoder/bert.js';
 import type { HostTensor } from '../types.js';
 import type { Weights } from './bert.js';
 import { filled, normal } from './initial.js';
-import { dense, denseBackward, gelu, geluBackward, normalize, normalizeBackward } from './layers.js';
+import {
+  dense,
+  denseBackward,
+  gelu,
+  geluBackward,
+  narrowWeight,
+  normalize,
+  normalizeBackward,
+} from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
 
@@ -61,14 +69,14 @@ export function mlm(
   { name = 'mlm', weight: share = 1 }: { name?: string; weight?: number } = {},
 ): MlmResult {
   const { tf } = ops;
-  const weight = weights(`${name}.transform.weight`);
   const scale = weights(`${name}.transform.norm.weight`);
-  const words = weights(WORDS);
   const guesses = Math.max(1, rows.length);
   return ops.tidy<MlmResult>(() => {
     const at = tf.tensor1d(rows, 'int32');
     const wanted = tf.tensor1d(labels, 'int32');
 
+    const weight = narrowWeight(ops, weights, `${name}.transform.weight`);
+    const words = narrowWeight(ops, weights, WORDS);
     const x = tf.gather(hidden, at);
     const inner = dense(ops, x, weight, weights(`${name}.transform.bias`));
     const { y: activated, saved: savedGelu } = gelu(ops, inner);

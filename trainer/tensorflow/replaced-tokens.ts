@@ -1,7 +1,7 @@
 import type { Random } from '../../base/random.js';
 import type { HostTensor } from '../types.js';
 import { filled, normal } from './initial.js';
-import { dense, denseBackward, gelu, geluBackward, logistic } from './layers.js';
+import { dense, denseBackward, gelu, geluBackward, logistic, narrowWeight, type Values } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
 
@@ -41,7 +41,7 @@ export interface ReplacedResult {
  */
 export function replacedTokens(
   ops: Ops,
-  weights: (name: string) => Tensor,
+  weights: Values,
   hidden: Tensor,
   embeddings: Tensor,
   judged: { rows: Int32Array; sequences: Int32Array; labels: Uint8Array },
@@ -56,8 +56,9 @@ export function replacedTokens(
     const rows = tf.tensor1d(judged.rows, 'int32');
     const sequences = tf.tensor1d(judged.sequences, 'int32');
     const labels = tf.tensor2d(Float32Array.from(judged.labels), [length, 1]);
-    const [ofHidden, ofEmbedding] = [weights('rtd.hidden.weight'), weights('rtd.embedding.weight')];
-    const output = weights('rtd.output.weight');
+    const [ofHidden, ofEmbedding, output] = ['hidden', 'embedding', 'output'].map((part) =>
+      narrowWeight(ops, weights, `rtd.${part}.weight`),
+    );
 
     const x = tf.gather(hidden, rows);
     const told = tf.gather(dense(ops, embeddings, ofEmbedding), sequences);

@@ -1,5 +1,6 @@
 import type { HostTensor, TrainingBatch } from '../../types.js';
 import type { DeviceBatch } from '../bert.js';
+import type { Values } from '../layers.js';
 import type { Tensor } from '../ops.js';
 import type { Gradients } from '../parameters.js';
 
@@ -15,9 +16,8 @@ export interface ObjectiveStep {
   measures?: Record<string, number>;
 }
 
-/** An encoder's or own parameter by its name. */
-export interface ObjectiveWeights {
-  (name: string): Tensor;
+/** The encoder's parameters and the objective's own. */
+export interface ObjectiveWeights extends Values {
   /** Its average over the steps so far: what a target encoder has. */
   average(name: string): Tensor;
 }

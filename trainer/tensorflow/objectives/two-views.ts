@@ -3,6 +3,7 @@ import type { Pooling } from '../../../encoder/model-folder.js';
 import type { HostTensor, TrainingBatch } from '../../types.js';
 import { poolBackward, poolForward } from '../bert.js';
 import { expand, expandBackwardTogether, expanderParameters, type ExpanderShape } from '../expander.js';
+import type { Values } from '../layers.js';
 import type { Ops, Tensor } from '../ops.js';
 import type { Gradients } from '../parameters.js';
 import type { Objective } from './objective.js';
@@ -36,7 +37,7 @@ export interface EmbeddingLoss {
   /** Whether it looks at hidden states, too. */
   readonly onHidden?: boolean;
   parameters(): Map<string, HostTensor>;
-  step(embedded: Embedded, weights: (name: string) => Tensor, gradients: Gradients): EmbeddedStep;
+  step(embedded: Embedded, weights: Values, gradients: Gradients): EmbeddedStep;
 }
 
 export interface TwoViewsShape {

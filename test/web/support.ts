@@ -19,8 +19,13 @@ const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 /** SENTENCE_JEPA_CHROMIUM, or Debian's. */
 export const executablePath = process.env.SENTENCE_JEPA_CHROMIUM || '/usr/bin/chromium';
 
-/** A BEIR corpus (.jsonl) to run the tests on, instead of the example's questions. */
-const corpus = process.env.SENTENCE_JEPA_WEB_CORPUS;
+const dev = path.join(projectRoot, '../shared/data/askubuntu-duplicates/dev/corpus.jsonl');
+
+/**
+ * A BEIR corpus (.jsonl) to run the tests on instead of the example's questions: Ask Ubuntu's where it is at hand; none
+ * where an empty one is named.
+ */
+const corpus = process.env.SENTENCE_JEPA_WEB_CORPUS ?? (existsSync(dev) ? dev : '');
 
 /** Why nothing can be tested in a browser here; false where it can. */
 export const noBrowser: string | false = !existsSync(executablePath)
@@ -50,7 +55,7 @@ async function load(url: string, file: string): Promise<void> {
   assert.ok(answer.ok, await answer.text());
 }
 
-/** The server as a person starts it, with the default encoder and the example's questions, or SENTENCE_JEPA_WEB_CORPUS. */
+/** The server as a person starts it, with the default encoder and the corpus, or the example's questions. */
 export async function startPageServer(...options: string[]): Promise<PageServer> {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'pages-'));
   // The corpus may have to be brought in past keys that only look.

@@ -15,6 +15,12 @@ export interface IntegerTensor {
   data: Int8Array;
 }
 
+/** A tensor whose numbers are read when their turn comes, so that no two need be in memory. */
+export interface TensorSource {
+  shape: number[];
+  read(): Float32Array;
+}
+
 export interface TensorEntry {
   dtype: string;
   shape: number[];
@@ -125,19 +131,17 @@ export async function readIntegers(
 /** Writes fp32 and int8 tensors in the order of the map, atomically. */
 export async function writeSafetensors(
   file: string,
-  tensors: ReadonlyMap<string, Tensor | IntegerTensor>,
+  tensors: ReadonlyMap<string, Tensor | IntegerTensor | TensorSource>,
   metadata: Record<string, string> = { format: 'pt' },
 ): Promise<void> {
   const entries: Record<string, unknown> = { __metadata__: metadata };
   let at = 0;
-  for (const [name, { shape, data }] of tensors) {
-    if (countOf(shape) !== data.length)
-      throw new Error(
-        `${name}: shape ${shapeText(shape)} holds ${countOf(shape)} numbers, not ${data.length}`,
-      );
-    const dtype = data instanceof Int8Array ? 'I8' : 'F32';
-    entries[name] = { dtype, shape, data_offsets: [at, at + data.byteLength] };
-    at += data.byteLength;
+  for (const [name, tensor] of tensors) {
+    const { shape } = tensor;
+    const dtype = 'data' in tensor && tensor.data instanceof Int8Array ? 'I8' : 'F32';
+    const begin = at;
+    at += countOf(shape) * BYTES[dtype];
+    entries[name] = { dtype, shape, data_offsets: [begin, at] };
   }
   let json = JSON.stringify(entries);
   // Data begin at a multiple of 8 bytes, so that a reader may map the file and use it in place.
@@ -145,7 +149,21 @@ export async function writeSafetensors(
   const text = Buffer.from(json);
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(text.length));
-  await writeFileAtomic(file, [length, text, ...[...tensors.values()].map(({ data }) => bytesOf(data))]);
+  await writeFileAtomic(file, contents());
+
+  function* contents(): Generator<Uint8Array> {
+    yield length;
+    yield text;
+    for (const [name, tensor] of tensors) {
+      const data = 'data' in tensor ? tensor.data : tensor.read();
+      const count = countOf(tensor.shape);
+      if (count !== data.length)
+        throw new Error(
+          `${name}: shape ${shapeText(tensor.shape)} holds ${count} numbers, not ${data.length}`,
+        );
+      yield bytesOf(data);
+    }
+  }
 }
 
 export function shapeText(shape: readonly number[]): string {

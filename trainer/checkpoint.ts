@@ -5,7 +5,7 @@ import { firstDifference, type Difference } from '../base/difference.js';
 import { UserError } from '../base/errors.js';
 import { exists, readJson, sha256File, writeFileAtomic } from '../base/files.js';
 import { CHECKPOINT } from '../base/run-folder.js';
-import { readSafetensors, writeSafetensors } from '../encoder/safetensors.js';
+import { readSafetensors, writeSafetensors, type TensorSource } from '../encoder/safetensors.js';
 import type { HostTensor } from './types.js';
 
 /** The best weights so far, by the first evaluation's primary metric. */
@@ -57,7 +57,7 @@ export class Checkpoints {
     return exists(this.path(CHECKPOINT));
   }
 
-  async save(state: ReadonlyMap<string, HostTensor>, checkpoint: Checkpoint): Promise<void> {
+  async save(state: ReadonlyMap<string, TensorSource>, checkpoint: Checkpoint): Promise<void> {
     await mkdir(this.folder, { recursive: true });
     const file = `state-${checkpoint.step}.safetensors`;
     await writeSafetensors(this.path(file), state);

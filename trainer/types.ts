@@ -1,4 +1,5 @@
 import type { Random } from '../base/random.js';
+import type { TensorSource } from '../encoder/safetensors.js';
 import type { EditKind } from './views/edits.js';
 
 /** n token sequences laid end to end: no padding. */
@@ -99,8 +100,8 @@ export interface TrainableEncoder {
   embed(batch: PackedBatch): Promise<Float32Array>;
   /** The encoder's tensors under Hugging Face's names (no `bert.` prefix). */
   weights(): Promise<Map<string, HostTensor>>;
-  /** All that a resume needs: weights, the objective's head, optimizer moments and step count. */
-  state(): Promise<Map<string, HostTensor>>;
+  /** All that a resume needs: weights, the objective's head, optimizer moments and step count; to be read before the next step. */
+  state(): Promise<Map<string, TensorSource>>;
   restore(state: Map<string, HostTensor>): void;
   dispose(): void;
 }

@@ -12,7 +12,7 @@ import { Gradients } from '../../trainer/tensorflow/parameters.js';
 import { openTrainable } from '../../trainer/tensorflow/trainable-bert.js';
 import type { HostTensor, StepReport, TrainableEncoder, TrainingBatch } from '../../trainer/types.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
-import { assertClose, largest } from './numbers.js';
+import { assertClose, largest, snapshot } from './numbers.js';
 
 const config = tinyConfig();
 const random = new Random(3);
@@ -53,7 +53,7 @@ const gradientsAfter = async (
   fed = batch,
 ): Promise<{ report: StepReport; m: Map<string, HostTensor> }> => {
   const report = await stepOf(model, fed);
-  const all = await model.state();
+  const all = snapshot(await model.state());
   return { report, m: new Map([...all].filter(([name]) => name.startsWith('adam.m.'))) };
 };
 
@@ -110,7 +110,7 @@ describe('a batch in chunks', () => {
     const at = async (): Promise<Float32Array> => model.embed(batch.views[0]);
     const before = await at();
     for (let step = 0; step < 3; step++) await model.step(batch, { learningRate: 1e-2 });
-    const [state, after] = [await model.state(), await at()];
+    const [state, after] = [snapshot(await model.state()), await at()];
     const online = new Map(
       [...state].map(([of, tensor]) => [of, of.startsWith('average.') ? state.get(of.slice(8))! : tensor]),
     );
@@ -125,7 +125,7 @@ describe('a batch in chunks', () => {
   });
 
   async function assertSlope(model: TrainableEncoder): Promise<void> {
-    const start = await model.state();
+    const start = snapshot(await model.state());
     const { m, report } = await gradientsAfter(model);
     const name = 'encoder.layer.0.intermediate.dense.weight';
     const gradient = m.get(`adam.m.${name}`)!.data.map((value) => 10 * value);

@@ -13,7 +13,7 @@ import { Gradients, Parameters } from '../../trainer/tensorflow/parameters.js';
 import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
 import type { HostTensor, PackedBatch } from '../../trainer/types.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
-import { assertClose, flat, golden, largest, type Nested } from './numbers.js';
+import { assertClose, flat, golden, largest, snapshot, type Nested } from './numbers.js';
 
 describe('masking', () => {
   const [PAD, UNKNOWN, CLS, SEP, MASK] = [0, 1, 2, 3, 4];
@@ -399,8 +399,8 @@ describe('a gradient of a whole matrix and of rows', () => {
         both.update(apart, { learningRate: 0.01, weightDecay: 0.01 });
         dense.update(together, { learningRate: 0.01, weightDecay: 0.01 });
       }
-      const expected = dense.state();
-      for (const [name, { data: found }] of both.state())
+      const expected = snapshot(dense.state());
+      for (const [name, { data: found }] of snapshot(both.state()))
         assertClose(found, expected.get(name)!.data, name, 1e-6);
       assert.notDeepEqual(both.weights().get('words')!.data, data);
       for (const parameters of [both, dense]) parameters.dispose();

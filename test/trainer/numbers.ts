@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { projectRoot } from '../../base/paths.js';
+import type { Tensor, TensorSource } from '../../encoder/safetensors.js';
 
 /** Numbers as the scripts in test/golden write a tensor. */
 export type Nested = number | Nested[];
@@ -10,6 +11,10 @@ export type Nested = number | Nested[];
 export function golden<T>(name: string): T {
   return JSON.parse(readFileSync(path.join(projectRoot, 'test/golden', name), 'utf8')) as T;
 }
+
+/** A state as it is now. */
+export const snapshot = (state: ReadonlyMap<string, TensorSource>): Map<string, Tensor> =>
+  new Map([...state].map(([name, { shape, read }]) => [name, { shape, data: read() }]));
 
 export const flat = (values: Nested): number[] => [values].flat(9) as number[];
 

@@ -30,7 +30,7 @@ import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
 import { byCovariance, vicreg } from '../../trainer/tensorflow/vicreg.js';
 import type { HostTensor } from '../../trainer/types.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
-import { assertClose, flat, golden, largest, type Nested } from './numbers.js';
+import { assertClose, flat, golden, largest, snapshot, type Nested } from './numbers.js';
 import { covarianceTerm, invarianceTerm, numericalGradient, varianceTerm } from './reference-vicreg.js';
 
 let ops: Ops;
@@ -255,10 +255,10 @@ describe('AdamW', () => {
     makeStep(unbroken, 0);
     makeStep(broken, 0);
     const resumed = start();
-    resumed.restore(broken.state());
+    resumed.restore(snapshot(broken.state()));
     makeStep(unbroken, 1);
     makeStep(resumed, 1);
-    assert.deepEqual(resumed.state(), unbroken.state());
+    assert.deepEqual(snapshot(resumed.state()), snapshot(unbroken.state()));
     for (const parameters of [unbroken, broken, resumed]) parameters.dispose();
   });
 
@@ -317,8 +317,8 @@ describe('AdamW', () => {
       whole.update(dense, { learningRate: 0.01, weightDecay: 0.01 });
       for (const gradients of [sparse, dense]) gradients.dispose();
     }
-    const expected = whole.state();
-    for (const [name, { data: found }] of rows.state())
+    const expected = snapshot(whole.state());
+    for (const [name, { data: found }] of snapshot(rows.state()))
       assertClose(found, expected.get(name)!.data, name, 1e-6);
     for (const parameters of [rows, whole]) parameters.dispose();
   });
@@ -396,9 +396,9 @@ describe('an average of weights', () => {
     const [unbroken, broken, resumed] = [open(averaging), open(averaging), open(averaging)];
     makeSteps(unbroken, 2);
     makeSteps(broken, 2);
-    resumed.restore(broken.state());
+    resumed.restore(snapshot(broken.state()));
     for (const parameters of [unbroken, resumed]) makeSteps(parameters, 2);
-    assert.deepEqual(resumed.state(), unbroken.state());
+    assert.deepEqual(snapshot(resumed.state()), snapshot(unbroken.state()));
     assert.deepEqual(resumed.weights(), unbroken.weights());
     for (const parameters of [unbroken, broken, resumed]) parameters.dispose();
   });

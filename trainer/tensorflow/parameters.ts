@@ -1,5 +1,5 @@
 import { UserError } from '../../base/errors.js';
-import { shapeText } from '../../encoder/safetensors.js';
+import { shapeText, type TensorSource } from '../../encoder/safetensors.js';
 import type { HostTensor } from '../types.js';
 import type { TF } from './binding.js';
 import type { Ops, Tensor } from './ops.js';
@@ -303,23 +303,25 @@ export class Parameters {
         });
   }
 
-  /** Every parameter's settled value. */
-  weights(): Map<string, HostTensor> {
-    const entry = (name: string, { shape }: Parameter): [string, HostTensor] => [
-      name,
-      { shape, data: this.settled(name).dataSync<'float32'>() },
-    ];
-    return new Map([...this.parameters].map(([name, parameter]) => entry(name, parameter)));
+  /** The parameters' settled values. @param wanted which of them; all when left out */
+  weights(wanted: (name: string) => boolean = () => true): Map<string, HostTensor> {
+    const names = [...this.parameters.keys()].filter(wanted);
+    return new Map(
+      names.map((name) => {
+        const { shape } = this.parameter(name);
+        return [name, { shape, data: this.settled(name).dataSync<'float32'>() }];
+      }),
+    );
   }
 
-  /** What a resume needs, under names that `restore` knows. */
-  state(): Map<string, HostTensor> {
-    const state = new Map<string, HostTensor>();
+  /** What a resume needs, under names that `restore` knows; each as it is when it is read. */
+  state(): Map<string, TensorSource> {
+    const state = new Map<string, TensorSource>();
     for (const [name, parameter] of this.parameters)
       for (const [prefix, variable] of variablesOf(parameter))
-        state.set(prefix + name, this.host(parameter.shape, variable));
+        state.set(prefix + name, { shape: parameter.shape, read: () => this.host(variable) });
     // A float holds every count up to 2^24 exactly.
-    state.set('adam.steps', { shape: [2], data: Float32Array.of(this.steps, this.pendingDecay) });
+    state.set('adam.steps', { shape: [2], read: () => Float32Array.of(this.steps, this.pendingDecay) });
     return state;
   }
 
@@ -376,11 +378,11 @@ export class Parameters {
     this.held.clear();
   }
 
-  private host(shape: number[], variable: Tensor): HostTensor {
+  private host(variable: Tensor): Float32Array {
     const value = this.ops.read(variable);
     const data = value.dataSync<'float32'>();
     value.dispose();
-    return { shape, data };
+    return data;
   }
 }
 

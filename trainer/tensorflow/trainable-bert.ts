@@ -3,7 +3,7 @@ import { Random } from '../../base/random.js';
 import { bertTensors, type BertConfig } from '../../encoder/bert.js';
 import type { Pooling } from '../../encoder/model-folder.js';
 import { normalizeRows } from '../../encoder/pooling.js';
-import type { Tensor as StoredTensor } from '../../encoder/safetensors.js';
+import type { Tensor as StoredTensor, TensorSource } from '../../encoder/safetensors.js';
 import { embeddingDiagnostics } from '../../evaluation/diagnostics.js';
 import { cut, join, pack } from '../packing.js';
 import type { Recipe } from '../recipe.js';
@@ -205,10 +205,11 @@ class TrainableBert implements TrainableEncoder {
   }
 
   async weights(): Promise<Map<string, HostTensor>> {
-    return splitQkv(this.parameters.weights(), this.config);
+    const isEncoders = (name: string): boolean => /^(embeddings|encoder)\./.test(name);
+    return splitQkv(this.parameters.weights(isEncoders), this.config);
   }
 
-  async state(): Promise<Map<string, HostTensor>> {
+  async state(): Promise<Map<string, TensorSource>> {
     return this.parameters.state();
   }
 

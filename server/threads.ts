@@ -142,21 +142,34 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
+class RunningCall implements CallContext {
+  readonly transfer: ArrayBuffer[] = [];
+  private controller: AbortController | undefined;
+
+  /** Made when it is asked for: most calls are over before anybody could cancel them. */
+  get signal(): AbortSignal {
+    return (this.controller ??= new AbortController()).signal;
+  }
+
+  cancel(): void {
+    (this.controller ??= new AbortController()).abort();
+  }
+}
+
 /** In the thread: answers calls until the thread ends. Handlers may overlap where they await. */
 export function answerCalls(handlers: Handlers): void {
   const port = parentPort;
   if (!port) throw new Error('answerCalls runs in a worker thread');
-  const running = new Map<number, AbortController>();
+  const running = new Map<number, RunningCall>();
   port.on('message', (message: ToThread) => {
-    if ('cancel' in message) return running.get(message.cancel)?.abort();
+    if ('cancel' in message) return running.get(message.cancel)?.cancel();
     const { call, name, input } = message;
-    const controller = new AbortController();
-    running.set(call, controller);
-    const transfer: ArrayBuffer[] = [];
+    const context = new RunningCall();
+    running.set(call, context);
     void (async () => {
       try {
-        const output = await handlers[name](input as never, { signal: controller.signal, transfer });
-        port.postMessage({ call, output } satisfies FromThread, transfer);
+        const output = await handlers[name](input as never, context);
+        port.postMessage({ call, output } satisfies FromThread, context.transfer);
       } catch (error) {
         port.postMessage({ call, error: packError(error) } satisfies FromThread);
       } finally {

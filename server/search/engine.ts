@@ -152,7 +152,7 @@ export class SearchEngine {
     const documents: { key: number; text: string }[] = [];
     for (const key of lacks) {
       if (documents.length === limit) break;
-      documents.push({ key, text: this.document(key).text });
+      documents.push({ key, text: found(this.store.document(key), key).text });
     }
     return { documents, count: lacks.size };
   }
@@ -335,12 +335,9 @@ export class SearchEngine {
     const among = filter && this.survivors(index, filter);
     const wanted = Math.min(k, index.size) + excluded.size;
     const ranking = this.rank(index, { query, vector, k: wanted, mode, lexicalWeight, among });
-    const hits: Hit[] = [];
-    for (const { key, score } of ranking) {
-      if (hits.length === k) break;
-      if (!excluded.has(key)) hits.push({ ...this.document(key), score });
-    }
-    return hits;
+    const best = ranking.filter(({ key }) => !excluded.has(key)).slice(0, k);
+    const documents = this.store.documents(best.map(({ key }) => key));
+    return best.map(({ key, score }) => ({ ...found(documents.get(key), key), score }));
   }
 
   /** See VectorIndex.pairs. */
@@ -413,17 +410,16 @@ export class SearchEngine {
     }
   }
 
-  private document(key: number): Document {
-    const document = this.store.document(key);
-    if (!document) throw new Error(`the index holds key ${key}, which the store does not`);
-    return document;
-  }
-
   private loaded(generation = this.generation.id): VectorIndex {
     const index = this.indexes.get(generation);
     if (!index) throw new Error(`generation ${generation} is not loaded`);
     return index;
   }
+}
+
+function found(document: Document | undefined, key: number): Document {
+  if (!document) throw new Error(`the index holds key ${key}, which the store does not`);
+  return document;
 }
 
 /** An index of the time when there was one generation, beside the database, is the live one's. */
@@ -466,13 +462,15 @@ export function unitRows(vectors: Float32Array, n: number, d: number): Float32Ar
   return Array.from({ length: n }, (_, i) => {
     const row = vectors.subarray(i * d, (i + 1) * d);
     let squares = 0;
-    for (const x of row) squares += x * x;
+    for (let j = 0; j < d; j++) squares += row[j] * row[j];
     const norm = Math.sqrt(squares);
     if (!(norm > 0 && norm < Infinity))
       throw new UserError(
         'backend',
         `the encoder returned a vector of length ${norm} for text ${i + 1} of ${n}`,
       );
-    return row.map((x) => x / norm);
+    const unit = new Float32Array(d);
+    for (let j = 0; j < d; j++) unit[j] = row[j] / norm;
+    return unit;
   });
 }

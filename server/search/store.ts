@@ -272,6 +272,14 @@ export class Store {
     return row === undefined ? undefined : toDocument(this.file, row as DocumentRow);
   }
 
+  /** Those of the documents that are there, by key. One read for all: each alone would take SQLite's locks. */
+  documents(keys: readonly number[]): Map<number, Document> {
+    const rows = this.sql('SELECT * FROM documents WHERE key IN (SELECT value FROM json_each(?))').all(
+      JSON.stringify(keys),
+    ) as DocumentRow[];
+    return new Map(rows.map((row) => [row.key, toDocument(this.file, row)]));
+  }
+
   *metadata(): Generator<{ key: number; metadata: Metadata }> {
     const rows = this.sql(
       'SELECT key, metadata FROM documents WHERE metadata IS NOT NULL',

@@ -141,7 +141,7 @@ export async function readJson<T>(file: string): Promise<T> {
 export async function sha256File(file: string): Promise<string> {
   const hash = createHash('sha256');
   try {
-    for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 }))
+    for await (const chunk of createReadStream(file, { highWaterMark: 1 << 22 }))
       hash.update(chunk as Buffer);
   } catch (error) {
     throw fileError(error, file, 'read');

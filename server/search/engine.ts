@@ -4,6 +4,8 @@ import path from 'node:path';
 import { UserError } from '../../base/errors.js';
 import { fileError } from '../../base/files.js';
 import type { Document, DuplicatePair, Filter, Hit, Metadata, SearchMode } from './collection.js';
+import { Thread } from '../threads.js';
+import type { CheckHandlers } from './check-worker.js';
 import { compileFilter } from './filter.js';
 import { fuse, HYBRID_CANDIDATES } from './hybrid.js';
 import { VectorIndex } from './vector-index.js';
@@ -89,12 +91,16 @@ export class SearchEngine {
       throw fileError(error, dataDir, 'write');
     }
     const unlock = lockFolder(dataDir);
+    const checker = new Thread<CheckHandlers>(new URL('./check-worker.js', import.meta.url), 'check');
     try {
       refuseUnfinished(dataDir);
-      const store = new Store(databaseFile(dataDir), options.log);
+      const file = databaseFile(dataDir);
+      const store = new Store(file, options.log);
       try {
         const engine = new SearchEngine(options, unlock, store);
-        await engine.read();
+        // Side by side, for either takes half of what a start does.
+        const results = await Promise.allSettled([checker.call('check', file), engine.read()]);
+        for (const result of results) if (result.status === 'rejected') throw result.reason;
         return engine;
       } catch (error) {
         store.close();
@@ -103,6 +109,8 @@ export class SearchEngine {
     } catch (error) {
       unlock();
       throw error;
+    } finally {
+      await checker.terminate();
     }
   }
 
@@ -121,7 +129,9 @@ export class SearchEngine {
    */
   choose(model: GenerationModel, reembed: boolean): number {
     this.chosen = chooseGeneration(this.store, model, reembed);
-    return this.store.countMissing(this.chosen.id);
+    const { id } = this.chosen;
+    // A vector always belongs to a document.
+    return this.store.countDocuments() - (this.indexes.get(id)?.size ?? this.store.countVectors(id));
   }
 
   missing(after: number, limit: number): { key: number; text: string }[] {

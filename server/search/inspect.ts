@@ -94,33 +94,39 @@ function inspectNow(db: Database.Database, file: string, recorded: number): Insp
   };
 }
 
-/**
- * What a server checks before it serves a database: all of it but the vectors, which are checked as they are loaded, and
- * what of it is derived is made again.
- *
- * @throws UserError `corrupt`, or what SQLite throws
- */
-export function checkAtStart(
-  db: Database.Database,
-  file: string,
-  log: (message: string) => void = () => undefined,
-): void {
-  refuseProblems(file, damagedDocuments(db));
+/** Makes the index of words, which is derived, again where it does not match the texts. */
+export function mendLexicon(db: Database.Database, log: (message: string) => void = () => undefined): void {
   try {
     db.exec(`INSERT INTO lexicon(lexicon, rank) VALUES ('integrity-check', 1)`);
   } catch (error) {
     log(`making the index of words again: ${messageOf(error)}`);
     db.exec(`INSERT INTO lexicon(lexicon) VALUES ('rebuild')`);
   }
-  const problems = integrityProblems(db);
-  for (const id of db.prepare('SELECT id FROM generations').pluck().all() as number[]) {
-    const orphans = db
-      .prepare(`SELECT count(*) FROM vectors_${id} WHERE key NOT IN (SELECT key FROM documents)`)
-      .pluck()
-      .get() as number;
-    if (orphans > 0) problems.push(`${orphans} vectors belong to no document`);
+}
+
+/**
+ * What a server checks before it serves a database whose index of words is mended: all of it but the vectors, which are
+ * checked as they are loaded. It takes about as long as loading them.
+ *
+ * @throws UserError as openForReading does, `corrupt`
+ */
+export function checkAtStart(file: string): void {
+  const db = openForReading(file);
+  try {
+    translated(file, () => {
+      const problems = [...damagedDocuments(db), ...integrityProblems(db)];
+      for (const id of db.prepare('SELECT id FROM generations').pluck().all() as number[]) {
+        const orphans = db
+          .prepare(`SELECT count(*) FROM vectors_${id} WHERE key NOT IN (SELECT key FROM documents)`)
+          .pluck()
+          .get() as number;
+        if (orphans > 0) problems.push(`${orphans} vectors belong to no document`);
+      }
+      refuseProblems(file, problems);
+    });
+  } finally {
+    db.close();
   }
-  refuseProblems(file, problems);
 }
 
 /** @throws UserError `corrupt` where there are problems */

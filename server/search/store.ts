@@ -15,7 +15,7 @@ import type { Document, Metadata } from './collection.js';
 import { checkCommits, CommitRecord, commitRecordFile, readCommitRecord } from './commit-record.js';
 import { FeedbackTable } from './feedback-table.js';
 import { JobTable } from './job-table.js';
-import { checkAtStart } from './inspect.js';
+import { mendLexicon } from './inspect.js';
 import { ftsQuery } from './lexical.js';
 import { openForWriting, translated } from './schema.js';
 import { Sqlite } from './sqlite.js';
@@ -93,7 +93,7 @@ export class Store {
 
   /**
    * @param log one line about what had to be made again
-   * @throws UserError `corrupt` when the database is not whole, or lacks what was answered
+   * @throws UserError `corrupt` when it is no database, or lacks what was answered
    */
   constructor(
     private readonly file: string,
@@ -104,7 +104,7 @@ export class Store {
     try {
       translated(file, () => {
         checkCommits(file, readCommitRecord(record), this.countCommits());
-        checkAtStart(this.db, file, log);
+        mendLexicon(this.db, log);
       });
       this.commits = new CommitRecord(record);
     } catch (error) {
@@ -181,13 +181,12 @@ export class Store {
     ).all(after, limit) as { key: number; text: string }[];
   }
 
-  countMissing(generation: number): number {
-    return this.sql(
-      `SELECT count(*) FROM documents
-       WHERE NOT EXISTS (SELECT 1 FROM vectors_${generation} v WHERE v.key = documents.key)`,
-    )
-      .pluck()
-      .get() as number;
+  countDocuments(): number {
+    return this.sql('SELECT count(*) FROM documents').pluck().get() as number;
+  }
+
+  countVectors(generation: number): number {
+    return this.sql(`SELECT count(*) FROM vectors_${generation}`).pluck().get() as number;
   }
 
   /**

@@ -78,10 +78,9 @@ export class VectorTable {
 
   /** Cosine of `query` (length 1) with the vector of a key that is there. */
   score(query: Float32Array, key: number): number {
-    const begin = this.offset(this.rowOf(key));
-    let sum = 0;
-    for (let i = 0; i < this.dimensions; i++) sum += query[i] * this.floats[begin + i];
-    return sum;
+    this.floats.set(query, this.queryAt / 4);
+    this.kernel.dots(this.queryAt, 4 * this.offset(this.rowOf(key)), 1, this.rowBytes, this.scoresAt);
+    return this.floats[this.scoresAt / 4];
   }
 
   /** The k best of all, best first; equal scores by key. */

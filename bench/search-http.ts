@@ -8,6 +8,7 @@ import { mean } from '../evaluation/ranking-metrics.js';
 import type { components } from '../server/http/openapi.js';
 import { RECALL_K, recallOf } from '../server/search/recall.js';
 import { indexFolder } from '../server/search/engine.js';
+import { HierarchicalNSW, isForThisMachine } from '../server/search/hnswlib/load.js';
 import type { BenchProcess } from './processes.js';
 import { figure, markdownTable } from './report.js';
 import {
@@ -54,8 +55,14 @@ export interface SearchHttpBench {
   /** What /search finds of the exact ten nearest. */
   recallAt10: number;
   loads: ({ concurrency: number; ofBareLoop?: number } & SearchFigures)[];
-  /** hnswlib-node alone, on the server's graph at the server's ef; missing where search is exact. */
-  bareLoop?: { ef: number; queriesPerSecond: number; recallAt10: number };
+  /** hnswlib-node alone, as npm installs it, on the server's graph at the server's ef; missing where search is exact. */
+  bareLoop?: {
+    ef: number;
+    queriesPerSecond: number;
+    recallAt10: number;
+    /** Of the copy that the server searches with, where `setup --search` has compiled one for this processor. */
+    compiledQueriesPerSecond?: number;
+  };
 }
 
 const CONCURRENCIES = [1, 8];
@@ -94,14 +101,19 @@ export async function benchSearchHttp(options: SearchHttpOptions): Promise<Searc
     const recallAt10 = meanRecall(vectors, queryVectors, exact, found);
     const memoryMiB = server.process.usage()?.memoryMiB;
 
-    const bare = index.kind === 'hnsw' ? await openBareGraph(dataDir, dimensions) : undefined;
+    const isGraph = index.kind === 'hnsw';
+    const bare = isGraph ? await openBareGraph(hnswlib.HierarchicalNSW, dataDir, dimensions) : undefined;
+    const compiled =
+      isGraph && isForThisMachine ? await openBareGraph(HierarchicalNSW, dataDir, dimensions) : undefined;
     const points = queryVectors.map((vector) => Array.from(vector));
     const bareRates: number[] = [];
+    const compiledRates: number[] = [];
     const results = CONCURRENCIES.map((): SearchLoad[] => []);
     const bodies = queries.map((query) => JSON.stringify({ query, k: RECALL_K }));
     for (let round = 0; round < rounds; round++) {
       say(`round ${round + 1} of ${rounds}`);
       if (bare) bareRates.push(bareRate(bare.graph, points, seconds));
+      if (compiled) compiledRates.push(bareRate(compiled.graph, points, seconds));
       for (const [c, concurrency] of CONCURRENCIES.entries()) {
         results[c].push(await searchLoad({ url: server.url, bodies, concurrency, seconds }));
       }
@@ -132,6 +144,7 @@ export async function benchSearchHttp(options: SearchHttpOptions): Promise<Searc
         bareLoop: {
           ef: bare.ef,
           queriesPerSecond: median(bareRates),
+          ...(compiled && { compiledQueriesPerSecond: median(compiledRates) }),
           recallAt10: mean(
             points.map((point, q) => {
               const { neighbors, distances } = bare.graph.searchKnn(point, RECALL_K);
@@ -186,6 +199,17 @@ export function searchHttpTable(result: SearchHttpBench): string {
           ],
         ]
       : []),
+    ...(bareLoop?.compiledQueriesPerSecond === undefined
+      ? []
+      : [
+          [
+            'the same, compiled for this processor, as the server has it',
+            figure(bareLoop.compiledQueriesPerSecond),
+            '',
+            '',
+            '',
+          ],
+        ]),
   ];
   return [
     `${documents.toLocaleString('en')} documents, index ${index.kind}.`,
@@ -196,6 +220,7 @@ export function searchHttpTable(result: SearchHttpBench): string {
 
 /** The graph that the server wrote, and the ef that it chose. */
 async function openBareGraph(
+  Graph: typeof HierarchicalNSW,
   dataDir: string,
   dimensions: number,
 ): Promise<{ graph: hnswlib.HierarchicalNSW; ef: number }> {
@@ -205,7 +230,7 @@ async function openBareGraph(
     file: string;
     chosen: { ef: number };
   };
-  const graph = new hnswlib.HierarchicalNSW('ip', dimensions);
+  const graph = new Graph('ip', dimensions);
   graph.readIndexSync(path.join(folder, manifest.file));
   graph.setEf(manifest.chosen.ef);
   return { graph, ef: manifest.chosen.ef };

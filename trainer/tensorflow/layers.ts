@@ -211,12 +211,12 @@ export class Dropout {
   }
 }
 
-let kept = Buffer.alloc(0);
+let zeroBytes = Buffer.alloc(0);
 
-/** So many bytes, not to be written to. */
+/** So many, the same ones each time: not to be written to. */
 function zeros(length: number): Buffer {
-  if (kept.length < length) kept = Buffer.alloc(length);
-  return kept.subarray(0, length);
+  if (zeroBytes.length < length) zeroBytes = Buffer.alloc(length);
+  return zeroBytes.subarray(0, length);
 }
 
 /** 0 or 1 / (1 - rate), to be multiplied with. */

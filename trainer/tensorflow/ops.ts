@@ -52,7 +52,7 @@ export class Ops {
   constructor(
     readonly tf: TF,
     protected readonly precision: 'fp32' | 'bf16' = 'fp32',
-    readonly compiler?: Compiler,
+    private readonly compiler?: Compiler,
   ) {
     this.backend = tf.backend();
     this.type = this.dataType('T', FLOAT);
@@ -214,7 +214,7 @@ export class Ops {
     const types = [this.dataType('T', UINT8), this.dataType('type', UINT16)];
     const [numbers] = binding.executeOp('Bitcast', types, [raw], 1);
     binding.deleteTensor(raw);
-    return this.held(numbers);
+    return adopt(this.backend, numbers);
   }
 
   /** 1 where what `bits` gave is at least `least`, else 0. */
@@ -400,7 +400,7 @@ export class Ops {
   protected execute(kernel: string, inputs: Tensor[], attributes: OpAttribute[], outputs: number): Tensor[] {
     const { backend } = this;
     const made = backend.binding.executeOp(kernel, attributes, backend.getInputTensorIds(inputs), outputs);
-    return made.map((each) => this.held(each));
+    return made.map((each) => adopt(backend, each));
   }
 
   protected constant(value: number, dtype: 'float32' | 'int32' = 'float32'): Tensor {
@@ -410,10 +410,6 @@ export class Ops {
   /** The same values, to be freed by itself. */
   protected same(x: Tensor): Tensor {
     return this.tf.clone(x);
-  }
-
-  private held(made: TensorMetadata): Tensor {
-    return adopt(this.backend, made);
   }
 
   private dataType(name: string, value: number): OpAttribute {

@@ -15,10 +15,11 @@ export interface IntegerTensor {
   data: Int8Array;
 }
 
-/** A tensor whose numbers are read when their turn comes, so that no two need be in memory. */
+/** A tensor whose numbers are read when their turn comes, so that it need not be in memory whole. */
 export interface TensorSource {
   shape: number[];
-  read(): Float32Array;
+  /** Piece by piece, row-major. */
+  read(): Iterable<Float32Array>;
 }
 
 export interface TensorEntry {
@@ -80,6 +81,15 @@ export async function readSafetensors(
   return readTensors(file, wanted, FLOATS, toFloat32);
 }
 
+/**
+ * The same in the order of the file, one in memory at a time.
+ *
+ * @throws UserError as {@link readSafetensors}
+ */
+export function floatTensors(file: string): AsyncGenerator<[name: string, Tensor]> {
+  return eachTensor(file, () => true, FLOATS, toFloat32);
+}
+
 /** Numbers that are read at a time. */
 const CHUNK = 1 << 18;
 
@@ -89,13 +99,11 @@ const CHUNK = 1 << 18;
  * @yields the tensor's name, and up to 2^18 of its numbers, which are overwritten by the next ones
  * @throws UserError as {@link readSafetensors}
  */
-export async function* floatChunks(
+export function floatChunks(
   file: string,
   names: Iterable<string>,
 ): AsyncGenerator<{ name: string; data: Float32Array }> {
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(file, 'r');
+  return eachIn(file, async function* (handle) {
     const { entries } = await header(file, handle);
     const buffer = new Uint8Array(4 * CHUNK);
     for (const name of names) {
@@ -108,11 +116,7 @@ export async function* floatChunks(
         yield { name, data: toFloat32(bytes, dtype) };
       }
     }
-  } catch (error) {
-    throw error instanceof UserError ? error : fileError(error, file, 'read');
-  } finally {
-    await handle?.close();
-  }
+  });
 }
 
 /**
@@ -155,13 +159,14 @@ export async function writeSafetensors(
     yield length;
     yield text;
     for (const [name, tensor] of tensors) {
-      const data = 'data' in tensor ? tensor.data : tensor.read();
-      const count = countOf(tensor.shape);
-      if (count !== data.length)
-        throw new Error(
-          `${name}: shape ${shapeText(tensor.shape)} holds ${count} numbers, not ${data.length}`,
-        );
-      yield bytesOf(data);
+      let count = 0;
+      for (const data of 'data' in tensor ? [tensor.data] : tensor.read()) {
+        count += data.length;
+        yield bytesOf(data);
+      }
+      const expected = countOf(tensor.shape);
+      if (count !== expected)
+        throw new Error(`${name}: shape ${shapeText(tensor.shape)} holds ${expected} numbers, not ${count}`);
     }
   }
 }
@@ -180,6 +185,19 @@ async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>
   try {
     handle = await open(file, 'r');
     return await use(handle);
+  } catch (error) {
+    throw error instanceof UserError ? error : fileError(error, file, 'read');
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** What is found in a file, which is closed when whoever takes it has enough. */
+async function* eachIn<T>(file: string, find: (handle: FileHandle) => AsyncIterable<T>): AsyncGenerator<T> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(file, 'r');
+    yield* find(handle);
   } catch (error) {
     throw error instanceof UserError ? error : fileError(error, file, 'read');
   } finally {
@@ -226,15 +244,24 @@ async function readTensors<Data>(
   dtypes: string[],
   convert: (bytes: Uint8Array<ArrayBuffer>, dtype: string) => Data,
 ): Promise<Map<string, { shape: number[]; data: Data }>> {
-  return withFile(file, async (handle) => {
-    const tensors = new Map<string, { shape: number[]; data: Data }>();
-    for (const [name, entry] of (await header(file, handle)).entries) {
+  const tensors = new Map<string, { shape: number[]; data: Data }>();
+  for await (const [name, tensor] of eachTensor(file, wanted, dtypes, convert)) tensors.set(name, tensor);
+  return tensors;
+}
+
+function eachTensor<Data>(
+  file: string,
+  wanted: (name: string) => boolean,
+  dtypes: string[],
+  convert: (bytes: Uint8Array<ArrayBuffer>, dtype: string) => Data,
+): AsyncGenerator<[string, { shape: number[]; data: Data }]> {
+  return eachIn(file, async function* (handle) {
+    for (const [name, { dtype, shape, begin, end }] of (await header(file, handle)).entries) {
       if (!wanted(name)) continue;
-      checkDtype(file, name, entry.dtype, dtypes);
-      const bytes = await readBytes(file, handle, entry.begin, entry.end - entry.begin);
-      tensors.set(name, { shape: entry.shape, data: convert(bytes, entry.dtype) });
+      checkDtype(file, name, dtype, dtypes);
+      const bytes = await readBytes(file, handle, begin, end - begin);
+      yield [name, { shape, data: convert(bytes, dtype) }];
     }
-    return tensors;
   });
 }
 

@@ -5,8 +5,13 @@ import { firstDifference, type Difference } from '../base/difference.js';
 import { UserError } from '../base/errors.js';
 import { exists, readJson, sha256File, writeFileAtomic } from '../base/files.js';
 import { CHECKPOINT } from '../base/run-folder.js';
-import { readSafetensors, writeSafetensors, type TensorSource } from '../encoder/safetensors.js';
-import type { HostTensor } from './types.js';
+import {
+  floatTensors,
+  readSafetensors,
+  writeSafetensors,
+  type TensorSource,
+} from '../encoder/safetensors.js';
+import type { HostTensor, NamedTensors } from './types.js';
 
 /** The best weights so far, by the first evaluation's primary metric. */
 export interface Best {
@@ -69,10 +74,12 @@ export class Checkpoints {
   }
 
   /**
+   * The state is read when it is gone through.
+   *
    * @throws UserError `not-found` when there is none; `invalid` when it is of another recipe, data or encoder;
    *   `corrupt` when a file is not what the manifest says
    */
-  async load(): Promise<{ state: Map<string, HostTensor>; checkpoint: Checkpoint }> {
+  async load(): Promise<{ state: NamedTensors; checkpoint: Checkpoint }> {
     if (!(await this.exists()))
       throw new UserError(
         'not-found',
@@ -91,7 +98,7 @@ export class Checkpoints {
         'corrupt',
         `${this.path(file)}: expected SHA-256 ${sha256}, found ${found}; remove ${this.folder} to start anew`,
       );
-    return { state: await readSafetensors(this.path(file)), checkpoint };
+    return { state: floatTensors(this.path(file)), checkpoint };
   }
 
   async saveBest(weights: ReadonlyMap<string, HostTensor>, step: number, value: number): Promise<Best> {

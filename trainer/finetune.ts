@@ -279,7 +279,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   }
   const weights = firstWeights(ops, plan);
   const model = await openTrainable({ config, weights, pooling, recipe: { ...recipe, precision }, threads });
-  if (from) model.restore(from.state);
+  if (from) await model.restore(from.state);
   const start = startOf(plan, options, tf, precision);
   if (!from) await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });

@@ -16,6 +16,10 @@ export interface HostTensor {
   data: Float32Array;
 }
 
+/** Tensors one after the other, so that not all need be in memory. */
+export type NamedTensors =
+  AsyncIterable<readonly [name: string, HostTensor]> | Iterable<readonly [name: string, HostTensor]>;
+
 /** What a view is made from: an example's text and, where the data have them apart, its title and its body. */
 export interface Source {
   first: string;
@@ -102,6 +106,7 @@ export interface TrainableEncoder {
   weights(): Promise<Map<string, HostTensor>>;
   /** All that a resume needs: weights, the objective's head, optimizer moments and step count; to be read before the next step. */
   state(): Promise<Map<string, TensorSource>>;
-  restore(state: Map<string, HostTensor>): void;
+  /** @throws UserError `corrupt` for a state that lacks something, or has it of another shape */
+  restore(state: NamedTensors): Promise<void>;
   dispose(): void;
 }

@@ -114,7 +114,7 @@ describe('a batch in chunks', () => {
     const online = new Map(
       [...state].map(([of, tensor]) => [of, of.startsWith('average.') ? state.get(of.slice(8))! : tensor]),
     );
-    model.restore(online);
+    await model.restore(online);
     const moved = await at();
     const distance = (a: Float32Array, b: Float32Array): number =>
       Math.hypot(...a.map((value, i) => value - b[i]));
@@ -134,7 +134,7 @@ describe('a batch in chunks', () => {
     const lossAt = async (by: number): Promise<number> => {
       const { shape, data } = start.get(name)!;
       const moved = data.map((value, i) => value + by * direction[i]);
-      model.restore(new Map([...start, [name, { shape, data: moved }]]));
+      await model.restore(new Map([...start, [name, { shape, data: moved }]]));
       return (await stepOf(model)).loss;
     };
     assert.equal(await lossAt(0), report.loss);

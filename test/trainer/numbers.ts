@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { projectRoot } from '../../base/paths.js';
-import type { Tensor, TensorSource } from '../../encoder/safetensors.js';
+import { countOf, type Tensor, type TensorSource } from '../../encoder/safetensors.js';
 
 /** Numbers as the scripts in test/golden write a tensor. */
 export type Nested = number | Nested[];
@@ -14,7 +14,17 @@ export function golden<T>(name: string): T {
 
 /** A state as it is now. */
 export const snapshot = (state: ReadonlyMap<string, TensorSource>): Map<string, Tensor> =>
-  new Map([...state].map(([name, { shape, read }]) => [name, { shape, data: read() }]));
+  new Map(
+    [...state].map(([name, { shape, read }]) => {
+      const data = new Float32Array(countOf(shape));
+      let at = 0;
+      for (const piece of read()) {
+        data.set(piece, at);
+        at += piece.length;
+      }
+      return [name, { shape, data }];
+    }),
+  );
 
 export const flat = (values: Nested): number[] => [values].flat(9) as number[];
 

@@ -249,17 +249,48 @@ describe('AdamW', () => {
     parameters.dispose();
   });
 
-  it('goes on from its state exactly', () => {
+  it('goes on from its state exactly', async () => {
     const unbroken = start();
     const broken = start();
     makeStep(unbroken, 0);
     makeStep(broken, 0);
     const resumed = start();
-    resumed.restore(snapshot(broken.state()));
+    await resumed.restore(snapshot(broken.state()));
     makeStep(unbroken, 1);
     makeStep(resumed, 1);
     assert.deepEqual(snapshot(resumed.state()), snapshot(unbroken.state()));
     for (const parameters of [unbroken, broken, resumed]) parameters.dispose();
+  });
+
+  it('gives a large tensor piece by piece, and takes it back', async () => {
+    // More than a piece holds, and no multiple of that.
+    const shape = [3, 1_500_001];
+    const data = Float32Array.from({ length: 3 * 1_500_001 }, (_, i) => i);
+    const before = new Parameters(ops);
+    before.add('weight', { shape, data }, { decays: true });
+    assert.equal([...before.state().get('weight')!.read()].length, 2);
+    const state = snapshot(before.state());
+    assert.deepEqual(state.get('weight'), { shape, data });
+    const after = new Parameters(ops);
+    after.add('weight', { shape, data: new Float32Array(data.length) }, { decays: true });
+    await after.restore(state);
+    assert.deepEqual(after.weights(), before.weights());
+    before.dispose();
+    after.dispose();
+  });
+
+  it('refuses a state that lacks a tensor, or has one of another shape', async () => {
+    const parameters = start();
+    const state = snapshot(parameters.state());
+    const [name, { shape }] = [...state][0];
+    const refused = async (changed: Map<string, HostTensor>, found: string): Promise<void> =>
+      assert.rejects(parameters.restore(changed), {
+        kind: 'corrupt',
+        message: `checkpoint: ${name}: expected a tensor of shape [${shape.join(', ')}], found ${found}`,
+      });
+    await refused(new Map([...state].slice(1)), 'none');
+    await refused(new Map([...state, [name, { shape: [1], data: new Float32Array(1) }]]), '[1]');
+    parameters.dispose();
   });
 
   it('applies a decay too small for fp32 once it has added up', () => {
@@ -391,12 +422,12 @@ describe('an average of weights', () => {
     parameters.dispose();
   });
 
-  it('goes on from a state exactly', () => {
+  it('goes on from a state exactly', async () => {
     const averaging = { averageDecay: 0.9, baseShare: 0.5 };
     const [unbroken, broken, resumed] = [open(averaging), open(averaging), open(averaging)];
     makeSteps(unbroken, 2);
     makeSteps(broken, 2);
-    resumed.restore(snapshot(broken.state()));
+    await resumed.restore(snapshot(broken.state()));
     for (const parameters of [unbroken, resumed]) makeSteps(parameters, 2);
     assert.deepEqual(snapshot(resumed.state()), snapshot(unbroken.state()));
     assert.deepEqual(resumed.weights(), unbroken.weights());

@@ -99,7 +99,7 @@ export function expand(
   });
 }
 
-/** Adds every parameter's gradient, and disposes of what was saved. @returns the gradient for h [n, d] */
+/** Adds every parameter's gradient, and disposes of `dz` and of what was saved. @returns the gradient for h [n, d] */
 export function expandBackward(
   ops: Ops,
   shape: ExpanderShape,
@@ -132,7 +132,7 @@ export function expandBackwardTogether(
     const dxs = ops.tidy(() => {
       const dLinear = views.map((saved, view) => {
         if (last) return dys[view];
-        return ops.tidy(() => {
+        const dx = ops.tidy(() => {
           // The next layer's input is what ReLU let through.
           const passed = ops.mul(dys[view], tf.cast(tf.greater(saved.inputs[i + 1], 0), 'float32'));
           const scale = weights(`${name}.${i}.norm.weight`);
@@ -141,15 +141,19 @@ export function expandBackwardTogether(
           gradients.add(`${name}.${i}.norm.bias`, dShift);
           return dx;
         });
+        // At once: of a wide expander each is tens of megabytes, beside hundreds of a weight's gradient.
+        ops.free(dys[view], saved.inputs[i + 1], saved.norms[i]);
+        return dx;
       });
-      const inputs = views.map((saved) => saved.inputs[i]);
+      const dy = tf.concat(dLinear);
+      ops.free(dLinear);
+      const input = tf.concat(views.map((saved) => saved.inputs[i]));
       const weight = narrowWeight(ops, weights, `${name}.${i}.weight`);
-      const { dx, dWeight, dBias } = denseBackward(ops, tf.concat(dLinear), tf.concat(inputs), weight);
+      const { dx, dWeight, dBias } = denseBackward(ops, dy, input, weight);
       gradients.add(`${name}.${i}.weight`, dWeight);
       if (!last || bias) gradients.add(`${name}.${i}.bias`, dBias);
       return tf.split(dx, views.length);
     });
-    if (!last) ops.free(dys);
     dys = dxs;
   }
   ops.free(views);

@@ -1,6 +1,6 @@
 import { UserError } from '../../base/errors.js';
-import { shapeText, type TensorSource } from '../../encoder/safetensors.js';
-import type { HostTensor } from '../types.js';
+import { countOf, shapeText, type TensorSource } from '../../encoder/safetensors.js';
+import type { HostTensor, NamedTensors } from '../types.js';
 import type { TF } from './binding.js';
 import type { Ops, Tensor } from './ops.js';
 
@@ -13,6 +13,9 @@ const EPSILON = 1e-8;
  * away by a fifth or more in fp32.
  */
 const LEAST_DECAY = 5e-6;
+
+/** Numbers of a state that are read at a time. */
+const PIECE = 1 << 22;
 
 /** The different rows of a matrix that have a gradient, and it: [k], [k, d]. */
 interface Rows {
@@ -319,33 +322,47 @@ export class Parameters {
     const state = new Map<string, TensorSource>();
     for (const [name, parameter] of this.parameters)
       for (const [prefix, variable] of variablesOf(parameter))
-        state.set(prefix + name, { shape: parameter.shape, read: () => this.host(variable) });
+        state.set(prefix + name, {
+          shape: parameter.shape,
+          read: () => this.pieces(variable, parameter.shape),
+        });
     // A float holds every count up to 2^24 exactly.
-    state.set('adam.steps', { shape: [2], read: () => Float32Array.of(this.steps, this.pendingDecay) });
+    state.set('adam.steps', { shape: [2], read: () => [Float32Array.of(this.steps, this.pendingDecay)] });
     return state;
   }
 
-  /** @throws UserError `corrupt` when a tensor is missing or of another shape */
-  restore(state: ReadonlyMap<string, HostTensor>): void {
+  /**
+   * Takes what `state` gave, in any order.
+   *
+   * @throws UserError `corrupt` when a tensor is missing or of another shape
+   */
+  async restore(state: NamedTensors): Promise<void> {
     const { tf } = this.ops;
-    const find = (name: string, shape: number[]): HostTensor => {
-      const found = state.get(name);
-      if (!found || shapeText(found.shape) !== shapeText(shape))
+    const awaited = new Map<string, { shape: number[]; take: (data: Float32Array) => void }>();
+    for (const [name, parameter] of this.parameters)
+      for (const [prefix, variable] of variablesOf(parameter)) {
+        const { shape } = parameter;
+        const take = (data: Float32Array): void =>
+          this.ops.tidy(() => this.ops.assign(variable, tf.tensor(data, shape, 'float32')));
+        awaited.set(prefix + name, { shape, take });
+      }
+    awaited.set('adam.steps', { shape: [2], take: (data) => ([this.steps, this.pendingDecay] = data) });
+    const check = (name: string, expected: number[], found: string): void => {
+      if (shapeText(expected) !== found)
         throw new UserError(
           'corrupt',
-          `checkpoint: ${name}: expected a tensor of shape ${shapeText(shape)}, found ${found ? shapeText(found.shape) : 'none'}`,
+          `checkpoint: ${name}: expected a tensor of shape ${shapeText(expected)}, found ${found}`,
         );
-      return found;
     };
     this.release();
-    for (const [name, parameter] of this.parameters)
-      for (const [prefix, variable] of variablesOf(parameter))
-        this.ops.tidy(() => {
-          const { shape, data } = find(prefix + name, parameter.shape);
-          this.ops.assign(variable, tf.tensor(data, shape, 'float32'));
-        });
-    const { data } = find('adam.steps', [2]);
-    [this.steps, this.pendingDecay] = data;
+    for await (const [name, { shape, data }] of state) {
+      const it = awaited.get(name);
+      if (!it) continue;
+      check(name, it.shape, shapeText(shape));
+      it.take(data);
+      awaited.delete(name);
+    }
+    for (const [name, { shape }] of awaited) check(name, shape, 'none');
   }
 
   dispose(): void {
@@ -378,11 +395,18 @@ export class Parameters {
     this.held.clear();
   }
 
-  private host(variable: Tensor): Float32Array {
-    const value = this.ops.read(variable);
-    const data = value.dataSync<'float32'>();
-    value.dispose();
-    return data;
+  /** A variable's numbers, copied for JavaScript a few at a time: it frees what it is given late. */
+  private *pieces(variable: Tensor, shape: readonly number[]): Generator<Float32Array> {
+    const { tf } = this.ops;
+    const count = countOf(shape);
+    for (let from = 0; from < count; from += PIECE) {
+      const piece = this.ops.tidy(() => {
+        const all = tf.reshape(this.ops.read(variable), [-1]);
+        return tf.slice(all, from, Math.min(PIECE, count - from));
+      });
+      yield piece.dataSync<'float32'>();
+      piece.dispose();
+    }
   }
 }
 

@@ -7,7 +7,14 @@ import type { Tensor as StoredTensor, TensorSource } from '../../encoder/safeten
 import { embeddingDiagnostics } from '../../evaluation/diagnostics.js';
 import { cut, join, pack } from '../packing.js';
 import type { Recipe } from '../recipe.js';
-import type { HostTensor, PackedBatch, StepReport, TrainableEncoder, TrainingBatch } from '../types.js';
+import type {
+  HostTensor,
+  NamedTensors,
+  PackedBatch,
+  StepReport,
+  TrainableEncoder,
+  TrainingBatch,
+} from '../types.js';
 import { bertBackward, bertForward, poolBackward, poolForward, toDevice, type Weights } from './bert.js';
 import { openCompiler } from './compiler.js';
 import { Dropout } from './layers.js';
@@ -213,8 +220,8 @@ class TrainableBert implements TrainableEncoder {
     return this.parameters.state();
   }
 
-  restore(state: Map<string, HostTensor>): void {
-    this.parameters.restore(state);
+  restore(state: NamedTensors): Promise<void> {
+    return this.parameters.restore(state);
   }
 
   dispose(): void {

@@ -84,6 +84,11 @@ export function twoViews(
       );
       const learned = follows ? pooled.slice(0, 1) : pooled;
       const dz = learned.map((_, view) => tf.addN(made.map((step) => step.dz[view])));
+      // Of a wide expander tens of megabytes each, beside what its gradients take.
+      ops.free(
+        made.map((step) => step.dz),
+        expanded?.map(({ z }) => z) ?? [],
+      );
       const saved = expanded?.slice(0, learned.length).map((view) => view.saved);
       const dh = saved ? expandBackwardTogether(ops, expander!, weights, saved, dz, gradients) : dz;
       if (follows) dh.push(tf.zerosLike(pooled[1]));

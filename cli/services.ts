@@ -22,6 +22,7 @@ import { Maps } from '../server/map/maps.js';
 import { activatedModel } from '../server/search/store.js';
 import type { Services } from '../server/services.js';
 import { DEFAULT_PRESET, PRESETS } from '../trainer/presets.js';
+import { checkRecipe } from './check-recipe.js';
 import { findModelWithProgress } from './find-model.js';
 import { isHere, modelOf } from './generation-model.js';
 import { progressBar } from './progress.js';
@@ -193,6 +194,7 @@ function jobsOf(
     collection,
     dataDir: jobsFolderOf(config),
     command: [process.execPath, fileURLToPath(new URL('./main.js', import.meta.url))],
+    check: checkRecipe,
     presets: [DEFAULT_PRESET, ...Object.keys(PRESETS).filter((name) => name !== DEFAULT_PRESET)],
     openModel,
     modelOf: (generation) => modelOf(generation, config, log),

@@ -15,7 +15,6 @@ import { parseWindow, type TimeWindow } from '../../server/jobs/schedule.js';
 import { startServer } from '../../server/main.js';
 import { storeName } from '../../server/postgres/store-name.js';
 import type { Services } from '../../server/services.js';
-import { presetNamed } from '../../trainer/presets.js';
 import {
   hostNames,
   httpUrl,
@@ -25,6 +24,7 @@ import {
   origins,
   rateLimit,
 } from '../options.js';
+import { checkRecipe } from '../check-recipe.js';
 import { openServices } from '../services.js';
 import { untilStopped } from '../until-stopped.js';
 
@@ -69,6 +69,8 @@ export interface ServeOptions {
 }
 
 const checkRequest = checkSchema('FinetuneRequest', 'the request');
+/** What is asked for when nothing else is said. */
+const REFIT_REQUEST: FinetuneRequest = { feedback: true, activate: 'if-better', margin: 0 };
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 export function serveCommand(): Command {
@@ -277,10 +279,7 @@ export function serveCommand(): Command {
     .addOption(
       option('--refit-request <json>', 'what to ask for then, as POST /finetune takes it', 'REFIT_REQUEST')
         .argParser(parseRequest)
-        .default(
-          { feedback: true, activate: 'if-better', margin: 0 } satisfies FinetuneRequest,
-          '{"activate": "if-better"}',
-        ),
+        .default(REFIT_REQUEST, '{"activate": "if-better"}'),
     )
     .addOption(
       option('--log-level <level>', 'of the log on stderr, JSON lines', 'LOG_LEVEL')
@@ -349,6 +348,7 @@ export async function configOf(options: ServeOptions): Promise<ServerConfig> {
     logLevel,
   } = options;
   const { refitAfter: after, refitWindow: window, refitRequest: request } = options;
+  if (request !== REFIT_REQUEST) await checkRecipe(request).catch(refuseRequest);
   const fileKeys = options.apiKeyFile ? await keysOf(options.apiKeyFile) : [];
   return {
     model,
@@ -398,11 +398,14 @@ function parseRequest(text: string): FinetuneRequest {
   try {
     const request = JSON.parse(text) as FinetuneRequest;
     checkRequest(request);
-    if (request.preset !== undefined) presetNamed(request.preset);
     return request;
   } catch (error) {
-    throw new UserError('usage', `--refit-request: expected what POST /finetune takes: ${messageOf(error)}`);
+    return refuseRequest(error);
   }
+}
+
+function refuseRequest(error: unknown): never {
+  throw new UserError('usage', `--refit-request: expected what POST /finetune takes: ${messageOf(error)}`);
 }
 
 async function keysOf(file: string): Promise<string[]> {

@@ -1006,7 +1006,7 @@ export interface components {
             preset?: string;
             /** @description Instead of a preset. */
             objective?: string;
-            /** @description Settings over the preset, as after `--set`. */
+            /** @description Settings over the preset, as after `--set`. An unknown one, or a value out of its range, is a 400 at once. */
             settings?: {
                 [key: string]: string | number | boolean;
             };

@@ -442,7 +442,12 @@ describe('sentence-jepa serve, told what it can not do', () => {
       [
         ['--refit-request', '{"preset": "contxt"}'],
         {},
-        /--refit-request: .*--preset: expected .*context.*, found "contxt"/,
+        /--refit-request: .*preset: expected .*context.*, found "contxt"/,
+      ],
+      [
+        ['--refit-request', '{"settings": {"lambda": "many"}}'],
+        {},
+        /--refit-request: .*settings\.lambda: expected a number from 0 up, found "many"/,
       ],
       [['--no-such-option'], {}, /unknown option '--no-such-option'/],
       [['--host', '0.0.0.0'], {}, /reachable from other machines: expected an API key.*--insecure/],

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 
 import { pino } from 'pino';
 
+import { UserError } from '../../base/errors.js';
 import { startServer, type RunningServer } from '../../server/main.js';
 import { Maps } from '../../server/map/maps.js';
 import { call, post, send, testConfig } from './http-support.js';
@@ -21,7 +22,12 @@ interface Test {
 
 /** A server with documents and feedback, whose trainer is made up. */
 async function start(dataDir: string, apiKeys: string[] = []): Promise<Test> {
-  const around = await openAround(dataDir);
+  const around = await openAround(dataDir, {
+    // The trainer's word on settings, made up as the trainer is.
+    async check({ settings = {} }) {
+      if ('lamda' in settings) throw new UserError('usage', 'settings: lamda');
+    },
+  });
   const { collection, jobs } = around;
   await collection.upsert(documentsOf(DOCUMENTS));
   await collection.addFeedback(feedbackOf(DOCUMENTS));
@@ -138,6 +144,7 @@ describe('training over HTTP', () => {
       [{ margin: 2 }, 422, /margin/],
       [{ preset: 7 }, 422, /preset/],
       [{ preset: 'contxt' }, 400, /^preset: expected context, pairs, came "contxt"$/],
+      [{ settings: { lamda: 1 } }, 400, /^settings: lamda$/],
       [{ settings: { 'a b': 1 } }, 422, /settings/],
       [{ pairs: [['a']] }, 422, /pairs/],
       [{ epochs: 3 }, 422, /epochs/],

@@ -1,3 +1,5 @@
+import { availableParallelism } from 'node:os';
+
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 
 import { messageOf, UserError } from '../base/errors.js';
@@ -84,6 +86,10 @@ export async function openSession(graph: string | Uint8Array, threads: number): 
       interOpNumThreads: 1,
       // Errors are thrown; what remains for stderr are warnings about the graph that no user can act on.
       logSeverityLevel: 3,
+      // A thread that spins until the next operation comes takes the core that whoever answers requests needs.
+      ...(threads >= availableParallelism() && {
+        extra: { session: { intra_op: { allow_spinning: '0' } } },
+      }),
     };
     // Two calls, because the function is overloaded.
     return typeof graph === 'string'

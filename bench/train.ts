@@ -13,6 +13,7 @@ import type { Recipe } from '../trainer/recipe.js';
 import { makeView } from '../trainer/views/make-view.js';
 import type { ViewOptions } from '../trainer/views/transformation.js';
 import type { KernelTime } from './kernels.js';
+import { weightsPerToken } from './peak.js';
 import { BenchProcess } from './processes.js';
 import { figure, markdownTable } from './report.js';
 import { median } from './statistics.js';
@@ -230,11 +231,13 @@ function profileTable({ millisecondsPerStep, kernels, gigaflop, peak }: StepProf
 
 function profileOf(
   { steps, sentences, tokens, seconds, kernels, peak }: ProfileAnswer,
-  { layers, hiddenSize: d, intermediateSize }: BertConfig,
+  config: BertConfig,
   { expander }: TrainSettings,
 ): StepProfile {
-  const encoder = layers * (4 * d * d + 2 * d * intermediateSize);
-  const head = expander.reduce((sum, width, i) => sum + width * (i === 0 ? d : expander[i - 1]), 0);
+  const head = expander.reduce(
+    (sum, width, i) => sum + width * (i === 0 ? config.hiddenSize : expander[i - 1]),
+    0,
+  );
   return {
     millisecondsPerStep: (1000 * seconds) / steps,
     kernels: kernels.map(({ kernel, calls, milliseconds }) => ({
@@ -242,7 +245,7 @@ function profileOf(
       calls: Math.round(calls / steps),
       milliseconds: milliseconds / steps,
     })),
-    gigaflop: (6 * (tokens * encoder + sentences * head)) / steps / 1e9,
+    gigaflop: (6 * (tokens * weightsPerToken(config) + sentences * head)) / steps / 1e9,
     peak,
   };
 }

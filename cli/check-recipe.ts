@@ -18,7 +18,7 @@ export async function checkRecipe(request: FinetuneRequest): Promise<void> {
   // Loaded when it is asked for: most servers never train.
   const [{ withSettings }, { parseAdaptation }] = await Promise.all([
     import('../trainer/settings.js'),
-    import('../trainer/adapt.js'),
+    import('../trainer/adaptation.js'),
   ]);
   try {
     const changes = Object.entries(settings).map(([name, value]) => `${name}=${value}`);

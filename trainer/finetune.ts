@@ -23,15 +23,8 @@ import { loadTokenizer } from '../encoder/tokenizer.js';
 import type { Tensor } from '../encoder/safetensors.js';
 import type { Evaluation } from '../evaluation/evaluation.js';
 import { openEvaluation } from '../evaluation/open-evaluation.js';
-import {
-  adapt,
-  adaptationText,
-  checkAdaptation,
-  parseAdaptation,
-  type Adaptation,
-  type Adapted,
-  type AdaptOptions,
-} from './adapt.js';
+import { adapt, type Adapted, type AdaptOptions } from './adapt.js';
+import { adaptationText, checkAdaptation, parseAdaptation, type Adaptation } from './adaptation.js';
 import { Batches } from './batches.js';
 import { stepsForTokens } from './budget.js';
 import { Checkpoints } from './checkpoint.js';

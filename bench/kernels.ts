@@ -1,5 +1,6 @@
 import type { TensorFlowBackend, TensorFlowBinding, TF } from '../trainer/tensorflow/binding.js';
 import { Ops } from '../trainer/tensorflow/ops.js';
+import { PEAK_SIZE, peakOf } from './peak.js';
 
 export interface KernelTime {
   /** TensorFlow's name. */
@@ -47,19 +48,12 @@ export async function timeKernels(
   return [...times.values()].sort((a, b) => b.milliseconds - a.milliseconds);
 }
 
-const SIZE = 1024;
-const ROUNDS = 20;
-
-/** The most that this machine multiplies, in GFLOP/s: the best of some products of 1024 x 1024 fp32 matrices. */
-export function peakProduct(tf: TF): number {
+/** The most that TensorFlow multiplies, in GFLOP/s: see peakOf. */
+export async function peakOfTensorFlow(tf: TF): Promise<number> {
   const ops = new Ops(tf);
-  const [a, b] = [tf.randomNormal([SIZE, SIZE]), tf.randomNormal([SIZE, SIZE])];
-  let best = Infinity;
-  for (let round = 0; round < ROUNDS; round++) {
-    const begun = performance.now();
-    ops.exactMatMul(a, b).dispose();
-    best = Math.min(best, performance.now() - begun);
-  }
+  const shape: [number, number] = [PEAK_SIZE, PEAK_SIZE];
+  const [a, b] = [tf.randomNormal(shape), tf.randomNormal(shape)];
+  const peak = await peakOf(() => ops.exactMatMul(a, b).dispose());
   tf.dispose([a, b]);
-  return (2 * SIZE ** 3) / best / 1e6;
+  return peak;
 }

@@ -8,7 +8,7 @@ import { pack } from '../trainer/packing.js';
 import { loadTensorFlow } from '../trainer/tensorflow/load.js';
 import { openTrainable } from '../trainer/tensorflow/trainable-bert.js';
 import type { PackedBatch } from '../trainer/types.js';
-import { peakProduct, timeKernels } from './kernels.js';
+import { peakOfTensorFlow, timeKernels } from './kernels.js';
 import type { ProfileAnswer, TrainAnswer, TrainSettings } from './train.js';
 
 /**
@@ -59,7 +59,7 @@ async function profile(limit: number): Promise<ProfileAnswer> {
   const kernels = await timeKernels(tf.backend(), async () => {
     answer = await trainFor(limit);
   });
-  return { ...answer, kernels, peak: peakProduct(tf) };
+  return { ...answer, kernels, peak: await peakOfTensorFlow(tf) };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -442,7 +442,7 @@ describe('sentence-jepa serve, told what it can not do', () => {
       [
         ['--refit-request', '{"preset": "contxt"}'],
         {},
-        /--refit-request: .*preset: expected .*context.*, found "contxt"/,
+        /--refit-request: expected what POST \/finetune takes: preset: expected .*context.*, found "contxt"/,
       ],
       [
         ['--refit-request', '{"settings": {"lambda": "many"}}'],

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -9,9 +10,11 @@ import { fileURLToPath } from 'node:url';
 
 import { exists } from '../../base/files.js';
 import { buildHnswlib, whyNotWorking } from '../../server/search/hnswlib/build.js';
+import { HUGE_PAGES_HEADER } from '../../server/search/hnswlib/huge-pages.js';
 import { builtFolder, installedPackage } from '../../server/search/hnswlib/locations.js';
 
 const isPossible = process.platform === 'linux' && process.arch === 'x64';
+const hasLargePages = existsSync('/sys/kernel/mm/transparent_hugepage');
 
 describe('hnswlib-node compiled for this machine', { skip: !isPossible && 'only Linux on x86-64' }, () => {
   let scratch: string;
@@ -61,7 +64,8 @@ describe('hnswlib-node compiled for this machine', { skip: !isPossible && 'only 
     await npm(
       `[ "$*" = 'rebuild --global=false --foreground-scripts hnswlib-node' ] || exit 2`,
       `[ -d ${home}/build ] && exit 3`,
-      `case "$CXXFLAGS" in *-march=native) ;; *) exit 4 ;; esac`,
+      `case "$CXXFLAGS" in *'-include ../huge-pages.h -march=native') ;; *) exit 4 ;; esac`,
+      `[ -f ${home}/huge-pages.h ] || exit 5`,
       compile,
     );
     assert.equal(await loaded(), false);
@@ -69,7 +73,7 @@ describe('hnswlib-node compiled for this machine', { skip: !isPossible && 'only 
     assert.equal(folder, builtFolder());
     assert.match(path.basename(folder), new RegExp(`-node${process.versions.modules}-[0-9a-f]{12}$`));
     assert.equal(await loaded(), true);
-    await npm('exit 5');
+    await npm('exit 6');
     assert.equal(await buildHnswlib(), folder);
   });
 
@@ -107,6 +111,38 @@ describe('hnswlib-node compiled for this machine', { skip: !isPossible && 'only 
     await npm('echo "npm error gyp ERR! stack Error: not found: make" >&2', 'exit 1');
     await assert.rejects(buildHnswlib(), { kind: 'unavailable', message: /npm failed: .*not found: make/ });
     await nothingIsKept();
+  });
+
+  it('has its graph in large pages', { skip: !hasLargePages && 'this Linux has none' }, async () => {
+    const code = `
+      #include <cstdio>
+      #include <cstring>
+      int main(int, char** argv) {
+        const std::size_t bytes = std::size_t(64) << 20;
+        char* block = (char*)malloc(bytes / 2);
+        memset(block, 7, bytes / 2);
+        block = (char*)realloc(block, bytes);
+        for (std::size_t i = 0; i < bytes / 2; i++) if (block[i] != 7) return 1;
+        std::printf("%zx\\n", (std::size_t)block + bytes / 2);
+        std::FILE* maps = std::fopen("/proc/self/smaps", "r");
+        for (char line[4096]; std::fgets(line, sizeof line, maps);) std::fputs(line, stdout);
+        free(block);
+        free(malloc(1));
+      }`;
+    process.env.PATH = saved.path;
+    const program = path.join(bin, 'blocks');
+    await writeFile(`${program}.h`, HUGE_PAGES_HEADER);
+    await writeFile(`${program}.cc`, code);
+    await promisify(execFile)('c++', ['-include', `${program}.h`, '-o', program, `${program}.cc`]);
+    const { stdout } = await promisify(execFile)(program, [], { maxBuffer: 1e7 });
+    const [address, ...lines] = stdout.split('\n');
+    const at = BigInt(`0x${address}`);
+    const isIts = (line: string): boolean => {
+      const [, begin, end] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line) ?? [];
+      return begin !== undefined && BigInt(`0x${begin}`) <= at && at < BigInt(`0x${end}`);
+    };
+    const flags = lines.slice(lines.findIndex(isIts)).find((line) => line.startsWith('VmFlags:'));
+    assert.match(flags!, / hg\b/);
   });
 
   it('is tried in the same way as the one that npm installed', async () => {

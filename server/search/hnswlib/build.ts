@@ -6,13 +6,15 @@ import { fileURLToPath } from 'node:url';
 import { messageOf, UserError } from '../../../base/errors.js';
 import { exists, writeFolderAtomic } from '../../../base/files.js';
 import { runNpm } from '../../../base/run-tool.js';
+import { HUGE_PAGES_HEADER } from './huge-pages.js';
 import { builtFolder, builtPackage, installedPackage, PACKAGES } from './locations.js';
 
 const PROBE_TIMEOUT_MS = 60_000;
+const HEADER = 'huge-pages.h';
 
 /**
- * Compiles a copy of hnswlib-node with all that this processor can do into the cache folder, where it appears when it
- * was seen to work. Takes half a minute; nothing is done when it is there.
+ * Compiles a copy of hnswlib-node with all that this processor can do, and its graph in large pages, into the cache
+ * folder, where it appears when it was seen to work. Takes half a minute; nothing is done when it is there.
  *
  * @returns its folder
  * @throws UserError `unavailable` when something is missing (a compiler, another machine than Linux on x86), or when it
@@ -36,16 +38,19 @@ async function build(folder: string, signal?: AbortSignal): Promise<void> {
   for (const name of PACKAGES)
     await cp(installedPackage(name), path.join(folder, 'node_modules', name), { recursive: true });
   await rm(path.join(home, 'build'), { recursive: true, force: true });
+  await writeFile(path.join(home, HEADER), HUGE_PAGES_HEADER);
   await mkdir(folder, { recursive: true });
   const allowed = { 'hnswlib-node': true };
   await writeFile(
     path.join(folder, 'package.json'),
     JSON.stringify({ private: true, allowScripts: allowed }),
   );
+  // From where make runs, home/build: a path of the machine could have spaces, which flags are split at.
+  const flags = `${process.env.CXXFLAGS ?? ''} -include ../${HEADER} -march=native`;
   // "global" is npm's own when this runs in `npm install --global`.
   await runNpm(
     ['rebuild', '--global=false', '--foreground-scripts', 'hnswlib-node'],
-    { cwd: folder, env: { CXXFLAGS: `${process.env.CXXFLAGS ?? ''} -march=native` } },
+    { cwd: folder, env: { CXXFLAGS: flags } },
     { minutes: 10, signal },
   );
   const reason = await whyNotWorking(home);

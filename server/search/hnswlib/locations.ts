@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 
 import { cacheFolder } from '../../../base/paths.js';
+import { HUGE_PAGES_HEADER } from './huge-pages.js';
 
 const require = createRequire(import.meta.url);
 
@@ -26,8 +27,8 @@ export function builtFolder(): string | undefined {
   const flags = processorFlags();
   if (!flags) return undefined;
   const { version } = require('hnswlib-node/package.json') as { version: string };
-  const processor = createHash('sha256').update(flags).digest('hex').slice(0, 12);
-  return cacheFolder('hnswlib', `${version}-node${process.versions.modules}-${processor}`);
+  const digest = createHash('sha256').update(flags).update(HUGE_PAGES_HEADER).digest('hex').slice(0, 12);
+  return cacheFolder('hnswlib', `${version}-node${process.versions.modules}-${digest}`);
 }
 
 function processorFlags(): string | undefined {

@@ -85,7 +85,11 @@ export async function startServer(
 
   const observer = observers([
     metrics.observer,
-    { workerLost: ({ message }) => log.error({ reason: message }, 'an inference thread is replaced') },
+    {
+      workerLost: ({ message }) => log.error({ reason: message }, 'an inference thread is replaced'),
+      workerNotStarted: ({ message }, again) =>
+        log.error({ reason: message, againMs: again }, 'an inference thread can not be started'),
+    },
     tracing?.observer ?? {},
   ]);
   const ready = openServices(observer).then((opened) => (services = opened));

@@ -9,7 +9,7 @@ import { DURATION_BUCKETS, workMetrics } from './work-metrics.js';
 
 export interface Metrics {
   /** Counts the work that it is told of. */
-  observer: Observer;
+  observer: Partial<Observer>;
   observe(method: string, route: string, status: number, seconds: number): void;
   /** Prometheus' text format. */
   text(): Promise<string>;

@@ -32,6 +32,8 @@ export interface Observer {
   batch(batch: { lengths: readonly number[] }): void;
   /** An inference thread died or hung, and another one takes its place. */
   workerLost(reason: UserError): void;
+  /** One could not be started, and is tried again in so many milliseconds. */
+  workerNotStarted(reason: UserError, again: number): void;
   searched(timing: SearchTiming): void;
 }
 
@@ -41,6 +43,7 @@ export function observers(all: readonly Partial<Observer>[]): Observer {
     encoded: (timing) => all.forEach((each) => each.encoded?.(timing)),
     batch: (size) => all.forEach((each) => each.batch?.(size)),
     workerLost: (reason) => all.forEach((each) => each.workerLost?.(reason)),
+    workerNotStarted: (...what) => all.forEach((each) => each.workerNotStarted?.(...what)),
     searched: (timing) => all.forEach((each) => each.searched?.(timing)),
   };
 }

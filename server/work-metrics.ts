@@ -16,7 +16,7 @@ function failureOf(error: unknown): string {
  * Counts what is embedded and searched. Under text-embeddings-inference's names what means the same there, so that its
  * dashboards and alerts go on working; its durations are seconds, though no name says so.
  */
-export function workMetrics(registers: Registry[]): Observer {
+export function workMetrics(registers: Registry[]): Omit<Observer, 'workerNotStarted'> {
   const counter = <Label extends string>(name: string, help: string, label: Label): Counter<Label> =>
     new Counter({ name, help, labelNames: [label], registers });
   const duration = (name: string, help: string): Histogram =>

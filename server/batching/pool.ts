@@ -424,17 +424,19 @@ export class InferencePool implements Inference {
         else this.employ(worker);
         return;
       } catch (error) {
-        if (this.workers.size === 0) this.fail(error);
+        const reason =
+          error instanceof UserError ? error : new UserError('backend', messageOf(error), { cause: error });
+        this.options.observer?.workerNotStarted(reason, wait);
+        if (this.workers.size === 0) this.fail(reason);
       }
       await new Promise((resolve) => setTimeout(resolve, wait).unref());
     }
   }
 
   /** No worker is left: what waits is not answered, nor is what comes until one can be started. */
-  private fail(error: unknown): void {
-    this.broken =
-      error instanceof UserError ? error : new UserError('backend', messageOf(error), { cause: error });
-    for (const request of [...this.requests]) request.settle(this.broken);
+  private fail(reason: UserError): void {
+    this.broken = reason;
+    for (const request of [...this.requests]) request.settle(reason);
   }
 
   private get isDone(): boolean {

@@ -110,7 +110,7 @@ async function pool(
   return { pool: started, workers };
 }
 
-const silent = { encoded() {}, batch() {}, workerLost() {} };
+const silent = { encoded() {}, batch() {}, workerLost() {}, workerNotStarted() {} };
 
 /** Lets what was scheduled with setImmediate run. */
 async function turns(): Promise<void> {
@@ -345,7 +345,7 @@ describe('inference pool', () => {
 
     /** A pool whose workers can be started only while `starts` is true. */
     async function flaky(count: number) {
-      const state = { starts: true, tries: 0 };
+      const state = { starts: true, tries: 0, told: [] as [string, number][] };
       const workers: ManualWorker[] = [];
       const inference = await InferencePool.start(
         async () => {
@@ -354,7 +354,14 @@ describe('inference pool', () => {
           workers.push(new ManualWorker());
           return workers.at(-1)!;
         },
-        { ...defaults, workers: count },
+        {
+          ...defaults,
+          workers: count,
+          observer: {
+            ...silent,
+            workerNotStarted: ({ message }, again) => state.told.push([message, again]),
+          },
+        },
       );
       return { state, workers, inference };
     }
@@ -378,6 +385,10 @@ describe('inference pool', () => {
       mock.timers.tick(4_000);
       await turns();
       assert.equal(inference.stats().workers, 2);
+      assert.deepEqual(
+        state.told,
+        [1_000, 2_000, 4_000].map((again) => ['no memory', again]),
+      );
     });
 
     it('answers again when the last one could be replaced after all', async () => {

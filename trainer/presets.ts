@@ -42,6 +42,8 @@ const base: Recipe = {
 
   context: '',
   whitening: 0,
+  neighbourTexts: 0,
+  neighbourTextWeight: 0.2,
   neighbours: 0,
   neighbourWeight: 0.15,
   pairWeight: 0.5,

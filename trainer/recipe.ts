@@ -105,8 +105,9 @@ export interface Recipe {
   symmetric: boolean;
 
   /**
-   * distill: words that the teacher sees behind each text and the student does not, such as the name of what all
-   * texts are about; empty for none. See trainer/target-vectors.ts.
+   * distill: what the teacher sees of each text's surroundings and the student does not, such as the name of what all
+   * texts are about: words that stand behind the text, or phrasings with | between and {} for the text; empty for none.
+   * See trainer/target-vectors.ts.
    */
   context: string;
   /**
@@ -114,6 +115,12 @@ export interface Recipe {
    * most of what it says into few directions.
    */
   whitening: number;
+  /**
+   * distill: with how many of its nearest neighbours, one at a time behind it, the teacher sees a text, and how much
+   * that counts beside the text alone.
+   */
+  neighbourTexts: number;
+  neighbourTextWeight: number;
   /** distill: how many of a text's nearest neighbours draw the vector to be learned towards them, and how much. */
   neighbours: number;
   neighbourWeight: number;

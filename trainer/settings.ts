@@ -1,4 +1,5 @@
 import { UserError } from '../base/errors.js';
+import { isContext } from './context.js';
 import type { Recipe } from './recipe.js';
 import { checkViewName } from './views/make-view.js';
 
@@ -69,8 +70,14 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   barlowLambda: notNegative,
   temperature: positive,
   symmetric: flag,
-  context: (text) => text.trim(),
+  context: (text) => {
+    const context = text.trim();
+    if (!isContext(context)) throw new Expected('words, or phrasings with | between and {} for the text');
+    return context;
+  },
   whitening: share,
+  neighbourTexts: integer(0),
+  neighbourTextWeight: notNegative,
   neighbours: integer(0),
   neighbourWeight: notNegative,
   pairWeight: notNegative,

@@ -1,5 +1,6 @@
 import { Random } from '../base/random.js';
 import { normalizeRows } from '../encoder/pooling.js';
+import { phrasings } from './context.js';
 import type { Targets } from './feed.js';
 import { meanRow, product } from './matrix.js';
 import type { Partners } from './partners.js';
@@ -16,9 +17,19 @@ const SAMPLE = 25;
 /** The nearest of a text's neighbours count most: each by its cosine to this power. */
 const SHARPNESS = 4;
 
+/** Texts whose neighbours are looked for at a time. */
+const BLOCK = 1024;
+
 type Context = Pick<
   Recipe,
-  'context' | 'whitening' | 'neighbours' | 'neighbourWeight' | 'pairWeight' | 'seed'
+  | 'context'
+  | 'whitening'
+  | 'neighbourTexts'
+  | 'neighbourTextWeight'
+  | 'neighbours'
+  | 'neighbourWeight'
+  | 'pairWeight'
+  | 'seed'
 >;
 
 interface Options {
@@ -32,10 +43,11 @@ interface Options {
  * The vectors that a student learns, of each text of a run.
  *
  * Without context they are the teacher's own. With it they are what the teacher would say if it knew where the text
- * comes from, which the student, who sees the text alone, has to predict: the mean of the vectors of the text and of
- * the text with `context` behind it, each centred over the run's texts (which takes away what all of them share) and
- * whitened as far as the recipe says; to these is added a little of the nearest neighbours', and more of the vectors of
- * texts that somebody has said to mean the same.
+ * comes from, which the student, who sees the text alone, has to predict: the sum of the vectors of the text, of the
+ * text in each phrasing of `context`, and, at `neighbourTextWeight`, of the text with a near one of the run behind it.
+ * Each kind is centred over the run's texts (which takes away what all of them share) and whitened as far as the recipe
+ * says. To these is added a little of the nearest neighbours' vectors, and more of the vectors of texts that somebody
+ * has said to mean the same.
  *
  * @param texts of the whole run
  * @param dimensions of the student's vectors
@@ -49,14 +61,15 @@ export async function targetVectors(
   recipe: Context,
   options: Options = {},
 ): Promise<Targets> {
-  const { context, whitening, neighbours, pairWeight, seed } = recipe;
+  const { context, whitening, neighbourTexts, neighbourTextWeight, neighbours, pairWeight, seed } = recipe;
   const { partners = new Map<string, string[]>() } = options;
-  if (context === '' && whitening === 0 && neighbours === 0 && (partners.size === 0 || pairWeight === 0)) {
+  const isPlain = context === '' && whitening === 0 && neighbourTexts === 0 && neighbours === 0;
+  if (isPlain && (partners.size === 0 || pairWeight === 0)) {
     await teacher.prepare(texts, options);
     return teacher.targets(ops, dimensions);
   }
   const all = [...texts];
-  const inContext = context === '' ? [] : [all.map((text) => `${text} ${context}`)];
+  const inContext = phrasings(context).map((phrase) => all.map(phrase));
   await teacher.prepare(new Set([all, ...inContext].flat()), options);
   teacher.expectRoomFor(dimensions);
   const wide = teacher.dimensions;
@@ -68,11 +81,16 @@ export async function targetVectors(
     return rows;
   };
   let vectors = await spread(all);
-  for (const variant of inContext) {
-    const others = await spread(variant);
-    others.forEach((value, i) => (vectors[i] += value));
-    normalizeRows(vectors, wide);
-  }
+  const besideNeighbours =
+    neighbourTexts === 0
+      ? []
+      : withNeighbours(ops, all, vectors, wide, neighbourTexts, new Random(seed, SAMPLE));
+  if (besideNeighbours.length > 0) await teacher.prepare(new Set(besideNeighbours.flat()), options);
+  const add = async (variant: readonly string[], weight: number): Promise<void> =>
+    (await spread(variant)).forEach((value, i) => (vectors[i] += weight * value));
+  for (const variant of inContext) await add(variant, 1);
+  for (const variant of besideNeighbours) await add(variant, neighbourTextWeight);
+  normalizeRows(vectors, wide);
   if (dimensions < wide) {
     vectors = product(
       vectors,
@@ -119,6 +137,63 @@ function centre(vectors: Float32Array, d: number): void {
 }
 
 /**
+ * Each text with its nearest behind it, each with its second nearest, and so on; one that has none so near stands alone.
+ *
+ * @param vectors [texts, d], each of length 1
+ */
+function withNeighbours(
+  ops: Ops,
+  texts: readonly string[],
+  vectors: Float32Array,
+  d: number,
+  most: number,
+  random: Random,
+): string[][] {
+  const pool = poolOf(ops, vectors, d, random);
+  const variants = Array.from({ length: most }, () => [...texts]);
+  for (let from = 0; from < texts.length; from += BLOCK) {
+    const rows = Int32Array.from(texts.slice(from, from + BLOCK), (_, i) => from + i);
+    const near = nearOthers(ops, gatherRows(vectors, d, rows), rows, pool, most);
+    near.forEach((found, i) =>
+      found.forEach(({ place }, n) => {
+        variants[n][from + i] = beside(texts[from + i], texts[pool.rows[place]]);
+      }),
+    );
+  }
+  ops.free(pool.vectors);
+  return variants;
+}
+
+/** Two texts as one. */
+function beside(text: string, other: string): string {
+  return /[.?!]$/.test(text) ? `${text} ${other}` : `${text}. ${other}`;
+}
+
+/**
+ * The nearest of the pool to each of some vectors but itself, the nearest first; none whose cosine is not above 0.
+ *
+ * @param queries [n, d], each of length 1
+ * @param rows which rows the queries are
+ */
+function nearOthers(
+  ops: Ops,
+  queries: Float32Array,
+  rows: Int32Array,
+  pool: Pool,
+  most: number,
+): { place: number; cosine: number }[][] {
+  // One more than are wanted: a text is its own nearest.
+  const { k, places, products } = nearest(ops, queries, pool, most + 1);
+  return Array.from(rows, (row, i) => {
+    const found: { place: number; cosine: number }[] = [];
+    for (let j = i * k; j < (i + 1) * k && found.length < most; j++)
+      if (pool.rows[places[j]] !== row && products[j] > 0)
+        found.push({ place: places[j], cosine: products[j] });
+    return found;
+  });
+}
+
+/**
  * Adds to each target the direction of its nearest neighbours, at the length `neighbourWeight`.
  *
  * @param targets [n, d], each of length 1, of the texts `asked`
@@ -133,17 +208,16 @@ function addNeighbours(
   const { tf } = ops;
   const n = asked.length;
   const d = targets.length / n;
-  // One more than are wanted: a text is its own nearest.
-  const { k, places, products: cosines } = nearest(ops, targets, pool, neighbours + 1);
+  const near = nearOthers(ops, targets, asked, pool, neighbours);
+  const k = Math.max(1, ...near.map(({ length }) => length));
+  const places = new Int32Array(n * k);
   const weights = new Float32Array(n * k);
-  for (let i = 0; i < n; i++) {
-    let left = neighbours;
-    for (let j = i * k; j < (i + 1) * k && left > 0; j++) {
-      if (pool.rows[places[j]] === asked[i] || cosines[j] <= 0) continue;
-      weights[j] = cosines[j] ** SHARPNESS;
-      left--;
-    }
-  }
+  near.forEach((found, i) =>
+    found.forEach(({ place, cosine }, j) => {
+      places[i * k + j] = place;
+      weights[i * k + j] = cosine ** SHARPNESS;
+    }),
+  );
   const around = ops.tidy(() => {
     const rows = tf.gather(pool.vectors, tf.tensor1d(places, 'int32')).reshape([n, k, d]);
     return tf.sum(tf.mul(rows, tf.tensor3d(weights, [n, k, 1])), 1);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { CollapseWatch } from '../../trainer/collapse.js';
+import { phrasings } from '../../trainer/context.js';
 import { choosePreset, DEFAULT_PRESET, OBJECTIVES, PRESETS, presetNamed } from '../../trainer/presets.js';
 import { viewsOf } from '../../trainer/recipe.js';
 import { learningRateAt } from '../../trainer/schedule.js';
@@ -61,6 +62,24 @@ describe('settings of a recipe', () => {
     assert.equal(stepsOf('epochs=2'), 0);
     assert.equal(stepsOf('epochs=2', 'maxSteps=50'), 50);
     assert.equal(stepsOf('maxSteps=50', 'epochs=2'), 50);
+  });
+
+  it('of the context are words behind a text, or phrasings with it in their place', () => {
+    const said = (context: string): string[] =>
+      phrasings(withSettings(PRESETS.context, [`context=${context}`]).context).map((say) =>
+        say('no $& sound'),
+      );
+    assert.deepEqual(said(''), []);
+    assert.deepEqual(said(' Ubuntu '), ['no $& sound Ubuntu']);
+    assert.deepEqual(said('Ubuntu desktop | Ask Ubuntu: {} '), [
+      'no $& sound Ubuntu desktop',
+      'Ask Ubuntu: no $& sound',
+    ]);
+    for (const context of ['{}', 'Ubuntu|', 'Ubuntu| {} '])
+      assert.throws(() => said(context), {
+        kind: 'usage',
+        message: `--set context: expected words, or phrasings with | between and {} for the text, found "${context}"`,
+      });
   });
 
   it('take one view for both sides', () => {

@@ -41,6 +41,8 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       symmetric: false,
       context: '',
       whitening: 0,
+      neighbourTexts: 0,
+      neighbourTextWeight: 0,
       neighbours: 0,
       neighbourWeight: 0.15,
       pairWeight: 0.5,

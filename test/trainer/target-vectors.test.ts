@@ -53,34 +53,54 @@ function fakeTeacher() {
   };
 }
 
+interface Asked {
+  context: string;
+  neighbourTexts: number;
+  neighbourTextWeight: number;
+  neighbours: number;
+  neighbourWeight: number;
+}
+
 /** As the description of targetVectors reads, in loops over doubles. */
 function reference(
-  context: string,
-  neighbours: number,
-  weight: number,
+  { context, neighbourTexts, neighbourTextWeight, neighbours, neighbourWeight }: Asked,
   pairs: { of: number; others: number[]; weight: number }[] = [],
 ): number[][] {
   const centred = (rows: number[][]): number[][] => {
     const mean = rows.reduce((sum, row) => add(sum, row, 1 / rows.length), new Array<number>(D).fill(0));
     return rows.map((row) => unit(add(row, mean, -1)));
   };
-  let rows = centred(texts.map(vectorOf));
-  if (context !== '') {
-    const others = centred(texts.map((text) => vectorOf(`${text} ${context}`)));
-    rows = rows.map((row, i) => unit(add(row, others[i])));
+  const nearTo = (vectors: number[][], i: number): { other: number[]; j: number; cosine: number }[] =>
+    vectors
+      .map((other, j) => ({ other, j, cosine: dot(vectors[i], other) }))
+      .filter(({ j, cosine }) => j !== i && cosine > 0)
+      .sort((a, b) => b.cosine - a.cosine);
+  const alone = centred(texts.map(vectorOf));
+  let rows = alone;
+  for (const phrase of context === '' ? [] : context.split('|')) {
+    const said = (text: string): string =>
+      phrase.includes('{}') ? phrase.replace('{}', text) : `${text} ${phrase}`;
+    const others = centred(texts.map((text) => vectorOf(said(text))));
+    rows = rows.map((row, i) => add(row, others[i]));
   }
+  for (let n = 0; n < neighbourTexts; n++) {
+    const behind = centred(
+      texts.map((text, i) => {
+        const near = nearTo(alone, i).at(n);
+        return vectorOf(near ? `${text}. ${texts[near.j]}` : text);
+      }),
+    );
+    rows = rows.map((row, i) => add(row, behind[i], neighbourTextWeight));
+  }
+  rows = rows.map(unit);
   return rows
     .map((row, i) => {
-      const nearest = rows
-        .map((other, j) => ({ other, j, cosine: dot(row, other) }))
-        .filter(({ j, cosine }) => j !== i && cosine > 0)
-        .sort((a, b) => b.cosine - a.cosine)
-        .slice(0, neighbours);
+      const nearest = nearTo(rows, i).slice(0, neighbours);
       const direction = nearest.reduce(
         (sum, { other, cosine }) => add(sum, other, cosine ** 4),
         new Array<number>(D).fill(0),
       );
-      const drawn = nearest.length === 0 ? row : add(row, unit(direction), weight);
+      const drawn = nearest.length === 0 ? row : add(row, unit(direction), neighbourWeight);
       return pairs
         .filter(({ of }) => of === i)
         .reduce((sum, pair) => {
@@ -92,7 +112,16 @@ function reference(
 }
 
 describe('the vectors that a student learns', () => {
-  const none = { context: '', neighbours: 0, neighbourWeight: 0.3, pairWeight: 0.4, whitening: 0, seed: 1 };
+  const none = {
+    context: '',
+    neighbourTexts: 0,
+    neighbourTextWeight: 0.7,
+    neighbours: 0,
+    neighbourWeight: 0.3,
+    pairWeight: 0.4,
+    whitening: 0,
+    seed: 1,
+  };
 
   it('are the teacher’s own, of the texts alone, when nothing else is asked for', async () => {
     const teacher = fakeTeacher();
@@ -106,15 +135,21 @@ describe('the vectors that a student learns', () => {
     ['drawn to the nearest neighbours', { neighbours: 2 }],
     ['drawn to all the neighbours there are, when more are asked for', { neighbours: 50 }],
     ['drawn to the neighbours in the context', { context: 'Ubuntu', neighbours: 3 }],
+    ['of the text in each phrasing of the context', { context: 'Ubuntu|Ask Ubuntu: {}' }],
+    ['of the text with its nearest behind it, too', { neighbourTexts: 1 }],
+    [
+      'of all of these, where as many neighbours are asked for as some have not',
+      { context: 'Ubuntu', neighbourTexts: 5, neighbours: 2 },
+    ],
   ] as const)
     it(`are ${name}`, async () => {
       const recipe = { ...none, ...changes };
       const teacher = fakeTeacher();
       const targets = await targetVectors(ops, teacher, new Set(texts), D, recipe);
       const asked = [texts[3], texts[0], texts[3]];
-      const expected = reference(recipe.context, recipe.neighbours, recipe.neighbourWeight);
+      const expected = reference(recipe);
       assertClose(await targets(asked), [expected[3], expected[0], expected[3]].flat(), name, 1e-5, 1);
-      assert.equal(teacher.prepared.includes('no sound Ubuntu'), recipe.context !== '');
+      assert.equal(teacher.prepared.includes('no sound Ubuntu'), recipe.context.startsWith('Ubuntu'));
     });
 
   for (const changes of [{ context: 'Ubuntu' }, { neighbours: 2 }, {}])
@@ -125,7 +160,7 @@ describe('the vectors that a student learns', () => {
         [texts[2], [texts[3], texts[5]]],
       ]);
       const targets = await targetVectors(ops, fakeTeacher(), new Set(texts), D, recipe, { partners });
-      const expected = reference(recipe.context, recipe.neighbours, recipe.neighbourWeight, [
+      const expected = reference(recipe, [
         { of: 0, others: [1], weight: 0.4 },
         { of: 2, others: [3, 5], weight: 0.4 },
       ]);

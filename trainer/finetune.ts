@@ -263,9 +263,10 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
       batches.harden(await hardNegatives(ops, teacher, plan.examples, recipe.seed));
     }
     if (learnsVectors(recipe)) {
-      const texts = textsToLearn(plan);
-      const progress = { signal, onProgress, partners: plan.partners };
-      const targets = await targetVectors(ops, teacher, texts, config.hiddenSize, recipe, progress);
+      const learned = textsOfSteps(plan);
+      const texts = needsAll(plan) ? new Set(plan.allTexts) : learned;
+      const more = { signal, onProgress, partners: plan.partners, learned };
+      const targets = await targetVectors(ops, teacher, texts, config.hiddenSize, recipe, more);
       feed = withTargets(feed, batches, targets);
     }
     await teacher.release();
@@ -560,13 +561,18 @@ function learnsVectors({ objective, keepWeight }: Recipe): boolean {
 }
 
 /** Whether the vectors to be learned are not those that the teacher gives the texts alone. */
-function knowsMore({ context, whitening, neighbours }: Recipe): boolean {
-  return context !== '' || whitening > 0 || neighbours > 0;
+function knowsMore({ context, whitening, neighbourTexts, neighbours }: Recipe): boolean {
+  return context !== '' || whitening > 0 || neighbourTexts > 0 || neighbours > 0;
 }
 
-/** The texts whose vectors a run's steps need; with context, all there are, since it is what they have in common. */
-function textsToLearn({ recipe, batches, steps, allTexts, partners }: Plan): Set<string> {
-  if (knowsMore(recipe) || partners?.size || recipe.hardNegatives > 0) return new Set(allTexts);
+/** Whether the vectors to be learned depend on all texts: with context, on what they have in common. */
+function needsAll({ recipe, partners }: Plan): boolean {
+  return knowsMore(recipe) || Boolean(partners?.size);
+}
+
+/** The texts whose vectors a run's steps learn; hard negatives can be any. */
+function textsOfSteps({ recipe, batches, steps, allTexts }: Plan): Set<string> {
+  if (recipe.hardNegatives > 0) return new Set(allTexts);
   const texts = new Set<string>();
   for (let step = 1; step <= steps; step++)
     for (const text of batches.originalsAt(step).flat()) texts.add(text);

@@ -35,6 +35,8 @@ type Context = Pick<
 interface Options {
   /** Texts that are known to mean the same. All of them are among the run's. */
   partners?: Partners;
+  /** Those of the run that vectors will be asked for: only they are looked at beside their neighbours. Default: all. */
+  learned?: ReadonlySet<string>;
   signal?: AbortSignal;
   onProgress?(done: number, total: number): void;
 }
@@ -62,7 +64,7 @@ export async function targetVectors(
   options: Options = {},
 ): Promise<Targets> {
   const { context, whitening, neighbourTexts, neighbourTextWeight, neighbours, pairWeight, seed } = recipe;
-  const { partners = new Map<string, string[]>() } = options;
+  const { partners = new Map<string, string[]>(), learned = texts } = options;
   const isPlain = context === '' && whitening === 0 && neighbourTexts === 0 && neighbours === 0;
   if (isPlain && (partners.size === 0 || pairWeight === 0)) {
     await teacher.prepare(texts, options);
@@ -80,16 +82,29 @@ export async function targetVectors(
     normalizeRows(rows, wide);
     return rows;
   };
+  const rows = new Map(all.map((text, row) => [text, row]));
+  const rowsOf = (asked: readonly string[]): Int32Array =>
+    Int32Array.from(asked, (text) => {
+      const row = rows.get(text);
+      if (row === undefined) throw new Error(`no target for ${text}`);
+      return row;
+    });
   let vectors = await spread(all);
-  const besideNeighbours =
-    neighbourTexts === 0
-      ? []
-      : withNeighbours(ops, all, vectors, wide, neighbourTexts, new Random(seed, SAMPLE));
-  if (besideNeighbours.length > 0) await teacher.prepare(new Set(besideNeighbours.flat()), options);
-  const add = async (variant: readonly string[], weight: number): Promise<void> =>
-    (await spread(variant)).forEach((value, i) => (vectors[i] += weight * value));
-  for (const variant of inContext) await add(variant, 1);
-  for (const variant of besideNeighbours) await add(variant, neighbourTextWeight);
+  const add = async (variants: string[][], at: Int32Array, weight: number): Promise<void> => {
+    for (const variant of variants)
+      (await spread(variant)).forEach((value, i) => {
+        vectors[wide * at[Math.floor(i / wide)] + (i % wide)] += weight * value;
+      });
+  };
+  if (neighbourTexts > 0) {
+    const at = rowsOf([...new Set([...learned].flatMap((text) => [text, ...(partners.get(text) ?? [])]))]);
+    const pool = poolOf(ops, vectors, wide, new Random(seed, SAMPLE));
+    const together = withNeighbours(ops, all, vectors, at, pool, neighbourTexts);
+    ops.free(pool.vectors);
+    await teacher.prepare(new Set(together.flat()), options);
+    await add(together, at, neighbourTextWeight);
+  }
+  await add(inContext, Int32Array.from(all.keys()), 1);
   normalizeRows(vectors, wide);
   if (dimensions < wide) {
     vectors = product(
@@ -101,13 +116,6 @@ export async function targetVectors(
     );
     normalizeRows(vectors, dimensions);
   }
-  const rows = new Map(all.map((text, row) => [text, row]));
-  const rowsOf = (asked: readonly string[]): Int32Array =>
-    Int32Array.from(asked, (text) => {
-      const row = rows.get(text);
-      if (row === undefined) throw new Error(`no target for ${text}`);
-      return row;
-    });
   const own = (asked: Int32Array): Float32Array => gatherRows(vectors, dimensions, asked);
   const addPartners = (targets: Float32Array, asked: readonly string[]): void =>
     asked.forEach((text, i) => {
@@ -137,30 +145,31 @@ function centre(vectors: Float32Array, d: number): void {
 }
 
 /**
- * Each text with its nearest behind it, each with its second nearest, and so on; one that has none so near stands alone.
+ * Some of the texts with their nearest behind each, with their second nearest, and so on; one that has none stands alone.
  *
  * @param vectors [texts, d], each of length 1
+ * @param at which of the texts
+ * @param pool of the vectors
  */
 function withNeighbours(
   ops: Ops,
   texts: readonly string[],
   vectors: Float32Array,
-  d: number,
+  at: Int32Array,
+  pool: Pool,
   most: number,
-  random: Random,
 ): string[][] {
-  const pool = poolOf(ops, vectors, d, random);
-  const variants = Array.from({ length: most }, () => [...texts]);
-  for (let from = 0; from < texts.length; from += BLOCK) {
-    const rows = Int32Array.from(texts.slice(from, from + BLOCK), (_, i) => from + i);
+  const d = vectors.length / texts.length;
+  const variants = Array.from({ length: most }, () => Array.from(at, (row) => texts[row]));
+  for (let from = 0; from < at.length; from += BLOCK) {
+    const rows = at.subarray(from, from + BLOCK);
     const near = nearOthers(ops, gatherRows(vectors, d, rows), rows, pool, most);
     near.forEach((found, i) =>
       found.forEach(({ place }, n) => {
-        variants[n][from + i] = beside(texts[from + i], texts[pool.rows[place]]);
+        variants[n][from + i] = beside(texts[rows[i]], texts[pool.rows[place]]);
       }),
     );
   }
-  ops.free(pool.vectors);
   return variants;
 }
 

@@ -167,6 +167,23 @@ describe('the vectors that a student learns', () => {
       assertClose(await targets(texts), expected.flat(), 'targets', 1e-5, 1);
     });
 
+  it('are of no text beside its neighbours that nobody will ask for', async () => {
+    const recipe = { ...none, neighbourTexts: 2, pairWeight: 0 };
+    const teacher = fakeTeacher();
+    const learned = new Set([texts[1], texts[4]]);
+    const partners = new Map([[texts[4], [texts[0]]]]);
+    await targetVectors(ops, teacher, new Set(texts), D, recipe, { learned, partners });
+    const together = teacher.prepared.filter((text) => text.includes('. '));
+    assert.deepEqual(
+      [...new Set(together.map((text) => text.split('. ')[0]))].sort(),
+      [texts[0], texts[1], texts[4]].sort(),
+    );
+    assert.deepEqual(
+      teacher.prepared.filter((text) => !text.includes('. ')),
+      texts,
+    );
+  });
+
   it('are whitened as far as is asked for, each kind of them before they meet', async () => {
     const many = Array.from({ length: 40 }, (_, i) => `text number ${i * i}`);
     for (const whitening of [0.5, 1]) {

@@ -95,6 +95,23 @@ const sketch: Recipe = {
 };
 
 /**
+ * The encoder as its own teacher: what it says of a text alone has to become what it says of the text in its context. It
+ * has little to learn, and dropout would be more noise than that.
+ */
+const context: Recipe = {
+  ...base,
+  objective: 'distill',
+  views: ['same'],
+  maxSteps: 300,
+  neighbours: 5,
+  similarityWeight: 0,
+  mu: 0,
+  nu: 0,
+  learningRate: 2e-4,
+  dropout: 0,
+};
+
+/**
  * Recipes by name. What a method's paper sets is as there; what it leaves to the encoder that one begins with
  * (pooling) is the encoder's.
  *
@@ -160,19 +177,15 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     // A student from nothing begins near to one point, and the loss says how far it is from its teacher.
     collapseStd: 0,
   }),
-  // The encoder as its own teacher: what it says of a text alone has to become what it says of the text in its
-  // context. It has little to learn, and dropout would be more noise than that.
-  context: Object.freeze<Recipe>({
-    ...base,
-    objective: 'distill',
-    views: ['same'],
-    maxSteps: 300,
-    neighbours: 5,
-    similarityWeight: 0,
-    mu: 0,
-    nu: 0,
-    learningRate: 2e-4,
-    dropout: 0,
+  context: Object.freeze(context),
+  // The same, learned longer from a better target, which takes longer to make: each text is encoded twice more, with a
+  // near one behind it.
+  surroundings: Object.freeze<Recipe>({
+    ...context,
+    maxSteps: 500,
+    neighbourTexts: 2,
+    neighbours: 0,
+    learningRate: 1e-4,
   }),
   // A pair's texts find each other among hard negatives, and all of them stay near to what `context` would teach: a few
   // thousand pairs would else undo what the encoder had learned from many more.

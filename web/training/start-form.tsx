@@ -7,7 +7,7 @@ import { pairsOf, textsOf } from './data-files.js';
 import { FileField } from './file-field.js';
 
 /** Those that read the setting `context`. */
-const WITH_CONTEXT = ['context', 'pairs'];
+const WITH_CONTEXT = ['context', 'surroundings', 'pairs'];
 
 /** @param presets the server's, first what it does without */
 export function StartForm({

@@ -18,7 +18,5 @@ export function phrasings(context: string): ((text: string) => string)[] {
 
 /** Whether each phrasing adds something to the text. */
 export function isContext(context: string): boolean {
-  return (
-    context === '' || context.split(BETWEEN).every((phrase) => phrase.replaceAll(TEXT, '').trim() !== '')
-  );
+  return phrasings(context).every((say) => say('').trim() !== '');
 }

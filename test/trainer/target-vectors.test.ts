@@ -149,7 +149,7 @@ describe('the vectors that a student learns', () => {
       const asked = [texts[3], texts[0], texts[3]];
       const expected = reference(recipe);
       assertClose(await targets(asked), [expected[3], expected[0], expected[3]].flat(), name, 1e-5, 1);
-      assert.equal(teacher.prepared.includes('no sound Ubuntu'), recipe.context.startsWith('Ubuntu'));
+      assert.equal(teacher.prepared.includes('no sound Ubuntu'), recipe.context !== '');
     });
 
   for (const changes of [{ context: 'Ubuntu' }, { neighbours: 2 }, {}])

@@ -1,3 +1,4 @@
+import { msWithoutCore } from '../../base/run-delay.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import { cosines } from '../../encoder/pooling.js';
 import type { ModelWorker } from './pool.js';
@@ -27,9 +28,17 @@ const LEAST_GAIN = 1.4;
 /** What int8 must be faster by to be worth what it changes. */
 const LEAST_SPEEDUP = 1.5;
 
+/**
+ * The most that our threads may have waited for a core, as a share of a round's time, for the round to count: 0 to 0.1 on a
+ * machine with nothing else to do, and with one other busy program on two cores about 1 in two threads.
+ */
+const MOST_WAITING = 0.25;
+
 export interface Stopwatch {
   /** Milliseconds from any moment. */
   now?: () => number;
+  /** Milliseconds from any moment that our threads have waited for a core. */
+  withoutCore?: () => number;
   /** Resolves when nothing else of ours computes. */
   quiet?: Promise<void>;
 }
@@ -41,7 +50,8 @@ export interface Sharing {
 }
 
 /**
- * Whether the cores do more in one worker or in several, measured.
+ * Whether the cores do more in one worker or in several, measured. One, where other programs leave no moment to measure in:
+ * a worker with fewer threads loses less to them.
  *
  * @param start a worker with that many threads
  * @returns with the worker of so many threads that was measured: loading it took longest
@@ -64,7 +74,7 @@ export async function chooseSharing(
 }
 
 /**
- * `int8` where this processor is faster with it by enough, else `fp32`.
+ * `int8` where this processor is faster with it by enough, else, and where that can't be measured, `fp32`.
  *
  * @param start a worker with that precision, which is closed again
  */
@@ -97,11 +107,14 @@ export async function meanCosine(
   }
 }
 
-/** Starts workers side by side, measures them, and closes all but the one that is chosen. */
+/**
+ * Starts workers side by side, measures them, and closes all but the one that is chosen: the first where they can't be
+ * measured.
+ */
 async function chosenOf(
   starts: (() => Promise<ModelWorker>)[],
   choose: (milliseconds: readonly number[]) => number,
-  { quiet, now = () => performance.now() }: Stopwatch,
+  { quiet, ...clocks }: Stopwatch,
 ): Promise<{ chosen: number; worker: ModelWorker }> {
   const started = await Promise.allSettled(starts.map((start) => start()));
   const workers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
@@ -110,7 +123,8 @@ async function chosenOf(
     const failed = started.find((each) => each.status === 'rejected');
     if (failed) throw failed.reason;
     await quiet;
-    const chosen = choose(await timed(workers, now));
+    const milliseconds = await timed(workers, clocks);
+    const chosen = milliseconds === undefined ? 0 : choose(milliseconds);
     worker = workers[chosen];
     return { chosen, worker };
   } finally {
@@ -118,16 +132,25 @@ async function chosenOf(
   }
 }
 
-/** Milliseconds that the texts take in each worker, which take turns. */
-async function timed(workers: readonly ModelWorker[], now: () => number): Promise<number[]> {
+/**
+ * Milliseconds that the texts take in each worker, which take turns.
+ *
+ * @returns undefined where one of them had no round without waiting for a core
+ */
+async function timed(
+  workers: readonly ModelWorker[],
+  { now = () => performance.now(), withoutCore = msWithoutCore }: Omit<Stopwatch, 'quiet'>,
+): Promise<number[] | undefined> {
   const times = workers.map((): number[] => []);
   // The first round allocates.
   for (let round = 0; round <= ROUNDS; round++)
     for (const [i, worker] of workers.entries()) {
-      const begin = now();
+      const [begin, waited] = [now(), withoutCore()];
       await worker.run(TEXTS);
-      if (round > 0) times[i].push(now() - begin);
+      const took = now() - begin;
+      if (round > 0 && withoutCore() - waited <= MOST_WAITING * took) times[i].push(took);
     }
+  if (times.some((found) => found.length === 0)) return undefined;
   // What else the machine does only adds to a time.
   return times.map((found) => Math.min(...found));
 }

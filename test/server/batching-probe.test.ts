@@ -15,6 +15,7 @@ import { makeTinyModel } from '../support/tiny-model.js';
 /** No test waits, nor does one depend on how fast the machine is. */
 let clock = 0;
 const now = (): number => clock;
+const stopwatch = { now, withoutCore: () => 0 };
 
 function workerOf(milliseconds: number, closed: ModelWorker[] = [], vector = [1, 0]): ModelWorker {
   const worker: ModelWorker = {
@@ -55,7 +56,7 @@ describe('sharing out the cores', () => {
       started.set(threads, worker);
       return worker;
     };
-    const { worker, ...sharing } = await chooseSharing(start, 2, { now });
+    const { worker, ...sharing } = await chooseSharing(start, 2, stopwatch);
     assert.deepEqual(sharing, { workers: 1, threads: 2 });
     assert.equal(worker, started.get(2));
     assert.deepEqual(closed, [started.get(1)]);
@@ -63,7 +64,7 @@ describe('sharing out the cores', () => {
 
   it('is several where it is not, and never more than four', async () => {
     const sharing = async (milliseconds: number, cores: number): Promise<number[]> => {
-      const { workers, threads } = await chooseSharing(async () => workerOf(milliseconds), cores, { now });
+      const { workers, threads } = await chooseSharing(async () => workerOf(milliseconds), cores, stopwatch);
       return [workers, threads];
     };
     assert.deepEqual(await sharing(2, 2), [2, 1]);
@@ -84,13 +85,35 @@ describe('sharing out the cores', () => {
       return worker;
     };
     const quiet = nextTurn().then(() => void (isQuiet = true));
-    await chooseSharing(start, 2, { now, quiet });
+    await chooseSharing(start, 2, { ...stopwatch, quiet });
     assert.deepEqual(early, [true, true]);
+  });
+
+  it('counts no round in which other programs had a core that a worker was ready for', async () => {
+    let waited = 0;
+    const measured = async (isBusy: (run: number) => boolean): Promise<number> => {
+      const start = async (threads: number): Promise<ModelWorker> => {
+        const worker = workerOf(0);
+        let runs = 0;
+        worker.run = (texts) => {
+          const busy = isBusy(runs++);
+          // Alone, two threads take 2.2 for 4; beside another program they are no faster than one.
+          const took = threads === 2 && !busy ? 2.2 : 4;
+          clock += took;
+          if (busy) waited += threads === 2 ? took : 0.3 * took;
+          return workerOf(0).run(texts);
+        };
+        return worker;
+      };
+      return (await chooseSharing(start, 2, { now, withoutCore: () => waited })).workers;
+    };
+    assert.equal(await measured((run) => run !== 5), 1);
+    assert.equal(await measured(() => true), 1);
   });
 
   it('is not measured for one core', async () => {
     const only = workerOf(1);
-    assert.deepEqual(await chooseSharing(async () => only, 1, { now }), {
+    assert.deepEqual(await chooseSharing(async () => only, 1, stopwatch), {
       workers: 1,
       threads: 1,
       worker: only,
@@ -103,7 +126,7 @@ describe('sharing out the cores', () => {
       if (threads === 1) throw new UserError('corrupt', 'no');
       return workerOf(0, closed);
     };
-    await assert.rejects(chooseSharing(start, 2, { now }), { kind: 'corrupt' });
+    await assert.rejects(chooseSharing(start, 2, stopwatch), { kind: 'corrupt' });
     assert.equal(closed.length, 1);
   });
 });
@@ -113,8 +136,8 @@ describe('the precision auto', () => {
     const closed: ModelWorker[] = [];
     const by = (fp32: number, int8: number) => async (precision: Precision) =>
       workerOf(precision === 'fp32' ? fp32 : int8, closed);
-    assert.equal(await choosePrecision(by(4, 1), { now }), 'int8');
-    assert.equal(await choosePrecision(by(2, 1.5), { now }), 'fp32');
+    assert.equal(await choosePrecision(by(4, 1), stopwatch), 'int8');
+    assert.equal(await choosePrecision(by(2, 1.5), stopwatch), 'fp32');
     assert.equal(closed.length, 4);
   });
 });

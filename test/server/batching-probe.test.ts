@@ -89,6 +89,26 @@ describe('sharing out the cores', () => {
     assert.deepEqual(early, [true, true]);
   });
 
+  it('ends when both have taken the same time twice, and takes its turns until then', async () => {
+    const turns = async (times: (run: number) => number): Promise<number> => {
+      let runs = 0;
+      const start = async (): Promise<ModelWorker> => {
+        const worker = workerOf(0);
+        let own = 0;
+        worker.run = (texts) => {
+          runs++;
+          clock += times(own++);
+          return workerOf(0).run(texts);
+        };
+        return worker;
+      };
+      await chooseSharing(start, 2, stopwatch);
+      return runs;
+    };
+    assert.equal(await turns(() => 4), 6);
+    assert.equal(await turns((run) => 4 + run), 16);
+  });
+
   it('counts no round in which other programs had a core that a worker was ready for', async () => {
     let waited = 0;
     const measured = async (isBusy: (run: number) => boolean): Promise<number> => {

@@ -1,5 +1,5 @@
 import { UserError } from '../base/errors.js';
-import type { FinetuneRequest } from '../server/jobs/request.js';
+import type { FinetuneRequest, SentData } from '../server/jobs/request.js';
 import { choosePreset, OBJECTIVES, presetNamed } from '../trainer/presets.js';
 
 /**
@@ -7,8 +7,8 @@ import { choosePreset, OBJECTIVES, presetNamed } from '../trainer/presets.js';
  *
  * @throws UserError `usage`, naming the request's field
  */
-export async function checkRecipe(request: FinetuneRequest): Promise<void> {
-  const { preset, adapt, settings = {} } = request;
+export async function checkRecipe(request: FinetuneRequest, data: SentData = {}): Promise<void> {
+  const { preset, adapt, teacher, feedback, settings = {} } = request;
   const objective = OBJECTIVES.find((name) => name === request.objective);
   if (request.objective !== objective)
     throw new UserError(
@@ -16,20 +16,28 @@ export async function checkRecipe(request: FinetuneRequest): Promise<void> {
       `objective: expected ${OBJECTIVES.join(', ')}, came ${JSON.stringify(request.objective)}`,
     );
   // Loaded when it is asked for: most servers never train.
-  const [{ withSettings }, { parseAdaptation }] = await Promise.all([
+  const [{ withSettings }, { checkObjective }, { parseAdaptation }] = await Promise.all([
     import('../trainer/settings.js'),
+    import('../trainer/check-objective.js'),
     import('../trainer/adaptation.js'),
   ]);
   try {
     const changes = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
-    withSettings(presetNamed(choosePreset(preset, objective)), changes);
+    const recipe = withSettings(presetNamed(choosePreset(preset, objective)), changes);
+    // Whether feedback has pairs is seen when it trains.
+    const pairs = data.pairs !== undefined || (feedback ? undefined : false);
+    checkObjective(recipe, { teacher: teacher !== undefined, pairs });
     if (adapt !== undefined) parseAdaptation(adapt);
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    const message = error.message
-      .replace(/^--set:/, 'settings:')
-      .replace(/^--set /, 'settings.')
-      .replace(/^--/, '');
-    throw new UserError(error.kind, message, { cause: error });
+    throw new UserError(error.kind, inRequest(error.message), { cause: error });
   }
+}
+
+/** A message about options as one about fields. */
+function inRequest(message: string): string {
+  return message
+    .replaceAll('--set:', 'settings:')
+    .replaceAll('--set ', 'settings.')
+    .replaceAll(/(?<=^|\s)--(?=[a-z])/g, '');
 }

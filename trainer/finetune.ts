@@ -27,6 +27,7 @@ import { adapt, type Adapted, type AdaptOptions } from './adapt.js';
 import { adaptationText, checkAdaptation, parseAdaptation, type Adaptation } from './adaptation.js';
 import { Batches } from './batches.js';
 import { stepsForTokens } from './budget.js';
+import { checkObjective } from './check-objective.js';
 import { Checkpoints } from './checkpoint.js';
 import { readTrainingData, type Example } from './data.js';
 import { differencesOf } from './differences.js';
@@ -36,7 +37,7 @@ import { LogFile, readRun } from './log-file.js';
 import { modelCard, withoutFolders } from './model-card.js';
 import { takeApart, type Partners } from './partners.js';
 import { presetNamed } from './presets.js';
-import { comparesTwo, type Recipe } from './recipe.js';
+import { knowsMore, learnsVectors, type Recipe } from './recipe.js';
 import { trainingReport } from './report.js';
 import { beforeAndAfter } from './report/verdict.js';
 import type { AdaptEntry, DataFile, EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
@@ -166,10 +167,10 @@ interface Plan {
 
 /** Reads everything that can be wrong. @throws UserError as finetune */
 async function planOf(options: FinetuneOptions): Promise<Plan> {
-  const { onNote } = options;
+  const { adaptOnly = false, onNote } = options;
   const recipe = withSettings(presetNamed(options.preset), options.settings);
-  const { adaptOnly = false } = options;
-  if (!adaptOnly) checkObjective(recipe, options);
+  if (!adaptOnly)
+    checkObjective(recipe, { teacher: options.teacher !== undefined, pairs: options.pairs.length > 0 });
   for (const [name, wanted] of [
     ['--keep-if-better', options.keepIfBetter],
     ['--set patience', recipe.patience > 0],
@@ -478,91 +479,6 @@ function adaptOptions(plan: Plan, options: FinetuneOptions): Omit<AdaptOptions, 
   const { threads, evaluations, allTexts: texts, recipe } = plan;
   const { signal, onAdaptProgress: onProgress, onEvaluationProgress } = options;
   return { texts, seed: recipe.seed, threads, evaluations, signal, onProgress, onEvaluationProgress };
-}
-
-/** @throws UserError `usage` when objective, heads, teacher and data do not go together */
-function checkObjective(recipe: Recipe, { teacher, pairs }: FinetuneOptions): void {
-  const { objective, views } = recipe;
-  const compares = comparesTwo(objective);
-  const expect = (holds: boolean, message: string): void => {
-    if (!holds) throw new UserError('usage', message);
-  };
-  if (objective === 'distill')
-    expect(
-      teacher !== undefined || knowsMore(recipe) || pairs.length > 0,
-      'expected --teacher DIR|NAME for --objective distill, found none; the encoder can be its own with --set context=WORDS, neighbours=N or --pairs',
-    );
-  else
-    expect(
-      teacher === undefined || recipe.keepWeight > 0 || recipe.hardNegatives > 0,
-      `expected --objective distill or --set keepWeight=... with --teacher, found ${objective}; leave one of the two out`,
-    );
-  expect(
-    recipe.hardNegatives === 0 || objective === 'infonce',
-    `--set hardNegatives: expected --objective infonce, which tells a text from the others of its batch, found ${objective}`,
-  );
-  // Which steps a number of tokens is has to be known before the teacher has encoded a text.
-  expect(
-    recipe.hardNegatives === 0 || recipe.tokens === 0,
-    `--set tokens: expected 0 with hardNegatives, found ${recipe.tokens}; --max-steps ends a run, too`,
-  );
-  expect(
-    !compares || recipe.pairShare < 1 || pairs.length > 0,
-    '--set pairShare=1: expected --pairs FILE, since a batch is to be pairs alone, found none',
-  );
-  if (compares) expect(views.length <= 2, `--set views: expected one view, or two, found ${views.length}`);
-  expect(
-    pairs.length === 0 || objective === 'distill' || (compares && objective !== 'simcse'),
-    objective === 'simcse'
-      ? 'expected texts by --data for --objective simcse, found --pairs; --objective infonce is the same loss on pairs'
-      : `expected texts by --data for --objective ${objective}, found --pairs; put both texts of a pair into a file of texts`,
-  );
-  expect(
-    objective !== 'simcse' || recipe.dropout !== 0 || views.some((view) => view !== 'same'),
-    '--set dropout: expected a number above 0 for simcse, whose views differ by nothing else, found 0',
-  );
-  for (const weight of [
-    'mlmWeight',
-    'rtdWeight',
-    'reconstructionWeight',
-    'editWeight',
-    'keepWeight',
-  ] as const)
-    expect(
-      compares || recipe[weight] === 0,
-      `--set ${weight}: expected an objective that compares two views beside it, found ${objective}`,
-    );
-  expect(
-    objective === 'vicreg' || recipe.predictorWidth === 0,
-    `--set predictorWidth: expected --objective vicreg with a predictor, found ${objective}`,
-  );
-  const onLastView = ['mlmWeight', 'rtdWeight', 'reconstructionWeight'] as const;
-  if (recipe.hardNegatives > 0)
-    for (const weight of onLastView)
-      expect(
-        recipe[weight] === 0,
-        `--set ${weight}: expected 0 with hardNegatives, found ${recipe[weight]}; what is asked of the last view is not asked of texts that are no view`,
-      );
-  if (recipe.targetEncoder === 'same') return;
-  expect(
-    objective === 'vicreg' && recipe.averageDecay > 0,
-    `--set targetEncoder=average: expected --objective vicreg with averageDecay=... above 0, found ${objective} with ${recipe.averageDecay}`,
-  );
-  for (const weight of onLastView)
-    expect(
-      recipe[weight] === 0,
-      `--set ${weight}: expected 0 with targetEncoder=average, found ${recipe[weight]}; of the view that it would look at nothing is learned`,
-    );
-}
-
-/** Whether a text's vector is compared with a teacher's. */
-function learnsVectors({ objective, keepWeight }: Recipe): boolean {
-  return objective === 'distill' || keepWeight > 0;
-}
-
-/** Whether the vectors to be learned are not those that the teacher gives the texts alone. */
-function knowsMore({ context, whitening, neighbourTexts, neighbours }: Recipe): boolean {
-  return context !== '' || whitening > 0 || neighbourTexts > 0 || neighbours > 0;
 }
 
 /** Whether the vectors to be learned depend on all texts: with context, on what they have in common. */

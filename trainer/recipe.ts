@@ -198,3 +198,13 @@ export function comparesTwo(objective: ObjectiveName): boolean {
 export function viewsOf({ objective, views }: Pick<Recipe, 'objective' | 'views'>): string[] {
   return comparesTwo(objective) && views.length === 1 ? [views[0], views[0]] : views;
 }
+
+/** Whether a text's vector is compared with a teacher's. */
+export function learnsVectors({ objective, keepWeight }: Recipe): boolean {
+  return objective === 'distill' || keepWeight > 0;
+}
+
+/** Whether the vectors to be learned are not those that the teacher gives the texts alone. */
+export function knowsMore({ context, whitening, neighbourTexts, neighbours }: Recipe): boolean {
+  return context !== '' || whitening > 0 || neighbourTexts > 0 || neighbours > 0;
+}

@@ -1006,7 +1006,7 @@ export interface components {
             preset?: string;
             /** @description Instead of a preset. */
             objective?: string;
-            /** @description Settings over the preset, as after `--set`. An unknown one, or a value out of its range, is a 400 at once. */
+            /** @description Settings over the preset, as after `--set`. An unknown one, a value out of its range, or one that the objective has no use for, is a 400 at once. */
             settings?: {
                 [key: string]: string | number | boolean;
             };

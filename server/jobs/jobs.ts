@@ -24,8 +24,8 @@ export interface JobsOptions extends Omit<ModelsOptions, Parts>, Omit<JobRunnerO
   dataDir: string;
   /** The names that --preset takes; first what it does without. */
   presets: readonly string[];
-  /** What the trainer says of a recipe before it sees any data. @throws UserError `usage` */
-  check?(request: FinetuneRequest): Promise<void>;
+  /** What the trainer says of a recipe before it reads any data. @throws UserError `usage` */
+  check?(request: FinetuneRequest, data: SentData): Promise<void>;
   /** When to train without being asked. */
   schedule?: Schedule;
   /** Why no job may be asked for; undefined: it may. */
@@ -90,14 +90,9 @@ export class Jobs {
    * @throws UserError `usage` for a preset or a setting that the trainer does not know, `empty` when there is nothing to train on
    */
   async submit(request: FinetuneRequest, data: SentData = {}): Promise<Job> {
-    const { collection, presets, refusal, check } = this.options;
+    const { collection, refusal, check } = this.options;
     if (refusal !== undefined) throw new UserError('usage', refusal);
-    if (request.preset !== undefined && !presets.includes(request.preset))
-      throw new UserError(
-        'usage',
-        `preset: expected ${presets.join(', ')}, came ${JSON.stringify(request.preset)}`,
-      );
-    await check?.(request);
+    await check?.(request, data);
     if (!data.texts && collection.info().documents === 0)
       throw new UserError(
         'empty',

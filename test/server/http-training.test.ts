@@ -23,8 +23,10 @@ interface Test {
 /** A server with documents and feedback, whose trainer is made up. */
 async function start(dataDir: string, apiKeys: string[] = []): Promise<Test> {
   const around = await openAround(dataDir, {
-    // The trainer's word on settings, made up as the trainer is.
-    async check({ settings = {} }) {
+    // The trainer's word on a recipe, made up as the trainer is.
+    async check({ preset = 'context', settings = {} }) {
+      if (!['context', 'pairs'].includes(preset))
+        throw new UserError('usage', `preset: expected context, pairs, came "${preset}"`);
       if ('lamda' in settings) throw new UserError('usage', 'settings: lamda');
     },
   });

@@ -69,6 +69,10 @@ export function checkObjective(recipe: Recipe, { teacher, pairs }: Given): void 
     objective === 'vicreg' || recipe.predictorWidth === 0,
     `--set predictorWidth: expected --objective vicreg with a predictor, found ${objective}`,
   );
+  expect(
+    recipe.averageDecay === 0 || recipe.averageLast === 0,
+    `--set averageLast: expected 0 with averageDecay, found ${recipe.averageLast}; either is an average of the weights`,
+  );
   const onLastView = ['mlmWeight', 'rtdWeight', 'reconstructionWeight'] as const;
   if (recipe.hardNegatives > 0)
     for (const weight of onLastView)

@@ -273,7 +273,10 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
     await teacher.release();
   }
   const weights = firstWeights(ops, plan);
-  const model = await openTrainable({ config, weights, pooling, recipe: { ...recipe, precision }, threads });
+  const model = await openTrainable({
+    ...{ config, weights, pooling, steps, threads },
+    recipe: { ...recipe, precision },
+  });
   if (from) await model.restore(from.state);
   const start = startOf(plan, options, tf, precision);
   if (!from) await rm(folder, { recursive: true, force: true });

@@ -159,14 +159,18 @@ ${pooling} pooling.${weightsOf(start.recipe)}`;
 }
 
 /** Which weights are these, where they are not those of the last step alone. */
-function weightsOf({ averageDecay, baseShare }: Recipe): string {
+function weightsOf({ averageDecay, averageLast, baseShare }: Recipe): string {
   const average =
-    averageDecay > 0 ? `an average over the steps (decay ${averageDecay})` : 'those that were trained';
+    averageDecay > 0
+      ? `an average over the steps (decay ${averageDecay})`
+      : averageLast > 0
+        ? `the average of those of the last ${percent(averageLast)} % of the steps`
+        : 'those that were trained';
   if (baseShare > 0)
     return `
 The weights are ${percent(baseShare)} % of those it began with, and for the rest ${average} (Wortsman et al. 2022,
 [arXiv 2109.01903](https://arxiv.org/abs/2109.01903)).`;
-  return averageDecay > 0 ? `\nThe weights are ${average}.` : '';
+  return averageDecay > 0 || averageLast > 0 ? `\nThe weights are ${average}.` : '';
 }
 
 /** What is fitted behind the pooling, with its sources. */

@@ -67,6 +67,7 @@ const base: Recipe = {
   clip: 1,
   averageDecay: 0,
   baseShare: 0,
+  averageLast: 0,
   dropout: 'model',
 
   evaluateEvery: 100,

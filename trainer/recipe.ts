@@ -172,6 +172,11 @@ export interface Recipe {
    */
   averageDecay: number;
   /**
+   * Share of the steps, the last ones, whose weights are averaged, each as much as any other (Izmailov et al. 2018, arXiv
+   * 1803.05407, with a checkpoint of each step), and then measured and exported; 0 for none.
+   */
+  averageLast: number;
+  /**
    * Share of the base encoder's weights in those that are measured and exported (Wortsman et al. 2022, arXiv
    * 2109.01903): half-way there often lies an encoder that learned what is new and forgot less; 0 for none.
    */

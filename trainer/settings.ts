@@ -97,6 +97,7 @@ const READERS: { [K in keyof Omit<Recipe, 'objective'>]: Reader<Recipe[K]> } = {
   weightDecay: notNegative,
   clip: notNegative,
   averageDecay: lessThanOne,
+  averageLast: share,
   baseShare: lessThanOne,
   dropout: (text) => (text === 'model' ? 'model' : lessThanOne(text)),
   evaluateEvery: integer(1),

@@ -132,6 +132,26 @@ describe('a fine-tuning', () => {
   });
 
   it('with hard negatives has a higher loss, and goes on from a checkpoint exactly', async () => {
+  it('with the last steps averaged exports their average, and goes on from a checkpoint exactly', async () => {
+    const exported = async (options: Partial<FinetuneOptions>): Promise<Float32Array> => {
+      const out = options.out ?? newOut();
+      await run({ ...options, out });
+      return (await loadWeights(await openModelFolder(out))).get('encoder.layer.0.output.dense.weight')!.data;
+    };
+    const settings = ['averageLast=0.5'];
+    const whole = await exported({ settings });
+    // Of eight steps, the fifth is the first that counts.
+    const out = newOut();
+    const stop = new AbortController();
+    await run({ out, settings, signal: stop.signal, onStep: ({ step }) => step === 7 && stop.abort() });
+    assert.deepEqual(await exported({ out, settings, resume: true }), whole);
+    const last = await exported({});
+    assert.notDeepEqual(whole, last);
+    // Of the last one alone, up to a rounding.
+    const one = await exported({ settings: ['averageLast=0.001'] });
+    one.forEach((value, i) => assert.ok(Math.abs(value - last[i]) < 1e-7));
+  });
+
     const hard = {
       preset: 'infonce',
       settings: ['hardNegatives=2', 'views=same,word-crop', 'maxSteps=6', 'learningRate=1e-6'],
@@ -641,6 +661,10 @@ interface Running extends ChildProcess {
 }
 
 describe('a fine-tuning that is cut off', () => {
+        { settings: [...settings, 'averageLast=0.5'] },
+        { kind: 'usage', message: /--set averageLast: expected 0 with averageDecay, found 0.5/ },
+      );
+      await refused(
   // Slow enough to be caught in the middle, quick enough for a test.
   const settings = [
     'expander=24,24',

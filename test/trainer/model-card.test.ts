@@ -112,6 +112,10 @@ describe('the text of a model card', () => {
     assert.doesNotMatch(of({}), /The weights are/);
     assert.match(of({ averageDecay: 0.9 }), /The weights are an average over the steps \(decay 0.9\)\./);
     assert.match(
+      of({ averageLast: 0.25 }),
+      /The weights are the average of those of the last 25\.00 % of the steps\./,
+    );
+    assert.match(
       of({ baseShare: 0.25 }),
       /The weights are 25\.00 % of those it began with, and for the rest those that were trained/,
     );

@@ -377,7 +377,7 @@ describe('an average of weights', () => {
     });
 
   it('follows the values, early on faster, and is what is settled', () => {
-    const parameters = open({ averageDecay: 0.3, baseShare: 0 });
+    const parameters = open({ averageDecay: 0.3, averageFrom: 0, baseShare: 0 });
     const expected = new Map<string, number[]>([
       ['words', [...words]],
       ['head', [0.5, -0.5]],
@@ -406,8 +406,28 @@ describe('an average of weights', () => {
     parameters.dispose();
   });
 
+  it('is of all steps from one on alike, and until then the values themselves', () => {
+    const parameters = open({ averageDecay: 0, averageFrom: 3, baseShare: 0 });
+    const at = ops.tf.tensor1d([0], 'int32');
+    const reached: Map<string, number[]>[] = [];
+    for (let step = 1; step <= 5; step++) {
+      reached.push(...makeSteps(parameters, 1));
+      const from = Math.min(step, 3) - 1;
+      for (const name of ['words', 'head']) {
+        const counted = reached.slice(from).map((values) => values.get(name)!);
+        const mean = counted[0].map(
+          (_, i) => counted.reduce((sum, each) => sum + each[i], 0) / counted.length,
+        );
+        assertClose(parameters.weights().get(name)!.data, mean, `${name} behind step ${step}`, 1e-6);
+        if (name === 'words')
+          assertClose(valuesOf(parameters.settledRows('words', at)), mean.slice(0, 2), 'rows', 1e-6);
+      }
+    }
+    parameters.dispose();
+  });
+
   it('has the share of what was learned before that is asked for; a head, which began at random, has none', () => {
-    const parameters = open({ averageDecay: 0, baseShare: 0.25 });
+    const parameters = open({ averageDecay: 0, averageFrom: 0, baseShare: 0.25 });
     const after = makeSteps(parameters, 3).at(-1)!;
     const mixed = after.get('words')!.map((value, i) => 0.75 * value + 0.25 * words[i]);
     assertClose(parameters.weights().get('words')!.data, mixed, 'words', 1e-6);
@@ -422,21 +442,25 @@ describe('an average of weights', () => {
     parameters.dispose();
   });
 
-  it('goes on from a state exactly', async () => {
-    const averaging = { averageDecay: 0.9, baseShare: 0.5 };
-    const [unbroken, broken, resumed] = [open(averaging), open(averaging), open(averaging)];
-    makeSteps(unbroken, 2);
-    makeSteps(broken, 2);
-    await resumed.restore(snapshot(broken.state()));
-    for (const parameters of [unbroken, resumed]) makeSteps(parameters, 2);
-    assert.deepEqual(snapshot(resumed.state()), snapshot(unbroken.state()));
-    assert.deepEqual(resumed.weights(), unbroken.weights());
-    for (const parameters of [unbroken, broken, resumed]) parameters.dispose();
-  });
+  for (const averaging of [
+    { averageDecay: 0.9, averageFrom: 0, baseShare: 0.5 },
+    { averageDecay: 0, averageFrom: 2, baseShare: 0 },
+    { averageDecay: 0, averageFrom: 4, baseShare: 0 },
+  ])
+    it(`goes on from a state exactly, ${JSON.stringify(averaging)}`, async () => {
+      const [unbroken, broken, resumed] = [open(averaging), open(averaging), open(averaging)];
+      makeSteps(unbroken, 2);
+      makeSteps(broken, 2);
+      await resumed.restore(snapshot(broken.state()));
+      for (const parameters of [unbroken, resumed]) makeSteps(parameters, 2);
+      assert.deepEqual(snapshot(resumed.state()), snapshot(unbroken.state()));
+      assert.deepEqual(resumed.weights(), unbroken.weights());
+      for (const parameters of [unbroken, broken, resumed]) parameters.dispose();
+    });
 
   it('leaves no tensor behind', () => {
     const before = ops.tf.memory().numTensors;
-    const parameters = open({ averageDecay: 0.9, baseShare: 0.5 });
+    const parameters = open({ averageDecay: 0.9, averageFrom: 0, baseShare: 0.5 });
     ops.tidy(() => makeSteps(parameters, 3));
     parameters.weights();
     parameters.dispose();

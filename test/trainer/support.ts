@@ -62,6 +62,7 @@ export function startEntry(changes: Partial<RunStart> = {}): RunStart {
       weightDecay: 0.01,
       clip: 1,
       averageDecay: 0,
+      averageLast: 0,
       baseShare: 0,
       dropout: 'model',
       evaluateEvery: 100,

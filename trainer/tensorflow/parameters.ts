@@ -142,6 +142,11 @@ export interface Averaging {
    * arXiv 1703.01780); 0 keeps none. Early on less, (1 + t) / (10 + t): the first weights are one sample among others.
    */
   averageDecay: number;
+  /**
+   * In place of that, all weights from this step on, each as much as any other (Izmailov et al. 2018, arXiv
+   * 1803.05407); until then there is no average. 0 keeps none.
+   */
+  averageFrom: number;
   /** The start's share in settled weights (Wortsman et al. 2022, arXiv 2109.01903: 1 - alpha). */
   baseShare: number;
 }
@@ -166,7 +171,7 @@ export class Parameters {
 
   constructor(
     private readonly ops: Ops,
-    private readonly averaging: Averaging = { averageDecay: 0, baseShare: 0 },
+    private readonly averaging: Averaging = { averageDecay: 0, averageFrom: 0, baseShare: 0 },
   ) {}
 
   add(
@@ -175,7 +180,7 @@ export class Parameters {
     { decays, rate = 1, learned = false }: ParameterOptions,
   ): void {
     const { tf } = this.ops;
-    const { averageDecay, baseShare } = this.averaging;
+    const { averageDecay, averageFrom, baseShare } = this.averaging;
     const id = `sentence-jepa/${created++}/${name}`;
     this.ops.tidy(() => {
       const zeros = tf.zeros(shape);
@@ -188,7 +193,8 @@ export class Parameters {
         decays,
         rate,
       };
-      if (averageDecay > 0) parameter.average = tf.keep(this.ops.variable(`${id}/average`, first));
+      if (averageDecay > 0 || averageFrom > 0)
+        parameter.average = tf.keep(this.ops.variable(`${id}/average`, first));
       if (baseShare > 0 && learned) parameter.start = tf.keep(first);
       this.parameters.set(name, parameter);
     });
@@ -204,10 +210,12 @@ export class Parameters {
     return this.hold(`narrow ${name}`, () => this.ops.narrow(this.value(name)));
   }
 
-  /** Its average, until the next update; its value where averages are not kept. @throws Error for another name */
+  /** Its average, until the next update; its value where averages are not kept, or not yet. @throws Error for another name */
   average(name: string): Tensor {
     const { average } = this.parameter(name);
-    return average ? this.hold(`average ${name}`, () => this.ops.read(average)) : this.value(name);
+    return average && this.averages
+      ? this.hold(`average ${name}`, () => this.ops.read(average))
+      : this.value(name);
   }
 
   /**
@@ -238,7 +246,7 @@ export class Parameters {
   /** The same of its average. */
   averageRows(name: string, indices: Tensor): Tensor {
     const { average, value } = this.parameter(name);
-    return this.ops.readRows(average ?? value, indices);
+    return this.ops.readRows((this.averages && average) || value, indices);
   }
 
   /** The same of its settled value. */
@@ -294,9 +302,18 @@ export class Parameters {
     this.updateAverages();
   }
 
+  /** Whether a step has come that averages begin with. */
+  private get averages(): boolean {
+    return this.steps >= this.averaging.averageFrom;
+  }
+
   private updateAverages(): void {
-    const { averageDecay } = this.averaging;
-    const decay = Math.min(averageDecay, (1 + this.steps) / (10 + this.steps));
+    const { averageDecay, averageFrom } = this.averaging;
+    if (!this.averages) return;
+    const decay =
+      averageFrom > 0
+        ? 1 - 1 / (this.steps - averageFrom + 1)
+        : Math.min(averageDecay, (1 + this.steps) / (10 + this.steps));
     for (const { value, average } of this.parameters.values())
       if (average)
         this.ops.tidy(() => {

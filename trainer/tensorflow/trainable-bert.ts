@@ -31,6 +31,8 @@ export interface TrainableOptions {
   weights: ReadonlyMap<string, StoredTensor>;
   pooling: Pooling;
   recipe: Recipe;
+  /** How many there will be, for what the recipe says a share of. */
+  steps?: number;
   /** Cores to compute with; all when left out. Fixed by the first call in a process. */
   threads?: number;
 }
@@ -78,7 +80,7 @@ class TrainableBert implements TrainableEncoder {
     private readonly ops: Ops,
     options: TrainableOptions,
   ) {
-    const { config, weights, pooling, recipe } = options;
+    const { config, weights, pooling, recipe, steps = 0 } = options;
     const { dropout } = recipe;
     this.config =
       dropout === 'model' ? config : { ...config, hiddenDropout: dropout, attentionDropout: dropout };
@@ -90,7 +92,9 @@ class TrainableBert implements TrainableEncoder {
         'usage',
         `--set chunk: expected 0 for --objective ${recipe.objective}, found ${recipe.chunk}; it looks at hidden states, and only what looks at pooled vectors alone can be computed in chunks`,
       );
-    this.parameters = new Parameters(ops, recipe);
+    const { averageDecay, averageLast, baseShare } = recipe;
+    const averageFrom = averageLast > 0 ? steps - Math.ceil(averageLast * steps) + 1 : 0;
+    this.parameters = new Parameters(ops, { averageDecay, averageFrom, baseShare });
     const decays = ({ shape }: HostTensor): boolean => shape.length > 1;
     for (const [name, tensor] of fuseQkv(weights, config.layers)) {
       const rate = recipe.layerDecay ** layersAbove(name, config.layers);

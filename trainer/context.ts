@@ -1,3 +1,6 @@
+/** The context that is asked for when a word of the texts' own is to be found. */
+export const AUTO = 'auto';
+
 /** Stands for the text in a phrasing. */
 const TEXT = '{}';
 const BETWEEN = '|';

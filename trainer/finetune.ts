@@ -29,6 +29,7 @@ import { Batches } from './batches.js';
 import { stepsForTokens } from './budget.js';
 import { checkObjective } from './check-objective.js';
 import { Checkpoints } from './checkpoint.js';
+import { AUTO } from './context.js';
 import { readTrainingData, type Example } from './data.js';
 import { differencesOf } from './differences.js';
 import { feedOf, withTargets, type Feed } from './feed.js';
@@ -50,6 +51,7 @@ import {
   type StudentVocabulary,
 } from './student.js';
 import { parseStudentShape, type StudentShape } from './student-shape.js';
+import { sharedWord } from './shared-word.js';
 import { targetVectors } from './target-vectors.js';
 import { Teacher } from './teacher.js';
 import { TensorBoard } from './tensorboard.js';
@@ -169,8 +171,9 @@ interface Plan {
 async function planOf(options: FinetuneOptions): Promise<Plan> {
   const { adaptOnly = false, onNote } = options;
   const recipe = withSettings(presetNamed(options.preset), options.settings);
-  if (!adaptOnly)
+  const check = (): void =>
     checkObjective(recipe, { teacher: options.teacher !== undefined, pairs: options.pairs.length > 0 });
+  if (!adaptOnly) check();
   for (const [name, wanted] of [
     ['--keep-if-better', options.keepIfBetter],
     ['--set patience', recipe.patience > 0],
@@ -194,6 +197,11 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   }
 
   const allTexts = examples.flatMap(({ first, second }) => [first, second]);
+  if (recipe.context === AUTO && learnsVectors(recipe) && !adaptOnly) {
+    recipe.context = sharedContext(allTexts, onNote);
+    // Without words there may be nothing left to learn.
+    check();
+  }
   const pooling = recipe.pooling === 'model' ? base.pooling : recipe.pooling;
   const trained: ModelFolder = { ...base, pooling };
   let student: Plan['student'];
@@ -482,6 +490,17 @@ function adaptOptions(plan: Plan, options: FinetuneOptions): Omit<AdaptOptions, 
   const { threads, evaluations, allTexts: texts, recipe } = plan;
   const { signal, onAdaptProgress: onProgress, onEvaluationProgress } = options;
   return { texts, seed: recipe.seed, threads, evaluations, signal, onProgress, onEvaluationProgress };
+}
+
+/** The word that the texts share, behind a text and before it, or none; and in either case what a person could say instead. */
+function sharedContext(texts: readonly string[], note: (line: string) => void): string {
+  const shared = sharedWord([...new Set(texts)]);
+  note(
+    shared
+      ? `context: ${JSON.stringify(shared.word)}, which ${Math.round(100 * shared.share)} % of the texts have; --set context=WORDS says others, context= none`
+      : 'context: no word is in a fifth of the texts; --set context=WORDS says what they are about',
+  );
+  return shared ? `${shared.word}|${shared.word}: {}` : '';
 }
 
 /** Whether the vectors to be learned depend on all texts: with context, on what they have in common. */

@@ -238,13 +238,17 @@ function inSeries(parts: readonly string[]): string {
 }
 
 /** What a teacher knows of a text beside its words. */
-function contextOf({ context, whitening, neighbours, pairWeight }: Recipe, data: RunStart['data']): string {
+function contextOf(
+  { context, whitening, neighbourTexts, neighbours, pairWeight }: Recipe,
+  data: RunStart['data'],
+): string {
   const hasPairs = data.some(({ kind }) => kind === 'pairs');
   const known = [
     ...(context === '' ? [] : [`with ${code(context)} behind it and without`]),
     ...(whitening > 0
       ? ['whitened (Su et al. 2021, [arXiv 2103.15316](https://arxiv.org/abs/2103.15316))']
       : []),
+    ...(neighbourTexts > 0 ? [`with each of its ${neighbourTexts} nearest neighbours behind it`] : []),
     ...(neighbours > 0 ? [`drawn to its ${neighbours} nearest neighbours`] : []),
     ...(hasPairs && pairWeight > 0 ? ['drawn to the texts that pairs say mean the same'] : []),
   ];

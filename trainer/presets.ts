@@ -1,4 +1,5 @@
 import { UserError } from '../base/errors.js';
+import { AUTO } from './context.js';
 import type { ObjectiveName, Recipe } from './recipe.js';
 
 const base: Recipe = {
@@ -66,8 +67,8 @@ const base: Recipe = {
   weightDecay: 0.01,
   clip: 1,
   averageDecay: 0,
-  baseShare: 0,
   averageLast: 0,
+  baseShare: 0,
   dropout: 'model',
 
   evaluateEvery: 100,
@@ -179,10 +180,11 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
     collapseStd: 0,
   }),
   context: Object.freeze(context),
-  // The same, learned longer from a better target, which takes longer to make: each text is encoded twice more, with a
-  // near one behind it.
+  // The same, learned longer from a better target, which takes longer to make: each text is encoded three times more, in
+  // its context and with a near one behind it.
   surroundings: Object.freeze<Recipe>({
     ...context,
+    context: AUTO,
     maxSteps: 500,
     neighbourTexts: 2,
     neighbours: 0,
@@ -221,7 +223,7 @@ export const PRESETS: Readonly<Record<string, Readonly<Recipe>>> = Object.freeze
  * The recipe when neither a preset nor an objective is named: the one that makes a good encoder better, and can't make
  * it much worse (docs/RESULTS.md).
  */
-export const DEFAULT_PRESET = 'context';
+export const DEFAULT_PRESET = 'surroundings';
 
 /** The preset of an objective when none is named. */
 const PRESET_OF: Readonly<Record<ObjectiveName, string>> = {

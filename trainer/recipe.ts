@@ -106,8 +106,8 @@ export interface Recipe {
 
   /**
    * distill: what the teacher sees of each text's surroundings and the student does not, such as the name of what all
-   * texts are about: words that stand behind the text, or phrasings with | between and {} for the text; empty for none.
-   * See trainer/target-vectors.ts.
+   * texts are about: words that stand behind the text, or phrasings with | between and {} for the text; `auto` for the
+   * word that most texts share, if a fifth of them do; empty for none. See trainer/target-vectors.ts.
    */
   context: string;
   /**

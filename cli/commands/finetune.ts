@@ -123,7 +123,8 @@ Other presets differ in:
 ${differencesHelp()}
 Views: ${VIEW_NAMES.join(', ')};
 several are joined by +, as in views=same,word-crop+typos.
-context: words that a reader of your texts would add, or phrasings with {} for the text: context='Ubuntu|Ask Ubuntu: {}'.
+context: words that a reader of your texts would add, or phrasings with {} for the text: context='Ubuntu|Ask Ubuntu: {}';
+auto: the word that most texts share, if a fifth of them do; context= for none.
 
 --adapt takes the mean of your texts' vectors away (center), brings the directions in which they lie to the same
 variance (whiten; whiten=0.5 half-way), and keeps the N in which they lie most (pca=N): a smaller index, and perhaps a

@@ -1002,7 +1002,7 @@ export interface components {
             }[];
         };
         FinetuneRequest: {
-            /** @description A recipe of `sentence-jepa finetune`, one of those in `/info`; `context` when left out. */
+            /** @description A recipe of `sentence-jepa finetune`, one of those in `/info`; `surroundings` when left out. */
             preset?: string;
             /** @description Instead of a preset. */
             objective?: string;
@@ -3582,6 +3582,7 @@ export interface operations {
                      *       },
                      *       "training": {
                      *         "presets": [
+                     *           "surroundings",
                      *           "context",
                      *           "pairs",
                      *           "vicreg"

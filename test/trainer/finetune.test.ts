@@ -17,6 +17,7 @@ import { verifyModel } from '../../encoder/verify.js';
 import { finetune, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
 import type { StepEntry } from '../../trainer/run-log.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
+import { DEFAULT_PRESET } from '../../trainer/presets.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
@@ -131,7 +132,6 @@ describe('a fine-tuning', () => {
     assert.notDeepEqual(found.get(name)!.data, start.get(name)!.data);
   });
 
-  it('with hard negatives has a higher loss, and goes on from a checkpoint exactly', async () => {
   it('with the last steps averaged exports their average, and goes on from a checkpoint exactly', async () => {
     const exported = async (options: Partial<FinetuneOptions>): Promise<Float32Array> => {
       const out = options.out ?? newOut();
@@ -152,6 +152,7 @@ describe('a fine-tuning', () => {
     one.forEach((value, i) => assert.ok(Math.abs(value - last[i]) < 1e-7));
   });
 
+  it('with hard negatives has a higher loss, and goes on from a checkpoint exactly', async () => {
     const hard = {
       preset: 'infonce',
       settings: ['hardNegatives=2', 'views=same,word-crop', 'maxSteps=6', 'learningRate=1e-6'],
@@ -316,6 +317,30 @@ describe('a fine-tuning', () => {
       both.run.start.data.map(({ kind }) => kind),
       ['texts', 'pairs'],
     );
+  });
+
+  it('unless told otherwise takes the word that the texts share for their context, and says so', async () => {
+    const lines = readFileSync(titles, 'utf8').split('\n');
+    const about = path.join(home, 'about.txt');
+    await writeFile(about, lines.map((line, i) => (i % 3 === 0 ? `${line} on Debian` : line)).join('\n'));
+    const contextOf = async (file: string, settings: string[] = []): Promise<[string, string]> => {
+      const notes: string[] = [];
+      const onNote = (note: string): void => void notes.push(note);
+      const quick = ['maxSteps=1', ...settings];
+      const made = await run({ preset: DEFAULT_PRESET, data: [file], settings: quick, onNote });
+      return [made.run.start.recipe.context, notes.find((note) => note.startsWith('context:')) ?? ''];
+    };
+    const [found, said] = await contextOf(about);
+    assert.equal(found, 'Debian|Debian: {}');
+    assert.match(said, /^context: "Debian", which 33 % of the texts have; --set context=WORDS says others/);
+    const [none, hint] = await contextOf(titles);
+    assert.equal(none, '');
+    assert.match(hint, /^context: no word is in a fifth of the texts; --set context=WORDS/);
+    assert.deepEqual(await contextOf(about, ['context=Linux']), ['Linux', '']);
+    await assert.rejects(contextOf(titles, ['neighbourTexts=0']), {
+      kind: 'usage',
+      message: /^expected --teacher DIR\|NAME for --objective distill, found none/,
+    });
   });
 
   it('makes the published sketch: CLS pooling, an encoder that says so', async () => {
@@ -636,6 +661,10 @@ describe('a fine-tuning', () => {
       await refused({ settings }, { kind: 'usage', message });
       settings.push('averageDecay=0.9');
       await refused(
+        { settings: [...settings, 'averageLast=0.5'] },
+        { kind: 'usage', message: /--set averageLast: expected 0 with averageDecay, found 0.5/ },
+      );
+      await refused(
         { preset: 'barlow-twins', settings },
         { kind: 'usage', message: /--set targetEncoder=average: .* found barlow-twins with 0.9/ },
       );
@@ -661,10 +690,6 @@ interface Running extends ChildProcess {
 }
 
 describe('a fine-tuning that is cut off', () => {
-        { settings: [...settings, 'averageLast=0.5'] },
-        { kind: 'usage', message: /--set averageLast: expected 0 with averageDecay, found 0.5/ },
-      );
-      await refused(
   // Slow enough to be caught in the middle, quick enough for a test.
   const settings = [
     'expander=24,24',

@@ -59,7 +59,7 @@ describe('the training page', { skip: noBrowser }, () => {
       await open(page);
       const select = page.getByLabel('Preset');
       assert.deepEqual(await select.locator('option').allTextContents(), presets);
-      assert.equal(await select.inputValue(), 'context');
+      assert.equal(await select.inputValue(), 'surroundings');
     });
   });
 

@@ -52,6 +52,7 @@ import {
 } from './student.js';
 import { parseStudentShape, type StudentShape } from './student-shape.js';
 import { sharedWord } from './shared-word.js';
+import { targetTexts } from './target-texts.js';
 import { targetVectors } from './target-vectors.js';
 import { Teacher } from './teacher.js';
 import { TensorBoard } from './tensorboard.js';
@@ -273,8 +274,11 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
     }
     if (learnsVectors(recipe)) {
       const learned = textsOfSteps(plan);
-      const texts = needsAll(plan) ? new Set(plan.allTexts) : learned;
-      const more = { signal, onProgress, partners: plan.partners, learned };
+      const { partners } = plan;
+      const texts = needsAll(plan)
+        ? targetTexts(new Set(plan.allTexts), learned, partners, recipe.seed)
+        : learned;
+      const more = { signal, onProgress, partners, learned };
       const targets = await targetVectors(ops, teacher, texts, config.hiddenSize, recipe, more);
       feed = withTargets(feed, batches, targets);
     }

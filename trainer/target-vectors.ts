@@ -51,7 +51,7 @@ interface Options {
  * says. To these is added a little of the nearest neighbours' vectors, and more of the vectors of texts that somebody
  * has said to mean the same.
  *
- * @param texts of the whole run
+ * @param texts that stand for all of the run
  * @param dimensions of the student's vectors
  * @throws UserError as Teacher.prepare and Teacher.targets
  */

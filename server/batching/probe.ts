@@ -32,8 +32,8 @@ const LEAST_GAIN = 1.4;
 const LEAST_SPEEDUP = 1.5;
 
 /**
- * The most that our threads may have waited for a core, as a share of a round's time, for the round to count: 0 to 0.1 on a
- * machine with nothing else to do, and with one other busy program on two cores about 1 in two threads.
+ * The most that our threads may have waited for a core, as a share of a round's time, for the round to count: mostly
+ * below 0.05 on a machine with nothing else to do, and about 1 in two threads beside one busy program on two cores.
  */
 const MOST_WAITING = 0.25;
 

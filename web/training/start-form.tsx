@@ -66,7 +66,7 @@ export function StartForm({
             What all texts are about
             <input
               value={context}
-              placeholder="Ubuntu"
+              placeholder={preset === 'surroundings' ? 'the word most of them share' : 'Ubuntu'}
               onInput={(event) => setContext(event.currentTarget.value)}
             />
           </label>

@@ -138,7 +138,7 @@ The teacher's vectors are kept in the cache folder: a second run has them.
 
 Examples:
   sentence-jepa finetune --data titles.txt --out ./my-encoder
-  sentence-jepa finetune --data titles.txt --pairs duplicates.tsv --out ./my-encoder --set context=Ubuntu --eval beir:./dev
+  sentence-jepa finetune --data titles.txt --pairs duplicates.tsv --out ./my-encoder --eval beir:./dev
   sentence-jepa finetune --data titles.txt --out ./adapted --adapt center,pca=256 --eval beir:./dev
   sentence-jepa finetune --data posts.csv --field title --out ./my-encoder --eval beir:./dev --max-steps 500
   sentence-jepa finetune --data titles.txt --out ./crops --objective vicreg --set views=same,word-crop+typos

@@ -855,7 +855,7 @@ describe('the command', () => {
     const { code, out } = await said('--help');
     assert.equal(code, 0);
     assert.match(out, /Examples:/);
-    assert.match(out, /learningRate +0\.0002\n/);
+    assert.match(out, /learningRate +0\.0001\n/);
     assert.match(out, /\n {2}vicreg: .*learningRate=0\.00001/);
   });
 });

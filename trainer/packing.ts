@@ -38,31 +38,43 @@ export function cut({ ids, offsets }: PackedBatch, tokens: number): PackedBatch[
   return parts;
 }
 
-/** Sequences of like length that attention takes together, padded to the longest. */
-export interface AttentionBlock {
-  /** Which sequences, by falling length. */
-  sequences: number[];
-  /** Tokens of the longest. */
+/** Sequences that attention takes together, side by side in tiles of one width: each token sees those of its own sequence. */
+export interface TileGroup {
+  /** Tokens that a tile has room for. */
   width: number;
+  /** Which sequences are in each. */
+  tiles: number[][];
 }
 
-/** A block's longest sequence is at most this much longer than its shortest. */
-const STRETCH = 1.5;
+/** Of the narrowest tiles; the next ones are twice as wide each. */
+const LEAST_WIDTH = 32;
 
 /**
- * Cuts a batch into blocks for attention, the one part that can't work on packed rows.
+ * Lays a batch out for attention, the one part that can't work on packed rows. Each sequence, the longest first, goes to
+ * the first tile that has room for it, and to a new one, no wider than it needs, where none has.
  *
  * @param offsets as in PackedBatch
+ * @returns the widest first
  */
-export function attentionBlocks(offsets: Int32Array): AttentionBlock[] {
+export function attentionTiles(offsets: Int32Array): TileGroup[] {
   const lengthOf = (sequence: number): number => offsets[sequence + 1] - offsets[sequence];
   const order = Array.from({ length: offsets.length - 1 }, (_, i) => i);
   order.sort((a, b) => lengthOf(b) - lengthOf(a) || a - b);
-  const blocks: AttentionBlock[] = [];
+  const all: { width: number; room: number; sequences: number[] }[] = [];
   for (const sequence of order) {
-    const block = blocks.at(-1);
-    if (block && block.width <= STRETCH * lengthOf(sequence)) block.sequences.push(sequence);
-    else blocks.push({ sequences: [sequence], width: lengthOf(sequence) });
+    const length = lengthOf(sequence);
+    let tile = all.find(({ room }) => room >= length);
+    if (!tile) {
+      const width = Math.max(LEAST_WIDTH, 2 ** Math.ceil(Math.log2(length)));
+      all.push((tile = { width, room: width, sequences: [] }));
+    }
+    tile.sequences.push(sequence);
+    tile.room -= length;
   }
-  return blocks;
+  const groups = new Map<number, TileGroup>();
+  for (const { width, sequences } of all) {
+    if (!groups.has(width)) groups.set(width, { width, tiles: [] });
+    groups.get(width)!.tiles.push(sequences);
+  }
+  return [...groups.values()];
 }

@@ -3,7 +3,7 @@ import { before, describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
 import type { Pooling } from '../../encoder/model-folder.js';
-import { cut, join, pack } from '../../trainer/packing.js';
+import { attentionTiles, cut, join, pack } from '../../trainer/packing.js';
 import { PRESETS } from '../../trainer/presets.js';
 import { attention, attentionBackward, attentionLayout } from '../../trainer/tensorflow/attention.js';
 import {
@@ -18,6 +18,7 @@ import { expand, expandBackward } from '../../trainer/tensorflow/expander.js';
 import {
   addAndNormalize,
   addAndNormalizeBackward,
+  biasBackward,
   biasGelu,
   biasGeluBackward,
   Dropout,
@@ -607,11 +608,26 @@ describe('what is compiled', () => {
       const { dProduct, dBias } = biasGeluBackward(ops, dy, product, bias);
       return [ops.widen(biasGelu(ops, product, bias)), ops.widen(dProduct), dBias];
     },
-    bias: (ops, normal) => [withBias(ops, ops.narrow(normal(n, d)), normal(d))],
+    bias: (ops, normal) => {
+      const product = ops.narrow(normal(n, d));
+      return [ops.widen(withBias(ops, product, normal(d))), biasBackward(ops, product)];
+    },
+    attention: (ops, normal, rate) => {
+      // Two to a tile: as many tiles as are compiled for.
+      const lengths = Array.from({ length: 40 }, (_, i) => 12 + (i % 5));
+      const { offsets } = pack(lengths.map((length) => new Int32Array(length)));
+      const layout = attentionLayout(ops, offsets, 2);
+      const tokens = offsets[lengths.length];
+      const qkv = ops.narrow(normal(tokens, 3 * 8));
+      const { y, saved } = attention(ops, qkv, layout, new Dropout(ops, 3), rate);
+      const dQkv = attentionBackward(ops, ops.narrow(normal(tokens, 8)), saved, layout);
+      return [ops.widen(y), ops.widen(dQkv)];
+    },
   };
+  const drops = new Set(['add-normalize', 'attention']);
   for (const precision of ['fp32', 'bf16'] as const)
     for (const [name, kernel] of Object.entries(kernels))
-      for (const rate of name === 'add-normalize' ? [0, 0.3] : [0])
+      for (const rate of drops.has(name) ? [0, 0.3] : [0])
         it(`gives what its kernels give one by one: ${name}, ${precision}, dropout ${rate}`, () => {
           const before = ops.tf.memory().numTensors;
           ops.tidy(() => {
@@ -662,10 +678,10 @@ describe('dropout', () => {
   });
 });
 
-describe('attention in blocks', () => {
+describe('attention in tiles', () => {
   it('is what one sequence at a time gives, forward and backward', () => {
     const random = new Random(5);
-    const lengths = [3, 9, 4, 30, 9, 12, 1];
+    const lengths = [3, 9, 4, 30, 9, 12, 70, 1, 40];
     const d = 8;
     const total = lengths.reduce((sum, length) => sum + length, 0);
     const normal = (columns: number): Tensor =>
@@ -709,6 +725,24 @@ describe('packing', () => {
   it('joins two batches as if they had been packed together', () => {
     const [a, b] = [[Int32Array.of(1, 2, 3), Int32Array.of(4)], [Int32Array.of(5, 6)]];
     assert.deepEqual(join(pack(a), pack(b)), pack([...a, ...b]));
+  });
+
+  it('lays each sequence into one tile, beside others where there is room', () => {
+    const tilesOf = (lengths: number[]): unknown =>
+      attentionTiles(pack(lengths.map((length) => new Int32Array(length))).offsets).map(
+        ({ width, tiles }) => [width, tiles],
+      );
+    assert.deepEqual(tilesOf([3]), [[32, [[0]]]]);
+    assert.deepEqual(tilesOf([32, 33, 64, 65]), [
+      [128, [[3, 1]]],
+      [64, [[2]]],
+      [32, [[0]]],
+    ]);
+    // The longest first: 24 beside 40, 30 alone, 12 beside 20.
+    assert.deepEqual(tilesOf([12, 20, 40, 30, 24]), [
+      [64, [[2, 4]]],
+      [32, [[3], [1, 0]]],
+    ]);
   });
 
   it('cuts a batch into parts of so many tokens, and no sequence in two', () => {

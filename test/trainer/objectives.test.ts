@@ -594,11 +594,22 @@ describe('a step of', () => {
 
 describe('causal attention', () => {
   it('is in toDevice a choice: the encoder sees all tokens', () => {
-    const of = (causal: boolean): (number | undefined)[][] =>
-      toDevice(ops, pack([Int32Array.of(2, 5, 3)]), config, { causal }).attention.blocks.map(
-        ({ bias }) => bias?.shape ?? [],
-      );
-    assert.deepEqual(of(false), [[]]);
-    assert.deepEqual(of(true), [[1, 1, 3, 3]]);
+    const seen = (causal: boolean): boolean[][] => {
+      const { attention } = toDevice(ops, pack([Int32Array.of(2, 5, 3)]), config, { causal });
+      const [{ bias }] = attention.groups;
+      const values = valuesOf(bias);
+      const width = bias.shape[3]!;
+      return [0, 1, 2].map((query) => [0, 1, 2, 3].map((key) => values[query * width + key] === 0));
+    };
+    assert.deepEqual(seen(false), [
+      [true, true, true, false],
+      [true, true, true, false],
+      [true, true, true, false],
+    ]);
+    assert.deepEqual(seen(true), [
+      [true, false, false, false],
+      [true, true, false, false],
+      [true, true, true, false],
+    ]);
   });
 });

@@ -1,32 +1,32 @@
-import type { Tensor2D } from '@tensorflow/tfjs-core';
-
-import { attentionBlocks } from '../packing.js';
-import { applyMask, type Dropout } from './layers.js';
+import { attentionTiles } from '../packing.js';
+import { bitsOf, maskOf, type Drawn, type Dropout } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 
 /**
- * A batch's sequences as attention needs them: padded, in blocks of like length, head by head. Packed rows are taken
- * apart into pieces, a token's query, key or value in one head each, so that one gather pads and transposes.
+ * A batch's sequences as attention needs them: in tiles, head by head. Packed rows are taken apart into pieces, a
+ * token's query, key or value in one head each, so that one gather lays them out and transposes.
  */
 export interface AttentionLayout {
   heads: number;
-  blocks: {
-    /** Pieces of the packed [tokens, 3 heads, size of a head]: [3, n, heads, width]. Any piece stands in for padding, whose keys the bias hides. */
+  groups: {
+    /** Pieces of the packed [tokens, 3 heads, size of a head]: [3, tiles, heads, width]. Any piece stands in for padding, which the bias hides. */
     split: Tensor;
-    /** The same for the way back: query, key and value, [n, heads, width] each. Padding goes to the piece behind the last. */
+    /** The same for the way back: query, key and value, [tiles, heads, width] each. Padding goes to the piece behind the last. */
     merge: Tensor[];
-    /** Pieces of the packed [tokens, heads, size of a head], padding behind the last again: [n, heads, width]. */
+    /** Pieces of the packed [tokens, heads, size of a head], padding behind the last again: [tiles, heads, width]. */
     output: Tensor;
-    /**
-     * Added to the scores: 0 for what is seen, a large negative number for what is not: padding [n, 1, 1, width], or
-     * what comes later [1, 1, width, width]. Nothing where all is seen.
-     */
-    bias?: Tensor;
+    /** The same with any piece in place of padding. */
+    outputOf: Tensor;
+    /** Added to the scores of each query (rows) and key (columns): 0 where it sees it, else HIDDEN: [tiles, 1, width, width]. */
+    bias: Tensor;
   }[];
 }
 
 /** exp of it is 0 in fp32, and no sum with it overflows. */
 const HIDDEN = -1e9;
+
+/** Tiles from which on it pays to compile for their number. */
+const COMPILED = 16;
 
 /**
  * @param offsets as in PackedBatch
@@ -40,144 +40,187 @@ export function attentionLayout(
 ): AttentionLayout {
   const { tf } = ops;
   const tokens = offsets[offsets.length - 1];
-  const blocks = attentionBlocks(offsets).map(({ sequences, width }) => {
-    const n = sequences.length;
-    const split = new Int32Array(3 * n * heads * width);
-    const merge = new Int32Array(split.length);
-    const output = new Int32Array(n * heads * width);
-    const hidden = new Float32Array(n * width);
-    let at = 0;
-    for (let part = 0; part < 3; part++)
-      sequences.forEach((sequence, i) => {
-        const length = offsets[sequence + 1] - offsets[sequence];
-        for (let head = 0; head < heads; head++)
-          for (let place = 0; place < width; place++, at++) {
-            const real = place < length;
-            const row = offsets[sequence] + place;
-            split[at] = ((real ? row : 0) * 3 + part) * heads + head;
-            merge[at] = real ? split[at] : tokens * 3 * heads;
-            if (part === 0) output[at] = real ? row * heads + head : tokens * heads;
-            if (!real) hidden[i * width + place] = HIDDEN;
-          }
-      });
+  const groups = attentionTiles(offsets).map(({ width, tiles }) => {
+    const n = tiles.length < COMPILED ? tiles.length : ops.wholeTiles(tiles.length);
     const shape = [n, heads, width];
-    let bias: Tensor | undefined;
-    // Padding comes behind every token: what hides the later ones hides it, too.
-    if (causal) bias = laterHidden(ops, width);
-    else if (hidden.includes(HIDDEN)) bias = tf.tensor4d(hidden, [n, 1, 1, width]);
+    const size = n * heads * width;
+    const split = new Int32Array(3 * size);
+    const merge = new Int32Array(3 * size).fill(tokens * 3 * heads);
+    const output = new Int32Array(size).fill(tokens * heads);
+    const outputOf = new Int32Array(size);
+    const bias = new Float32Array(n * width * width).fill(HIDDEN);
+    tiles.forEach((sequences, tile) => {
+      let place = 0;
+      for (const sequence of sequences) {
+        const first = place;
+        const end = first + offsets[sequence + 1] - offsets[sequence];
+        for (let row = offsets[sequence]; place < end; row++, place++) {
+          for (let head = 0; head < heads; head++) {
+            const at = (tile * heads + head) * width + place;
+            for (let part = 0; part < 3; part++)
+              split[part * size + at] = merge[part * size + at] = (row * 3 + part) * heads + head;
+            output[at] = outputOf[at] = row * heads + head;
+          }
+          const seen = (tile * width + place) * width;
+          bias.fill(0, seen + first, seen + (causal ? place + 1 : end));
+        }
+      }
+    });
     return {
       split: tf.tensor(split, [3, ...shape], 'int32'),
       merge: ops.unstack(tf.tensor(merge, [3, ...shape], 'int32')),
       output: tf.tensor(output, shape, 'int32'),
-      bias,
+      outputOf: tf.tensor(outputOf, shape, 'int32'),
+      bias: tf.tensor4d(bias, [n, 1, width, width]),
     };
   });
-  return { heads, blocks };
+  return { heads, groups };
 }
 
-/** Of each query (rows) and key (columns), what is added to their score: [1, 1, width, width]. */
-function laterHidden(ops: Ops, width: number): Tensor {
-  const bias = new Float32Array(width * width);
-  for (let query = 0; query < width; query++)
-    bias.fill(HIDDEN, query * width + query + 1, (query + 1) * width);
-  return ops.tf.tensor4d(bias, [1, 1, width, width]);
-}
-
-export interface SavedBlock {
-  /** [n, heads, width, size of a head]. */
+/** All narrow. */
+export interface SavedTiles {
+  /** [tiles, heads, width, size of a head]. */
   query: Tensor;
   key: Tensor;
   value: Tensor;
-  /** Before and after dropout: [n, heads, width, width]. */
+  /** Before and after dropout: [tiles, heads, width, width]. */
   probabilities: Tensor;
   dropped: Tensor;
-  mask?: Tensor;
+  drawn?: Drawn;
 }
 
 /**
  * Scaled dot-product attention (Vaswani et al. 2017 eq. 1) of every sequence with itself.
  *
- * @param qkv query, key and value side by side: [totalTokens, 3 d]
- * @returns [totalTokens, d]
+ * @param qkv query, key and value side by side, narrow: [totalTokens, 3 d]
+ * @returns narrow, [totalTokens, d]
  */
 export function attention(
   ops: Ops,
   qkv: Tensor,
-  { heads, blocks }: AttentionLayout,
+  { heads, groups }: AttentionLayout,
   dropout: Dropout,
   rate: number,
-): { y: Tensor; saved: SavedBlock[] } {
+): { y: Tensor; saved: SavedTiles[] } {
   const [tokens, columns] = qkv.shape as [number, number];
   const d = columns / 3;
   const size = d / heads;
   return ops.tidy(() => {
-    const pieces = qkv.reshape([tokens * 3 * heads, size]);
-    const made = blocks.map(({ split, bias }) =>
+    const pieces = ops.reshape(qkv, [tokens * 3 * heads, size]);
+    const made = groups.map(({ split, bias }) =>
       ops.tidy(() => {
         const [query, key, value] = ops.unstack(ops.gather(pieces, split));
-        const scores = ops.mul(ops.batchMatMul(query, key, false, true), 1 / Math.sqrt(size));
-        const probabilities = ops.softmax(bias ? ops.add(scores, bias) : scores);
-        const mask = dropout.mask(probabilities.shape, rate);
-        const dropped = applyMask(ops, probabilities, mask);
-        const saved: SavedBlock = { query, key, value, probabilities, dropped, mask };
-        return { y: ops.batchMatMul(dropped, value), saved };
+        const scores = ops.batchProduct(query, key, false, true);
+        const drawn = dropout.draw(scores.shape, rate);
+        const { probabilities, dropped } = softmaxAndDrop(ops, scores, bias, drawn, 1 / Math.sqrt(size));
+        const saved: SavedTiles = { query, key, value, probabilities, dropped, drawn };
+        return { y: ops.batchProduct(dropped, value), saved };
       }),
     );
     const outputs = made.map(({ y }) => y);
     const y = join(
       ops,
       [tokens, d],
-      blocks.map(({ output }) => output),
+      groups.map(({ output }) => output),
       outputs,
     );
     return { y, saved: made.map(({ saved }) => saved) };
   });
 }
 
-/** @param dy [totalTokens, d] @returns [totalTokens, 3 d] */
+/** @param dy narrow, [totalTokens, d] @returns narrow, [totalTokens, 3 d] */
 export function attentionBackward(
   ops: Ops,
   dy: Tensor,
-  saved: readonly SavedBlock[],
-  { heads, blocks }: AttentionLayout,
+  saved: readonly SavedTiles[],
+  { heads, groups }: AttentionLayout,
 ): Tensor {
-  const { tf } = ops;
   const [tokens, d] = dy.shape as [number, number];
   const size = d / heads;
   return ops.tidy(() => {
-    // No gradient comes from padding.
-    const pieces = tf.concat([dy.reshape([tokens * heads, size]), tf.zeros([1, size])]);
-    const gradients = blocks.map(({ output }, b) =>
+    const pieces = ops.reshape(dy, [tokens * heads, size]);
+    const gradients = groups.map(({ outputOf }, g) =>
       ops.tidy(() => {
-        const { query, key, value, probabilities, dropped, mask } = saved[b];
-        const dOutput = ops.gather(pieces, output);
-        const dValue = ops.batchMatMul(dropped, dOutput, true);
-        const dProbabilities = applyMask(ops, ops.batchMatMul(dOutput, value, false, true), mask);
-        const along = ops.sumLast(ops.mul(dProbabilities, probabilities));
-        const dScores = ops.mul(ops.mul(probabilities, ops.sub(dProbabilities, along)), 1 / Math.sqrt(size));
-        return [ops.batchMatMul(dScores, key), ops.batchMatMul(dScores, query, true), dValue];
+        const { query, key, value, probabilities, dropped, drawn } = saved[g];
+        // What stands in for padding counts nowhere: there all probabilities are 0.
+        const dOutput = ops.gather(pieces, outputOf);
+        const dValue = ops.batchProduct(dropped, dOutput, true);
+        const dDropped = ops.batchProduct(dOutput, value, false, true);
+        const dScores = softmaxAndDropBackward(ops, dDropped, probabilities, drawn, 1 / Math.sqrt(size));
+        return [ops.batchProduct(dScores, key), ops.batchProduct(dScores, query, true), dValue];
       }),
     );
     return join(
       ops,
       [tokens, 3 * d],
-      blocks.flatMap(({ merge }) => merge),
+      groups.flatMap(({ merge }) => merge),
       gradients.flat(),
     );
   });
 }
 
-/** The blocks' pieces as packed rows [tokens, columns]; what went behind the last is padding. */
+/** Softmax over the keys that a query sees, and dropout. Of a query that sees none, all probabilities are 0. */
+function softmaxAndDrop(
+  ops: Ops,
+  scores: Tensor,
+  bias: Tensor,
+  drawn: Drawn | undefined,
+  scale: number,
+): { probabilities: Tensor; dropped: Tensor } {
+  const [probabilities, dropped] = fuse(
+    ops,
+    `softmax-drop ${scale} ${drawn?.least}`,
+    [scores, bias, ...bitsOf(drawn)],
+    (ops, [scores, bias, bits]) => {
+      const x = ops.add(ops.mul(ops.widen(scores), scale), bias);
+      const exp = ops.exp(ops.sub(x, ops.maximum(ops.maxLast(x), HIDDEN / 2)));
+      // At least 1 where something is seen, else 0.
+      const sum = ops.maximum(ops.sumLast(exp), 0.5);
+      const y = ops.mul(exp, ops.reciprocal(sum));
+      const narrow = ops.narrow(y);
+      return [narrow, drawn ? ops.narrow(ops.mul(y, maskOf(ops, { bits, least: drawn.least }))) : narrow];
+    },
+  );
+  return { probabilities, dropped };
+}
+
+/** @param dDropped gradient for what was dropped from @returns the gradient for the scores, narrow */
+function softmaxAndDropBackward(
+  ops: Ops,
+  dDropped: Tensor,
+  probabilities: Tensor,
+  drawn: Drawn | undefined,
+  scale: number,
+): Tensor {
+  const [dScores] = fuse(
+    ops,
+    `softmax-drop-backward ${scale} ${drawn?.least}`,
+    [dDropped, probabilities, ...bitsOf(drawn)],
+    (ops, [dDropped, probabilities, bits]) => {
+      const wide = ops.widen(dDropped);
+      const dy = drawn ? ops.mul(wide, maskOf(ops, { bits, least: drawn.least })) : wide;
+      const y = ops.widen(probabilities);
+      const along = ops.sumLast(ops.mul(dy, y));
+      return [ops.narrow(ops.mul(ops.mul(y, ops.sub(dy, along)), scale))];
+    },
+  );
+  return dScores;
+}
+
+/** As Ops.fuse, and one by one for a few tiles: then there is little to win, and their number differs from batch to batch. */
+const fuse: (ops: Ops, ...given: Parameters<Ops['fuse']>) => Tensor[] = (ops, name, inputs, body) =>
+  inputs[0].shape[0] < COMPILED ? ops.tidy(() => body(ops, inputs)) : ops.fuse(name, inputs, body);
+
+/** The groups' pieces as packed rows [tokens, columns]; what went behind the last is padding. */
 function join(
   ops: Ops,
   [tokens, columns]: [number, number],
   indices: readonly Tensor[],
   parts: readonly Tensor[],
 ): Tensor {
-  const { tf } = ops;
   const size = parts[0].shape.at(-1)!;
   const count = (tokens * columns) / size;
-  const pieces = ops.stitch(indices, parts) as Tensor2D;
-  const real = pieces.shape[0] > count ? tf.slice(pieces, [0, 0], [count, size]) : pieces;
-  return real.reshape([tokens, columns]);
+  const pieces = ops.stitch(indices, parts);
+  const real = pieces.shape[0] > count ? ops.firstRows(pieces, count) : pieces;
+  return ops.reshape(real, [tokens, columns]);
 }

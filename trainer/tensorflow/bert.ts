@@ -9,13 +9,14 @@ import {
   attentionBackward,
   attentionLayout,
   type AttentionLayout,
-  type SavedBlock,
+  type SavedTiles,
 } from './attention.js';
 import type { CrossAttention, SavedCross } from './cross-attention.js';
 import {
   addAndNormalize,
   addAndNormalizeBackward,
   applyMask,
+  biasBackward,
   biasGelu,
   biasGeluBackward,
   narrowWeight,
@@ -121,7 +122,7 @@ interface SavedEmbeddings {
 interface SavedLayer {
   /** The layer's input, narrow. */
   x: Tensor;
-  blocks: SavedBlock[];
+  tiles: SavedTiles[];
   /** Narrow. */
   context: Tensor;
   first: SavedAdd;
@@ -188,8 +189,7 @@ export function bertForward(
       ops.product(input, narrowWeight(ops, weights, `${at}.${name}.weight`), false, true);
     const made = ops.tidy(() => {
       const qkv = withBias(ops, product(narrow, 'attention.self.qkv'), biasOf('attention.self.qkv'));
-      const { y, saved: blocks } = attention(ops, qkv, batch.attention, dropout, attentionDropout);
-      const context = ops.narrow(y);
+      const { y: context, saved: tiles } = attention(ops, qkv, batch.attention, dropout, attentionDropout);
       const attended = product(context, 'attention.output.dense');
       const first = addAndNormalize(
         ops,
@@ -216,7 +216,7 @@ export function bertForward(
         y: second.y,
         narrow: second.narrow,
         saved: {
-          blocks,
+          tiles,
           context,
           first: first.saved,
           cross: crossed?.saved,
@@ -293,9 +293,9 @@ export function bertBackward(
       }
       const first = addBackward(dMiddle, saved.first, 'attention.output.LayerNorm', 'attention.output.dense');
       const dContext = productBackward(first.dProduct, saved.context, 'attention.output.dense');
-      const dQkv = attentionBackward(ops, ops.widen(dContext), saved.blocks, batch.attention);
-      gradients.add(`${at}.attention.self.qkv.bias`, ops.columnSums(dQkv));
-      return [first.dx, productBackward(ops.narrow(dQkv), saved.x, 'attention.self.qkv')];
+      const dQkv = attentionBackward(ops, dContext, saved.tiles, batch.attention);
+      gradients.add(`${at}.attention.self.qkv.bias`, biasBackward(ops, dQkv));
+      return [first.dx, productBackward(dQkv, saved.x, 'attention.self.qkv')];
     });
     ops.free(dy, saved);
     dy = dx;

@@ -220,7 +220,7 @@ function zeros(length: number): Buffer {
 }
 
 /** 0 or 1 / (1 - rate), to be multiplied with. */
-function maskOf(ops: Ops, { bits, least }: Drawn): Tensor {
+export function maskOf(ops: Ops, { bits, least }: Drawn): Tensor {
   return ops.mul(ops.atLeast(bits, least), LEVELS / (LEVELS - least));
 }
 
@@ -285,7 +285,7 @@ export function addAndNormalizeBackward(
   return { dx, dProduct, dScale, dShift, dBias };
 }
 
-function bitsOf(drawn: Drawn | undefined): Tensor[] {
+export function bitsOf(drawn: Drawn | undefined): Tensor[] {
   return drawn ? [drawn.bits] : [];
 }
 
@@ -316,10 +316,16 @@ export function biasGeluBackward(
   return { dProduct, dBias };
 }
 
-/** A dense layer's narrow product with its bias, in fp32. */
+/** A dense layer's narrow product with its bias, narrow again. */
 export function withBias(ops: Ops, product: Tensor, bias: Tensor): Tensor {
   const [y] = ops.fuse('bias', [product, bias], (ops, [product, bias]) => [
-    ops.biasAdd(ops.widen(product), bias),
+    ops.narrow(ops.biasAdd(ops.widen(product), bias)),
   ]);
   return y;
+}
+
+/** The bias' gradient. @param dy narrow */
+export function biasBackward(ops: Ops, dy: Tensor): Tensor {
+  const [dBias] = ops.fuse('bias-backward', [dy], (ops, [dy]) => [ops.columnSums(ops.widen(dy))]);
+  return dBias;
 }

@@ -2,7 +2,7 @@ import type { Random } from '../../base/random.js';
 import type { Ops, Tensor } from './ops.js';
 
 /** Vectors among which neighbours are looked for: with more, the search would take longer than the step. */
-const MOST = 65_536;
+export const POOL_SIZE = 65_536;
 
 /** Some rows of a matrix, and their vectors [rows, d]. */
 export interface Pool {
@@ -18,7 +18,7 @@ export interface Pool {
  */
 export function poolOf({ tf }: Ops, vectors: Float32Array, d: number, random: Random): Pool {
   const all = Array.from({ length: vectors.length / d }, (_, row) => row);
-  const rows = random.shuffle(all).slice(0, MOST);
+  const rows = random.shuffle(all).slice(0, POOL_SIZE);
   return { rows, vectors: tf.tensor2d(gatherRows(vectors, d, rows), [rows.length, d]) };
 }
 

@@ -13,9 +13,6 @@ const BOOL = 10;
 export const BFLOAT16 = 14;
 const UINT16 = 17;
 
-/** Of matrices narrower than this, Eigen's batch product is 2 to 4 times as fast as oneDNN's; of wider ones it is not. */
-const NARROW = 16;
-
 /**
  * Types that tfjs has no name for, by a tensor's dataId: tfjs takes such a tensor for one of float32 or int32. It can
  * be an operand of what knows its type, and not be looked at.
@@ -77,6 +74,13 @@ export class Ops {
     return Math.ceil(rows / step) * step;
   }
 
+  /** Tiles that a group of attention's should be filled up to, for the same. */
+  wholeTiles(tiles: number): number {
+    if (!this.compiler) return tiles;
+    const step = Math.max(1, 2 ** (Math.ceil(Math.log2(tiles)) - 4));
+    return Math.ceil(tiles / step) * step;
+  }
+
   /**
    * tf.tidy, whatever the shape of the result: the tensors in it are kept, what else was made inside is freed.
    * It looks for them in every property, so that a typed array in the result takes it seconds.
@@ -116,19 +120,51 @@ export class Ops {
     return this.precision === 'fp32' ? this.same(x) : this.cast(x, BFLOAT16, FLOAT);
   }
 
-  /** [..., m, k] x [..., k, n] -> [..., m, n]. */
-  batchMatMul(a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor {
+  /** The product of each two matrices: [..., m, k] x [..., k, n] -> [..., m, n], narrow all three. */
+  batchProduct(a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor {
     const adjoints = [this.flag('adj_x', transposeA), this.flag('adj_y', transposeB)];
-    if (Math.min(...a.shape.slice(-2)) >= NARROW)
-      return this.run('BatchMatMulV2', [a, b], this.type, ...adjoints);
-    // TensorFlow hands V2 to oneDNN, and never V3.
-    const types = ['Ta', 'Tb', 'Tout'].map((name) => this.dataType(name, FLOAT));
-    return this.run('BatchMatMulV3', [a, b], ...types, ...adjoints);
+    return this.run('BatchMatMulV2', [a, b], this.dataType('T', this.narrowType), ...adjoints);
+  }
+
+  /** The same numbers in another shape, without a copy. */
+  reshape(x: Tensor, shape: number[]): Tensor {
+    return this.tidy(() =>
+      this.run(
+        'Reshape',
+        [x, this.tf.tensor1d(shape, 'int32')],
+        this.dataType('T', typeOf(x)),
+        this.dataType('Tshape', INT32),
+      ),
+    );
+  }
+
+  /** The first so many rows. */
+  firstRows(x: Tensor, rows: number): Tensor {
+    const [, ...rest] = x.shape;
+    return this.tidy(() =>
+      this.run(
+        'Slice',
+        [
+          x,
+          this.tf.tensor1d(
+            x.shape.map(() => 0),
+            'int32',
+          ),
+          this.tf.tensor1d([rows, ...rest], 'int32'),
+        ],
+        this.dataType('T', typeOf(x)),
+        this.dataType('Index', INT32),
+      ),
+    );
   }
 
   /** Element by element, broadcast; without what the tfjs functions of these names check and record. */
   add(a: Tensor, b: Tensor | number): Tensor {
     return this.pointwise('AddV2', a, b);
+  }
+
+  maximum(a: Tensor, b: Tensor | number): Tensor {
+    return this.pointwise('Maximum', a, b);
   }
 
   sub(a: Tensor, b: Tensor | number): Tensor {
@@ -155,6 +191,10 @@ export class Ops {
     return this.run('Erf', [x], this.type);
   }
 
+  reciprocal(x: Tensor): Tensor {
+    return this.run('Reciprocal', [x], this.type);
+  }
+
   /** 1 / sqrt(x). */
   rsqrt(x: Tensor): Tensor {
     return this.run('Rsqrt', [x], this.type);
@@ -163,6 +203,10 @@ export class Ops {
   /** Over the last axis, which stays, with length 1. */
   sumLast(x: Tensor): Tensor {
     return this.overLast('Sum', x);
+  }
+
+  maxLast(x: Tensor): Tensor {
+    return this.overLast('Max', x);
   }
 
   meanLast(x: Tensor): Tensor {
@@ -176,7 +220,7 @@ export class Ops {
         'GatherV2',
         [x, indices, this.tf.scalar(0, 'int32')],
         { name: 'batch_dims', type: this.backend.binding.TF_ATTR_INT, value: 0 },
-        this.dataType('Tparams', FLOAT),
+        this.dataType('Tparams', typeOf(x)),
         this.dataType('Tindices', INT32),
         this.dataType('Taxis', INT32),
       ),
@@ -192,7 +236,7 @@ export class Ops {
    */
   stitch(indices: readonly Tensor[], parts: readonly Tensor[]): Tensor {
     const count = { name: 'N', type: this.backend.binding.TF_ATTR_INT, value: parts.length };
-    return this.run('DynamicStitch', [...indices, ...parts], count, this.type);
+    return this.run('DynamicStitch', [...indices, ...parts], count, this.dataType('T', typeOf(parts[0])));
   }
 
   /** Parts along the first axis, which goes: [n, ...] -> n times [...]. They share its memory. */
@@ -203,7 +247,7 @@ export class Ops {
       value,
     });
     const count = x.shape[0];
-    const type = this.dataType('T', x.dtype === 'int32' ? INT32 : FLOAT);
+    const type = this.dataType('T', typeOf(x));
     return this.execute('Unpack', [x], [attribute('num', count), type, attribute('axis', 0)], count);
   }
 

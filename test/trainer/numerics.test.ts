@@ -738,8 +738,8 @@ describe('packing', () => {
       [64, [[2]]],
       [32, [[0]]],
     ]);
-    // The longest first: 24 beside 40, 30 alone, 12 beside 20.
-    assert.deepEqual(tilesOf([12, 20, 40, 30, 24]), [
+    // The longest first: 14 beside 50, 30 alone, 12 beside 20.
+    assert.deepEqual(tilesOf([12, 20, 50, 30, 14]), [
       [64, [[2, 4]]],
       [32, [[3], [1, 0]]],
     ]);

@@ -15,8 +15,6 @@ export interface AttentionLayout {
     merge: Tensor[];
     /** Pieces of the packed [tokens, heads, size of a head], padding behind the last again: [tiles, heads, width]. */
     output: Tensor;
-    /** The same with any piece in place of padding. */
-    outputOf: Tensor;
     /** Added to the scores of each query (rows) and key (columns): 0 where it sees it, else HIDDEN: [tiles, 1, width, width]. */
     bias: Tensor;
   }[];
@@ -47,7 +45,6 @@ export function attentionLayout(
     const split = new Int32Array(3 * size);
     const merge = new Int32Array(3 * size).fill(tokens * 3 * heads);
     const output = new Int32Array(size).fill(tokens * heads);
-    const outputOf = new Int32Array(size);
     const bias = new Float32Array(n * width * width).fill(HIDDEN);
     tiles.forEach((sequences, tile) => {
       let place = 0;
@@ -59,7 +56,7 @@ export function attentionLayout(
             const at = (tile * heads + head) * width + place;
             for (let part = 0; part < 3; part++)
               split[part * size + at] = merge[part * size + at] = (row * 3 + part) * heads + head;
-            output[at] = outputOf[at] = row * heads + head;
+            output[at] = row * heads + head;
           }
           const seen = (tile * width + place) * width;
           bias.fill(0, seen + first, seen + (causal ? place + 1 : end));
@@ -70,7 +67,6 @@ export function attentionLayout(
       split: tf.tensor(split, [3, ...shape], 'int32'),
       merge: ops.unstack(tf.tensor(merge, [3, ...shape], 'int32')),
       output: tf.tensor(output, shape, 'int32'),
-      outputOf: tf.tensor(outputOf, shape, 'int32'),
       bias: tf.tensor4d(bias, [n, 1, width, width]),
     };
   });
@@ -138,12 +134,12 @@ export function attentionBackward(
   const [tokens, d] = dy.shape as [number, number];
   const size = d / heads;
   return ops.tidy(() => {
-    const pieces = ops.reshape(dy, [tokens * heads, size]);
-    const gradients = groups.map(({ outputOf }, g) =>
+    // No gradient comes from padding.
+    const pieces = ops.withZeroRow(ops.reshape(dy, [tokens * heads, size]));
+    const gradients = groups.map(({ output }, g) =>
       ops.tidy(() => {
         const { query, key, value, probabilities, dropped, drawn } = saved[g];
-        // What stands in for padding counts nowhere: there all probabilities are 0.
-        const dOutput = ops.gather(pieces, outputOf);
+        const dOutput = ops.gather(pieces, output);
         const dValue = ops.batchProduct(dropped, dOutput, true);
         const dDropped = ops.batchProduct(dOutput, value, false, true);
         const dScores = softmaxAndDropBackward(ops, dDropped, probabilities, drawn, 1 / Math.sqrt(size));
@@ -159,7 +155,7 @@ export function attentionBackward(
   });
 }
 
-/** Softmax over the keys that a query sees, and dropout. Of a query that sees none, all probabilities are 0. */
+/** Softmax over the keys that a query sees, and dropout. */
 function softmaxAndDrop(
   ops: Ops,
   scores: Tensor,
@@ -172,11 +168,7 @@ function softmaxAndDrop(
     `softmax-drop ${scale} ${drawn?.least}`,
     [scores, bias, ...bitsOf(drawn)],
     (ops, [scores, bias, bits]) => {
-      const x = ops.add(ops.mul(ops.widen(scores), scale), bias);
-      const exp = ops.exp(ops.sub(x, ops.maximum(ops.maxLast(x), HIDDEN / 2)));
-      // At least 1 where something is seen, else 0.
-      const sum = ops.maximum(ops.sumLast(exp), 0.5);
-      const y = ops.mul(exp, ops.reciprocal(sum));
+      const y = ops.softmax(ops.add(ops.mul(ops.widen(scores), scale), bias));
       const narrow = ops.narrow(y);
       return [narrow, drawn ? ops.narrow(ops.mul(y, maskOf(ops, { bits, least: drawn.least }))) : narrow];
     },
@@ -207,7 +199,7 @@ function softmaxAndDropBackward(
   return dScores;
 }
 
-/** As Ops.fuse, and one by one for a few tiles: then there is little to win, and their number differs from batch to batch. */
+/** As Ops.fuse, and one by one for a few tiles: there is less to win, and their number differs from batch to batch. */
 const fuse: (ops: Ops, ...given: Parameters<Ops['fuse']>) => Tensor[] = (ops, name, inputs, body) =>
   inputs[0].shape[0] < COMPILED ? ops.tidy(() => body(ops, inputs)) : ops.fuse(name, inputs, body);
 

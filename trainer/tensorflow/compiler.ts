@@ -100,7 +100,6 @@ const OUTPUTS: Record<string, string> = {
   Exp: 'y',
   GreaterEqual: 'z',
   Max: 'output',
-  Maximum: 'z',
   Mean: 'output',
   Mul: 'z',
   RealDiv: 'z',
@@ -138,6 +137,12 @@ class Tracer extends Ops {
   }
 
   override free(): void {}
+
+  /** In parts: the kernel of this name is not for compilers. */
+  override softmax(x: Tensor): Tensor {
+    const exp = this.exp(this.sub(x, this.maxLast(x)));
+    return this.mul(exp, this.reciprocal(this.sumLast(exp)));
+  }
 
   protected override execute(
     kernel: string,

@@ -138,6 +138,14 @@ export class Ops {
     );
   }
 
+  /** With a row of zeros behind the last: [n, d] -> [n + 1, d]. */
+  withZeroRow(x: Tensor): Tensor {
+    return this.tidy(() => {
+      const paddings = this.tf.tensor2d([0, 1, 0, 0], [2, 2], 'int32');
+      return this.run('Pad', [x, paddings], this.dataType('T', typeOf(x)), this.dataType('Tpaddings', INT32));
+    });
+  }
+
   /** The first so many rows. */
   firstRows(x: Tensor, rows: number): Tensor {
     const [, ...rest] = x.shape;
@@ -161,10 +169,6 @@ export class Ops {
   /** Element by element, broadcast; without what the tfjs functions of these names check and record. */
   add(a: Tensor, b: Tensor | number): Tensor {
     return this.pointwise('AddV2', a, b);
-  }
-
-  maximum(a: Tensor, b: Tensor | number): Tensor {
-    return this.pointwise('Maximum', a, b);
   }
 
   sub(a: Tensor, b: Tensor | number): Tensor {

@@ -66,7 +66,7 @@ export function StartForm({
             What all texts are about
             <input
               value={context}
-              placeholder={preset === 'surroundings' ? 'the word most of them share' : 'Ubuntu'}
+              placeholder={preset === 'surroundings' ? 'the word most share' : 'Ubuntu'}
               onInput={(event) => setContext(event.currentTarget.value)}
             />
           </label>

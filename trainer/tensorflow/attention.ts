@@ -1,5 +1,5 @@
 import { attentionTiles } from '../packing.js';
-import { bitsOf, maskOf, type Drawn, type Dropout } from './layers.js';
+import { bitsOf, drop, type Drawn, type Dropout } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 
 /**
@@ -39,7 +39,7 @@ export function attentionLayout(
   const { tf } = ops;
   const tokens = offsets[offsets.length - 1];
   const groups = attentionTiles(offsets).map(({ width, tiles }) => {
-    const n = tiles.length < COMPILED ? tiles.length : ops.wholeTiles(tiles.length);
+    const n = ops.wholeTiles(tiles.length);
     const shape = [n, heads, width];
     const size = n * heads * width;
     const split = new Int32Array(3 * size);
@@ -170,7 +170,7 @@ function softmaxAndDrop(
     (ops, [scores, bias, bits]) => {
       const y = ops.softmax(ops.add(ops.mul(ops.widen(scores), scale), bias));
       const narrow = ops.narrow(y);
-      return [narrow, drawn ? ops.narrow(ops.mul(y, maskOf(ops, { bits, least: drawn.least }))) : narrow];
+      return [narrow, drawn ? ops.narrow(drop(ops, y, drawn, bits)) : narrow];
     },
   );
   return { probabilities, dropped };
@@ -189,8 +189,7 @@ function softmaxAndDropBackward(
     `softmax-drop-backward ${scale} ${drawn?.least}`,
     [dDropped, probabilities, ...bitsOf(drawn)],
     (ops, [dDropped, probabilities, bits]) => {
-      const wide = ops.widen(dDropped);
-      const dy = drawn ? ops.mul(wide, maskOf(ops, { bits, least: drawn.least })) : wide;
+      const dy = drop(ops, ops.widen(dDropped), drawn, bits);
       const y = ops.widen(probabilities);
       const along = ops.sumLast(ops.mul(dy, y));
       return [ops.narrow(ops.mul(ops.mul(y, ops.sub(dy, along)), scale))];

@@ -61,8 +61,8 @@ export interface DeviceBatch {
 }
 
 /**
- * Filled up as a compiler wants it: with tokens of a sequence that is none of the n. Nothing of it is pooled and no
- * gradient comes from it.
+ * Filled up as a compiler wants it: with sequences of one token that are none of the n. Nothing of them is pooled and no
+ * gradient comes from them. One long sequence would have a tile of attention's, and a width, to itself.
  *
  * @param options.causal whether a token sees only itself and those before it
  * @param options.fill false: rows are the batch's tokens alone
@@ -78,7 +78,8 @@ export function toDevice(
   const n = packed.offsets.length - 1;
   const tokens = packed.ids.length;
   const missing = fill ? ops.wholeRows(tokens) - tokens : 0;
-  const { ids, offsets } = missing > 0 ? join(packed, pack([new Int32Array(missing)])) : packed;
+  const filling = Array.from({ length: missing }, () => Int32Array.of(0));
+  const { ids, offsets } = join(packed, pack(filling));
   const rows = ids.length;
   const positions = new Int32Array(rows);
   const sequence = new Int32Array(rows).fill(-1);

@@ -220,8 +220,13 @@ function zeros(length: number): Buffer {
 }
 
 /** 0 or 1 / (1 - rate), to be multiplied with. */
-export function maskOf(ops: Ops, { bits, least }: Drawn): Tensor {
+function maskOf(ops: Ops, { bits, least }: Drawn): Tensor {
   return ops.mul(ops.atLeast(bits, least), LEVELS / (LEVELS - least));
+}
+
+/** Inside a kernel: x without what was drawn, or x itself where nothing was. @param bits what the kernel sees of `bitsOf` */
+export function drop(ops: Ops, x: Tensor, drawn: Drawn | undefined, bits: Tensor): Tensor {
+  return drawn ? ops.mul(x, maskOf(ops, { bits, least: drawn.least })) : x;
 }
 
 /** x times the mask, where there is one; always a tensor of its own. */
@@ -254,7 +259,7 @@ export function addAndNormalize(
     [x, product, bias, scale, shift, ...bitsOf(drawn)],
     (ops, [x, product, bias, scale, shift, bits]) => {
       const made = ops.biasAdd(ops.widen(product), bias);
-      const kept = drawn ? ops.mul(made, maskOf(ops, { bits, least: drawn.least })) : made;
+      const kept = drop(ops, made, drawn, bits);
       const { y, saved } = normalize(ops, 'layer', ops.add(x, kept), { scale, shift, eps });
       return [y, ops.narrow(y), saved.normalized, saved.inverseStd];
     },
@@ -278,7 +283,7 @@ export function addAndNormalizeBackward(
     (ops, [whole, part, normalized, inverseStd, scale, bits]) => {
       const dy = ops.add(whole, ops.widen(part));
       const { dx, dScale, dShift } = normalizeBackward(ops, 'layer', dy, { normalized, inverseStd }, scale);
-      const dMade = drawn ? ops.mul(dx, maskOf(ops, { bits, least: drawn.least })) : dx;
+      const dMade = drop(ops, dx, drawn, bits);
       return [dx, ops.narrow(dMade), dScale, dShift, ops.columnSums(dMade)];
     },
   );

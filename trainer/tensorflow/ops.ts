@@ -69,16 +69,19 @@ export class Ops {
 
   /** Rows that a packed batch should be filled up to: with a compiler, so that there are few shapes to compile for. */
   wholeRows(rows: number): number {
-    if (!this.compiler) return rows;
-    const step = Math.max(16, 2 ** (Math.ceil(Math.log2(rows)) - 5));
-    return Math.ceil(rows / step) * step;
+    return this.fillUp(rows, 32, 16);
   }
 
   /** Tiles that a group of attention's should be filled up to, for the same. */
   wholeTiles(tiles: number): number {
-    if (!this.compiler) return tiles;
-    const step = Math.max(1, 2 ** (Math.ceil(Math.log2(tiles)) - 4));
-    return Math.ceil(tiles / step) * step;
+    return this.fillUp(tiles, 16, 1);
+  }
+
+  /** To a multiple of what the next power of two has in so many parts, or of `least`. */
+  private fillUp(count: number, parts: number, least: number): number {
+    if (!this.compiler) return count;
+    const step = Math.max(least, 2 ** Math.ceil(Math.log2(count)) / parts);
+    return Math.ceil(count / step) * step;
   }
 
   /**
@@ -148,18 +151,13 @@ export class Ops {
 
   /** The first so many rows. */
   firstRows(x: Tensor, rows: number): Tensor {
-    const [, ...rest] = x.shape;
+    const { tf } = this;
+    const begin = x.shape.map(() => 0);
+    const size = [rows, ...x.shape.slice(1)];
     return this.tidy(() =>
       this.run(
         'Slice',
-        [
-          x,
-          this.tf.tensor1d(
-            x.shape.map(() => 0),
-            'int32',
-          ),
-          this.tf.tensor1d([rows, ...rest], 'int32'),
-        ],
+        [x, tf.tensor1d(begin, 'int32'), tf.tensor1d(size, 'int32')],
         this.dataType('T', typeOf(x)),
         this.dataType('Index', INT32),
       ),

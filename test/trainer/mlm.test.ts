@@ -302,7 +302,11 @@ describe('masked-language model', () => {
       ...fuseQkv(tinyWeights(config), config.layers),
       ...mlmParameters(config, new Random(6)),
     ]);
-    for (const [name, tensor] of first) trained.add(name, tensor, { decays: tensor.shape.length > 1 });
+    for (const [name, tensor] of first)
+      trained.add(name, tensor, {
+        decays: tensor.shape.length > 1,
+        byRows: name === 'embeddings.word_embeddings.weight',
+      });
     const losses: number[] = [];
     const accuracies: number[] = [];
     for (let step = 0; step < 60; step++) {
@@ -377,12 +381,10 @@ describe('a gradient of a whole matrix and of rows', () => {
     },
   };
   for (const [order, fill] of Object.entries(inOrder)) {
-    it(`has the norm of the sum, clipped or not: ${order}`, () => {
+    it(`has the norm of the sum: ${order}`, () => {
       const gradients = new Gradients(ops);
       fill(gradients);
       assertClose([gradients.norm()], [Math.hypot(...sum.flat())], 'norm', 1e-6);
-      gradients.scale(0.5);
-      assertClose([gradients.norm()], [Math.hypot(...sum.flat()) / 2], 'norm', 1e-6);
       gradients.dispose();
     });
 
@@ -390,18 +392,17 @@ describe('a gradient of a whole matrix and of rows', () => {
       const data = Float32Array.from({ length: 12 }, (_, i) => i / 10);
       const [both, dense] = [new Parameters(ops), new Parameters(ops)];
       for (const parameters of [both, dense])
-        parameters.add('words', { shape: [4, 3], data }, { decays: true });
-      for (const factor of [1, -0.3, 0.2]) {
+        parameters.add('words', { shape: [4, 3], data }, { decays: true, byRows: true });
+      for (const clip of [1, 0.3, 0.2]) {
         const [apart, together] = [new Gradients(ops), new Gradients(ops)];
         fill(apart);
-        apart.scale(factor);
-        together.add('words', ops.tf.mul(ops.tf.tensor2d(sum), factor));
-        both.update(apart, { learningRate: 0.01, weightDecay: 0.01 });
+        together.add('words', ops.tf.mul(ops.tf.tensor2d(sum), clip));
+        both.update(apart, { learningRate: 0.01, weightDecay: 0.01, clip });
         dense.update(together, { learningRate: 0.01, weightDecay: 0.01 });
       }
       const expected = snapshot(dense.state());
       for (const [name, { data: found }] of snapshot(both.state()))
-        assertClose(found, expected.get(name)!.data, name, 1e-6);
+        if (name !== 'adam.steps') assertClose(found, expected.get(name)!.data, name, 1e-6);
       assert.notDeepEqual(both.weights().get('words')!.data, data);
       for (const parameters of [both, dense]) parameters.dispose();
     });

@@ -1,5 +1,5 @@
 import { attentionTiles } from '../packing.js';
-import { bitsOf, drop, type Drawn, type Dropout } from './layers.js';
+import { drop, inputsOf, type Drawn, type Dropout } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 
 /**
@@ -165,12 +165,12 @@ function softmaxAndDrop(
 ): { probabilities: Tensor; dropped: Tensor } {
   const [probabilities, dropped] = fuse(
     ops,
-    `softmax-drop ${scale} ${drawn?.least}`,
-    [scores, bias, ...bitsOf(drawn)],
-    (ops, [scores, bias, bits]) => {
+    `softmax-drop ${scale} ${drawn?.gain}`,
+    [scores, bias, ...inputsOf(drawn)],
+    (ops, [scores, bias, ...random]) => {
       const y = ops.softmax(ops.add(ops.mul(ops.widen(scores), scale), bias));
       const narrow = ops.narrow(y);
-      return [narrow, drawn ? ops.narrow(drop(ops, y, drawn, bits)) : narrow];
+      return [narrow, drawn ? ops.narrow(drop(ops, y, drawn, random)) : narrow];
     },
   );
   return { probabilities, dropped };
@@ -186,10 +186,10 @@ function softmaxAndDropBackward(
 ): Tensor {
   const [dScores] = fuse(
     ops,
-    `softmax-drop-backward ${scale} ${drawn?.least}`,
-    [dDropped, probabilities, ...bitsOf(drawn)],
-    (ops, [dDropped, probabilities, bits]) => {
-      const dy = drop(ops, ops.widen(dDropped), drawn, bits);
+    `softmax-drop-backward ${scale} ${drawn?.gain}`,
+    [dDropped, probabilities, ...inputsOf(drawn)],
+    (ops, [dDropped, probabilities, ...random]) => {
+      const dy = drop(ops, ops.widen(dDropped), drawn, random);
       const y = ops.widen(probabilities);
       const along = ops.sumLast(ops.mul(dy, y));
       return [ops.narrow(ops.mul(ops.mul(y, ops.sub(dy, along)), scale))];

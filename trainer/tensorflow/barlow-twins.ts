@@ -28,7 +28,7 @@ export function barlowTwins(ops: Ops, z: readonly [Tensor, Tensor], lambda: numb
   return ops.tidy<BarlowTwins>(() => {
     const scale = tf.ones([D]);
     const shift = tf.zeros([D]);
-    const [one, two] = z.map((view) => normalize(ops, 'batch', view, { scale, shift, eps: EPSILON }));
+    const [one, two] = z.map((view) => normalize(ops, { batch: n }, view, { scale, shift, eps: EPSILON }));
     const diagonal = tf.div(ops.columnSums(tf.mul(one.y, two.y)), n);
     const missing = tf.sub(1, diagonal);
 
@@ -54,8 +54,8 @@ export function barlowTwins(ops: Ops, z: readonly [Tensor, Tensor], lambda: numb
         redundancy: lambda * tf.sub(squares, tf.sum(tf.square(diagonal))).dataSync()[0],
       },
       gradients: [
-        normalizeBackward(ops, 'batch', gradient(products[0], two.y), one.saved, scale).dx,
-        normalizeBackward(ops, 'batch', gradient(products[1], one.y), two.saved, scale).dx,
+        normalizeBackward(ops, { batch: n }, gradient(products[0], two.y), one.saved, scale).dx,
+        normalizeBackward(ops, { batch: n }, gradient(products[1], one.y), two.saved, scale).dx,
       ],
     };
   });

@@ -37,7 +37,8 @@ export interface Weights extends Values {
   rows?(name: string, indices: Tensor): Tensor;
 }
 
-const WORDS = 'embeddings.word_embeddings.weight';
+/** The one whose gradient can be of some rows. */
+export const WORDS = 'embeddings.word_embeddings.weight';
 
 /** A packed batch where TensorFlow can see it. */
 export interface DeviceBatch {

@@ -1,14 +1,6 @@
 import type { Random } from '../../base/random.js';
 import type { HostTensor } from '../types.js';
-import {
-  dense,
-  denseBackward,
-  narrowWeight,
-  normalize,
-  normalizeBackward,
-  type Normalized,
-  type Values,
-} from './layers.js';
+import { narrowWeight, normalize, normalizeBackward, type NormParameters, type Values } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
 
@@ -51,14 +43,25 @@ export function expanderParameters(
 }
 
 export interface SavedExpander {
-  /** Input of each linear layer. */
+  /** Input of each linear layer, narrow. */
   inputs: Tensor[];
-  norms: Normalized[];
+  norms: SavedNorm[];
+}
+
+/** What a batch norm's `normalized` is made of again, in half its memory where products are bf16. */
+interface SavedNorm {
+  /** Narrow, [n, D]. */
+  product: Tensor;
+  /** Over the rows: [D]. */
+  mean: Tensor;
+  /** [D]. */
+  inverseStd: Tensor;
 }
 
 /**
  * The expander of Bardes et al. 2022 (section 4.2): Linear, batch norm, ReLU; again; Linear. Batch norm sees
- * one view's batch, and its statistics.
+ * one view's batch, and its statistics. It takes away what is the same for all rows: the bias of the layer before it
+ * counts for nothing, and its gradient is 0.
  *
  * @param h pooled vectors [n, d]
  * @returns Z [n, D]
@@ -69,33 +72,27 @@ export function expand(
   weights: Values,
   h: Tensor,
 ): { z: Tensor; saved: SavedExpander } {
-  const { tf } = ops;
   return ops.tidy(() => {
-    const inputs: Tensor[] = [];
-    const norms: Normalized[] = [];
-    let x = h.clone();
-    widths.forEach((_, i) => {
-      const last = i === widths.length - 1;
-      inputs.push(x);
-      const { y, norm } = ops.tidy<{ y: Tensor; norm?: Normalized }>(() => {
-        const linear = dense(
-          ops,
-          x,
-          narrowWeight(ops, weights, `${name}.${i}.weight`),
-          !last || bias ? weights(`${name}.${i}.bias`) : undefined,
-        );
-        if (last) return { y: linear };
-        const normalized = normalize(ops, 'batch', linear, {
-          scale: weights(`${name}.${i}.norm.weight`),
-          shift: weights(`${name}.${i}.norm.bias`),
-          eps: EPS,
-        });
-        return { y: tf.relu(normalized.y), norm: normalized.saved };
+    const inputs = [ops.narrow(h)];
+    const norms: SavedNorm[] = [];
+    const productOf = (layer: number): Tensor =>
+      ops.product(inputs[layer], narrowWeight(ops, weights, `${name}.${layer}.weight`), false, true);
+    const last = widths.length - 1;
+    for (let layer = 0; layer < last; layer++) {
+      const product = productOf(layer);
+      const { y, saved } = normalizeAndRelu(ops, product, {
+        scale: weights(`${name}.${layer}.norm.weight`),
+        shift: weights(`${name}.${layer}.norm.bias`),
+        eps: EPS,
       });
-      if (norm) norms.push(norm);
-      x = y;
-    });
-    return { z: x, saved: { inputs, norms } };
+      inputs.push(y);
+      norms.push(saved);
+    }
+    const product = ops.widen(productOf(last));
+    return {
+      z: bias ? ops.biasAdd(product, weights(`${name}.${last}.bias`)) : product,
+      saved: { inputs, norms },
+    };
   });
 }
 
@@ -112,8 +109,8 @@ export function expandBackward(
 }
 
 /**
- * The same for several views. A weight's gradient is one product over the rows of all: of a wide expander, a second
- * one and their sum would be hundreds of megabytes.
+ * The same for several views of as many rows. A weight's gradient is one product over the rows of all: of a wide
+ * expander, a second one and their sum would be hundreds of megabytes.
  *
  * @returns each view's gradient for h [n, d]
  */
@@ -125,37 +122,89 @@ export function expandBackwardTogether(
   dz: readonly Tensor[],
   gradients: Gradients,
 ): Tensor[] {
-  const { tf } = ops;
-  let dys = [...dz];
-  for (let i = widths.length - 1; i >= 0; i--) {
-    const last = i === widths.length - 1;
-    const dxs = ops.tidy(() => {
-      const dLinear = views.map((saved, view) => {
-        if (last) return dys[view];
-        const dx = ops.tidy(() => {
-          // The next layer's input is what ReLU let through.
-          const passed = ops.mul(dys[view], tf.cast(tf.greater(saved.inputs[i + 1], 0), 'float32'));
-          const scale = weights(`${name}.${i}.norm.weight`);
-          const { dx, dScale, dShift } = normalizeBackward(ops, 'batch', passed, saved.norms[i], scale);
-          gradients.add(`${name}.${i}.norm.weight`, dScale);
-          gradients.add(`${name}.${i}.norm.bias`, dShift);
-          return dx;
-        });
-        // At once: of a wide expander each is tens of megabytes, beside hundreds of a weight's gradient.
-        ops.free(dys[view], saved.inputs[i + 1], saved.norms[i]);
-        return dx;
-      });
-      const dy = tf.concat(dLinear);
-      ops.free(dLinear);
-      const input = tf.concat(views.map((saved) => saved.inputs[i]));
-      const weight = narrowWeight(ops, weights, `${name}.${i}.weight`);
-      const { dx, dWeight, dBias } = denseBackward(ops, dy, input, weight);
-      gradients.add(`${name}.${i}.weight`, dWeight);
-      if (!last || bias) gradients.add(`${name}.${i}.bias`, dBias);
-      return tf.split(dx, views.length);
+  const last = widths.length - 1;
+  // Of the layer's product, narrow, and then of its input.
+  let dys = ops.tidy(() => {
+    if (bias) for (const dy of dz) gradients.add(`${name}.${last}.bias`, ops.columnSums(dy));
+    return dz.map((dy) => ops.narrow(dy));
+  });
+  // At once, here and below: of a wide expander each is tens of megabytes, beside hundreds of a weight's gradient.
+  ops.free(dz);
+  for (let layer = last; layer >= 0; layer--) {
+    const dInputs = ops.tidy(() => {
+      const dy = ops.concat(dys);
+      ops.free(dys);
+      const weight = `${name}.${layer}.weight`;
+      const dInput = ops.product(dy, narrowWeight(ops, weights, weight));
+      weights.spent?.(weight);
+      const input = ops.concat(views.map(({ inputs }) => inputs[layer]));
+      gradients.add(weight, ops.widen(ops.product(dy, input, true)));
+      ops.free(input);
+      const [rows, width] = dInput.shape as [number, number];
+      return ops.unstack(ops.reshape(dInput, [views.length, rows / views.length, width]));
     });
-    dys = dxs;
+    if (layer === 0) {
+      dys = ops.tidy(() => dInputs.map((dInput) => ops.widen(dInput)));
+      ops.free(dInputs);
+      break;
+    }
+    const below = `${name}.${layer - 1}`;
+    gradients.add(`${below}.bias`, ops.tf.zeros([widths[layer - 1]]));
+    dys = views.map(({ inputs, norms }, view) => {
+      const scale = weights(`${below}.norm.weight`);
+      const made = normalizeAndReluBackward(ops, dInputs[view], inputs[layer], norms[layer - 1], scale);
+      gradients.add(`${below}.norm.weight`, made.dScale);
+      gradients.add(`${below}.norm.bias`, made.dShift);
+      ops.free(dInputs[view], inputs[layer], norms[layer - 1]);
+      return made.dProduct;
+    });
   }
   ops.free(views);
   return dys;
+}
+
+/** relu(batch norm(product)) of a narrow product [n, D], narrow again. */
+function normalizeAndRelu(
+  ops: Ops,
+  product: Tensor,
+  { scale, shift, eps }: NormParameters,
+): { y: Tensor; saved: SavedNorm } {
+  const [batch] = product.shape;
+  const [y, mean, inverseStd] = ops.fuse(
+    `normalize-relu ${eps} ${batch}`,
+    [product, scale, shift],
+    (ops, [product, scale, shift]) => {
+      const { y, saved } = normalize(ops, { batch }, ops.widen(product), { scale, shift, eps });
+      return [ops.narrow(ops.relu(y)), saved.mean, saved.inverseStd];
+    },
+  );
+  return { y, saved: { product, mean, inverseStd } };
+}
+
+/** @param dy narrow @param y what came of it: ReLU let through what is above 0 @returns the gradient for the product, narrow */
+function normalizeAndReluBackward(
+  ops: Ops,
+  dy: Tensor,
+  y: Tensor,
+  { product, mean, inverseStd }: SavedNorm,
+  scale: Tensor,
+): { dProduct: Tensor; dScale: Tensor; dShift: Tensor } {
+  const [batch] = dy.shape;
+  const [dProduct, dScale, dShift] = ops.fuse(
+    `normalize-relu-backward ${batch}`,
+    [dy, y, product, mean, inverseStd, scale],
+    (ops, [dy, y, product, mean, inverseStd, scale]) => {
+      const passed = ops.mul(ops.widen(dy), ops.positive(ops.widen(y)));
+      const normalized = ops.mul(ops.sub(ops.widen(product), mean), inverseStd);
+      const { dx, dScale, dShift } = normalizeBackward(
+        ops,
+        { batch },
+        passed,
+        { normalized, inverseStd },
+        scale,
+      );
+      return [ops.narrow(dx), dScale, dShift];
+    },
+  );
+  return { dProduct, dScale, dShift };
 }

@@ -7,6 +7,8 @@ export interface Values {
   (name: string): Tensor;
   /** As an operand of products, where that is kept. */
   narrow?(name: string): Tensor;
+  /** Says that in this step the operand is needed no more. */
+  spent?(name: string): void;
 }
 
 export function narrowWeight(ops: Ops, weights: Values, name: string): Tensor {
@@ -46,7 +48,7 @@ export function denseBackward(
 export interface Normalized {
   /** Zero mean, unit variance; [n, d]. */
   normalized: Tensor;
-  /** 1 / sqrt(variance + eps); [n, 1] for layer norm, [1, d] for batch norm. */
+  /** 1 / sqrt(variance + eps); [n, 1] for layer norm, [d] for batch norm. */
   inverseStd: Tensor;
 }
 
@@ -56,8 +58,8 @@ export interface NormParameters {
   eps: number;
 }
 
-/** Over the features of each row: layer norm (Ba et al. 2016); over the rows for each feature: batch norm (Ioffe and Szegedy 2015). */
-type Axis = 'layer' | 'batch';
+/** Over the features of each row: layer norm (Ba et al. 2016); over the rows for each feature: batch norm, of so many (Ioffe and Szegedy 2015). */
+type Axis = 'layer' | { batch: number };
 
 /** x [n, d], normalized with the biased variance, scaled and shifted feature by feature. */
 export function normalize(
@@ -65,12 +67,13 @@ export function normalize(
   axis: Axis,
   x: Tensor,
   { scale, shift, eps }: NormParameters,
-): { y: Tensor; saved: Normalized } {
+): { y: Tensor; saved: Normalized & { mean: Tensor } } {
   return ops.tidy(() => {
-    const centred = ops.sub(x, meanOver(ops, axis, x));
+    const mean = meanOver(ops, axis, x);
+    const centred = ops.sub(x, mean);
     const inverseStd = ops.rsqrt(ops.add(meanOver(ops, axis, ops.square(centred)), eps));
     const normalized = ops.mul(centred, inverseStd);
-    return { y: ops.biasAdd(ops.mul(normalized, scale), shift), saved: { normalized, inverseStd } };
+    return { y: ops.biasAdd(ops.mul(normalized, scale), shift), saved: { normalized, inverseStd, mean } };
   });
 }
 
@@ -86,18 +89,19 @@ export function normalizeBackward(
     const dShift = ops.columnSums(dy);
     const dScale = ops.columnSums(along);
     const dNormalized = ops.mul(dy, scale);
-    const mean = meanOver(ops, axis, dNormalized);
-    const meanAlong = meanOver(ops, axis, ops.mul(along, scale));
+    // Over the rows, the scale is the same for all that a mean is of.
+    const [mean, meanAlong] =
+      axis === 'layer'
+        ? [dNormalized, ops.mul(along, scale)].map((x) => ops.meanLast(x))
+        : [dShift, dScale].map((sum) => ops.mul(ops.mul(sum, scale), 1 / axis.batch));
     const dx = ops.mul(ops.sub(ops.sub(dNormalized, mean), ops.mul(normalized, meanAlong)), inverseStd);
     return { dx, dScale, dShift };
   });
 }
 
-/** [n, d] -> [n, 1] for layer norm, [1, d] for batch norm. */
+/** [n, d] -> [n, 1] for layer norm, [d] for batch norm. */
 function meanOver(ops: Ops, axis: Axis, x: Tensor): Tensor {
-  if (axis === 'layer') return ops.meanLast(x);
-  const [n, d] = x.shape;
-  return ops.div(ops.columnSums(x), n).reshape([1, d]);
+  return axis === 'layer' ? ops.meanLast(x) : ops.mul(ops.columnSums(x), 1 / axis.batch);
 }
 
 /** Rows [n, d] at length 1, and what they were multiplied with: [n, 1]. */
@@ -165,20 +169,22 @@ export function geluBackward(ops: Ops, dy: Tensor, { scaled, distribution }: Sav
   });
 }
 
-/** The rate of dropout is a multiple of 1 / this: its random numbers have 16 bits. */
-const LEVELS = 2 ** 16;
+/** Dropout's random numbers have 8 bits. */
+const LEVELS = 2 ** 8;
 
-/** What dropout draws: random numbers of 16 bits, and from which on a number is kept. */
+/** What dropout draws: random numbers of 8 bits, from which on a number is kept, and what it is multiplied with then. */
 export interface Drawn {
   bits: Tensor;
-  least: number;
+  least: Tensor;
+  gain: number;
 }
 
 /**
  * Dropout (Srivastava et al. 2014) whose masks are a function of a seed and of how many were asked for
  * before, so that a second pass with the same seed drops the same. The random numbers are AES in counter mode
  * (Salmon et al. 2011): processors have instructions for it, so that a mask takes a fifth of the time of
- * TensorFlow's Philox.
+ * TensorFlow's Philox. They are bytes, the fewer the better; where the rate is no multiple of 1 / 256, it is the
+ * next lower one in some masks and the next higher one in the others, so that each number is dropped as often as it says.
  */
 export class Dropout {
   private site = 0;
@@ -192,14 +198,16 @@ export class Dropout {
   /** Nothing at a rate of 0. */
   draw(shape: readonly number[], rate: number): Drawn | undefined {
     const site = this.site++;
-    const least = Math.round(rate * LEVELS);
-    if (least === 0) return undefined;
+    if (rate === 0) return undefined;
     const key = Buffer.alloc(16);
     key.writeUInt32LE(this.seed >>> 0, 0);
     key.writeUInt32LE(site, 4);
     const size = shape.reduce((product, length) => product * length, 1);
-    const bytes = createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(zeros(2 * size));
-    return { bits: this.ops.bits(bytes, shape), least };
+    const cipher = createCipheriv('aes-128-ctr', key, Buffer.alloc(16));
+    const dither = cipher.update(zeros(4)).readUInt32LE() / 2 ** 32;
+    const least = Math.min(Math.floor(rate * LEVELS + dither), LEVELS - 1);
+    const bits = this.ops.bytes(cipher.update(zeros(size)), shape);
+    return { bits, least: this.ops.bytes(Uint8Array.of(least), [1]), gain: 1 / (1 - rate) };
   }
 
   /** What `maskOf` gives, at once. */
@@ -220,13 +228,13 @@ function zeros(length: number): Buffer {
 }
 
 /** 0 or 1 / (1 - rate), to be multiplied with. */
-function maskOf(ops: Ops, { bits, least }: Drawn): Tensor {
-  return ops.mul(ops.atLeast(bits, least), LEVELS / (LEVELS - least));
+function maskOf(ops: Ops, { bits, least, gain }: Drawn): Tensor {
+  return ops.mul(ops.atLeast(bits, least), gain);
 }
 
-/** Inside a kernel: x without what was drawn, or x itself where nothing was. @param bits what the kernel sees of `bitsOf` */
-export function drop(ops: Ops, x: Tensor, drawn: Drawn | undefined, bits: Tensor): Tensor {
-  return drawn ? ops.mul(x, maskOf(ops, { bits, least: drawn.least })) : x;
+/** Inside a kernel: x without what was drawn, or x itself where nothing was. @param inputs what the kernel sees of `inputsOf` */
+export function drop(ops: Ops, x: Tensor, drawn: Drawn | undefined, [bits, least]: Tensor[]): Tensor {
+  return drawn ? ops.mul(x, maskOf(ops, { bits, least, gain: drawn.gain })) : x;
 }
 
 /** x times the mask, where there is one; always a tensor of its own. */
@@ -255,11 +263,11 @@ export function addAndNormalize(
   { scale, shift, eps }: NormParameters,
 ): { y: Tensor; narrow: Tensor; saved: SavedAdd } {
   const [y, narrow, normalized, inverseStd] = ops.fuse(
-    `add-normalize ${eps} ${drawn?.least}`,
-    [x, product, bias, scale, shift, ...bitsOf(drawn)],
-    (ops, [x, product, bias, scale, shift, bits]) => {
+    `add-normalize ${eps} ${drawn?.gain}`,
+    [x, product, bias, scale, shift, ...inputsOf(drawn)],
+    (ops, [x, product, bias, scale, shift, ...random]) => {
       const made = ops.biasAdd(ops.widen(product), bias);
-      const kept = drop(ops, made, drawn, bits);
+      const kept = drop(ops, made, drawn, random);
       const { y, saved } = normalize(ops, 'layer', ops.add(x, kept), { scale, shift, eps });
       return [y, ops.narrow(y), saved.normalized, saved.inverseStd];
     },
@@ -278,20 +286,21 @@ export function addAndNormalizeBackward(
   scale: Tensor,
 ): { dx: Tensor; dProduct: Tensor; dScale: Tensor; dShift: Tensor; dBias: Tensor } {
   const [dx, dProduct, dScale, dShift, dBias] = ops.fuse(
-    `add-normalize-backward ${drawn?.least}`,
-    [whole, part, norm.normalized, norm.inverseStd, scale, ...bitsOf(drawn)],
-    (ops, [whole, part, normalized, inverseStd, scale, bits]) => {
+    `add-normalize-backward ${drawn?.gain}`,
+    [whole, part, norm.normalized, norm.inverseStd, scale, ...inputsOf(drawn)],
+    (ops, [whole, part, normalized, inverseStd, scale, ...random]) => {
       const dy = ops.add(whole, ops.widen(part));
       const { dx, dScale, dShift } = normalizeBackward(ops, 'layer', dy, { normalized, inverseStd }, scale);
-      const dMade = drop(ops, dx, drawn, bits);
+      const dMade = drop(ops, dx, drawn, random);
       return [dx, ops.narrow(dMade), dScale, dShift, ops.columnSums(dMade)];
     },
   );
   return { dx, dProduct, dScale, dShift, dBias };
 }
 
-export function bitsOf(drawn: Drawn | undefined): Tensor[] {
-  return drawn ? [drawn.bits] : [];
+/** What a kernel that drops is to be given. */
+export function inputsOf(drawn: Drawn | undefined): Tensor[] {
+  return drawn ? [drawn.bits, drawn.least] : [];
 }
 
 /** GELU of a dense layer's narrow product and its bias, narrow again. */

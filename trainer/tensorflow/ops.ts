@@ -11,7 +11,6 @@ export const INT32 = 3;
 const UINT8 = 4;
 const BOOL = 10;
 export const BFLOAT16 = 14;
-const UINT16 = 17;
 
 /**
  * Types that tfjs has no name for, by a tensor's dataId: tfjs takes such a tensor for one of float32 or int32. It can
@@ -26,7 +25,7 @@ export function typeOf({ dataId, dtype }: Tensor): number {
 
 /** A tensor of tfjs' of what TensorFlow has made, whatever its type. */
 export function adopt(backend: TensorFlowBackend, made: TensorMetadata): Tensor {
-  const shown = made.dtype === BFLOAT16 ? FLOAT : made.dtype === UINT16 ? INT32 : made.dtype;
+  const shown = made.dtype === BFLOAT16 ? FLOAT : made.dtype === UINT8 ? INT32 : made.dtype;
   const tensor = backend.createOutputTensor({ ...made, dtype: shown });
   if (shown !== made.dtype) hiddenTypes.set(tensor.dataId, made.dtype);
   return tensor;
@@ -197,6 +196,19 @@ export class Ops {
     return this.run('Reciprocal', [x], this.type);
   }
 
+  sqrt(x: Tensor): Tensor {
+    return this.run('Sqrt', [x], this.type);
+  }
+
+  relu(x: Tensor): Tensor {
+    return this.run('Relu', [x], this.type);
+  }
+
+  /** 1 where x is above 0, else 0. */
+  positive(x: Tensor): Tensor {
+    return this.tidy(() => this.cast(this.pointwise('Greater', x, 0), BOOL, FLOAT));
+  }
+
   /** 1 / sqrt(x). */
   rsqrt(x: Tensor): Tensor {
     return this.run('Rsqrt', [x], this.type);
@@ -241,6 +253,21 @@ export class Ops {
     return this.run('DynamicStitch', [...indices, ...parts], count, this.dataType('T', typeOf(parts[0])));
   }
 
+  /** One behind the other along the first axis. */
+  concat(parts: readonly Tensor[]): Tensor {
+    if (parts.length === 1) return this.tf.clone(parts[0]);
+    const count = { name: 'N', type: this.backend.binding.TF_ATTR_INT, value: parts.length };
+    return this.tidy(() =>
+      this.run(
+        'ConcatV2',
+        [...parts, this.tf.scalar(0, 'int32')],
+        count,
+        this.dataType('T', typeOf(parts[0])),
+        this.dataType('Tidx', INT32),
+      ),
+    );
+  }
+
   /** Parts along the first axis, which goes: [n, ...] -> n times [...]. They share its memory. */
   unstack(x: Tensor): Tensor[] {
     const attribute = (name: string, value: number): OpAttribute => ({
@@ -253,23 +280,17 @@ export class Ops {
     return this.execute('Unpack', [x], [attribute('num', count), type, attribute('axis', 0)], count);
   }
 
-  /** Numbers of 16 bits. @param bytes two for each number of the shape */
-  bits(bytes: Uint8Array, shape: readonly number[]): Tensor {
-    const { binding } = this.backend;
-    const raw = binding.createTensor([...shape, 2], UINT8, bytes);
-    const types = [this.dataType('T', UINT8), this.dataType('type', UINT16)];
-    const [numbers] = binding.executeOp('Bitcast', types, [raw], 1);
-    binding.deleteTensor(raw);
-    return adopt(this.backend, numbers);
+  /** Numbers from 0 to 255. */
+  bytes(values: Uint8Array, shape: readonly number[]): Tensor {
+    const id = this.backend.binding.createTensor([...shape], UINT8, values);
+    return adopt(this.backend, { id, shape: [...shape], dtype: UINT8 });
   }
 
-  /** 1 where what `bits` gave is at least `least`, else 0. */
-  atLeast(bits: Tensor, least: number): Tensor {
-    return this.tidy(() => {
-      const limit = this.cast(this.constant(least, 'int32'), INT32, UINT16);
-      const found = this.run('GreaterEqual', [bits, limit], this.dataType('T', UINT16));
-      return this.cast(found, BOOL, FLOAT);
-    });
+  /** 1 where a byte is at least `least` (one byte), else 0. */
+  atLeast(bytes: Tensor, least: Tensor): Tensor {
+    return this.tidy(() =>
+      this.cast(this.run('GreaterEqual', [bytes, least], this.dataType('T', UINT8)), BOOL, FLOAT),
+    );
   }
 
   /** [n, d] + [d]. */

@@ -14,6 +14,12 @@ const EPSILON = 1e-8;
  */
 const LEAST_DECAY = 5e-6;
 
+/** How many times as long as usual a gradient must be to be multiplied before it is added to m and v. */
+const SPIKE = 4;
+
+/** In a state: steps, the pending decay, and the units of m and v. */
+const COUNTS = 'adam.steps';
+
 /** Numbers of a state that are read at a time. */
 const PIECE = 1 << 22;
 
@@ -62,17 +68,6 @@ export class Gradients {
       const halves = all.map((gradient) => this.ops.halfSquares(gradient));
       return Math.sqrt(2 * tf.addN(halves).dataSync()[0]);
     });
-  }
-
-  scale(factor: number): void {
-    const { tf } = this.ops;
-    const scaled = (gradient: Tensor): Tensor => {
-      const result = tf.keep(tf.mul(gradient, factor));
-      gradient.dispose();
-      return result;
-    };
-    for (const [name, gradient] of this.whole) this.whole.set(name, scaled(gradient));
-    for (const entry of this.rows.values()) entry.rows = scaled(entry.rows);
   }
 
   dispose(): void {
@@ -124,6 +119,7 @@ interface Parameter {
   decays: boolean;
   /** Times the learning rate. */
   rate: number;
+  byRows: boolean;
 }
 
 export interface ParameterOptions {
@@ -133,6 +129,15 @@ export interface ParameterOptions {
   rate?: number;
   /** Whether its first value was learned, so that `settled` can have a share of it; default false. */
   learned?: boolean;
+  /** Whether its gradients can be of some rows; default false. */
+  byRows?: boolean;
+}
+
+export interface UpdateOptions {
+  learningRate: number;
+  weightDecay: number;
+  /** What the gradients are to be multiplied with, where their norm is too long; above 0, default 1. */
+  clip?: number;
 }
 
 /** What stands beside the weights that the optimizer moves. */
@@ -168,6 +173,8 @@ export class Parameters {
   private steps = 0;
   /** Learning rate x weight decay, summed since the weights were last shrunk. */
   private pendingDecay = 0;
+  /** What one in m and v stands for, but for what is updated by rows: see `clipByUnits`. In fp32, as they are stored. */
+  private units = { m: 1, v: 1 };
 
   constructor(
     private readonly ops: Ops,
@@ -177,21 +184,23 @@ export class Parameters {
   add(
     name: string,
     { shape, data }: HostTensor,
-    { decays, rate = 1, learned = false }: ParameterOptions,
+    { decays, rate = 1, learned = false, byRows = false }: ParameterOptions,
   ): void {
     const { tf } = this.ops;
     const { averageDecay, averageFrom, baseShare } = this.averaging;
     const id = `sentence-jepa/${created++}/${name}`;
     this.ops.tidy(() => {
-      const zeros = tf.zeros(shape);
+      // Two, as one would be copied when it first changes.
+      const zeros = (): Tensor => tf.zeros(shape);
       const first = tf.tensor(data, shape, 'float32');
       const parameter: Parameter = {
         shape,
         value: tf.keep(this.ops.variable(id, first)),
-        m: tf.keep(this.ops.variable(`${id}/m`, zeros)),
-        v: tf.keep(this.ops.variable(`${id}/v`, zeros)),
+        m: tf.keep(this.ops.variable(`${id}/m`, zeros())),
+        v: tf.keep(this.ops.variable(`${id}/v`, zeros())),
         decays,
         rate,
+        byRows,
       };
       if (averageDecay > 0 || averageFrom > 0)
         parameter.average = tf.keep(this.ops.variable(`${id}/average`, first));
@@ -208,6 +217,13 @@ export class Parameters {
   /** The same as an operand of products. */
   narrow(name: string): Tensor {
     return this.hold(`narrow ${name}`, () => this.ops.narrow(this.value(name)));
+  }
+
+  /** Frees what `narrow` holds. */
+  spent(name: string): void {
+    const key = `narrow ${name}`;
+    this.held.get(key)?.dispose();
+    this.held.delete(key);
   }
 
   /** Its average, until the next update; its value where averages are not kept, or not yet. @throws Error for another name */
@@ -255,11 +271,10 @@ export class Parameters {
     return this.averageRows(name, indices);
   }
 
-  /** One step of AdamW, with the gradients as they are; disposes of none. */
-  update(
-    gradients: Gradients,
-    { learningRate, weightDecay }: { learningRate: number; weightDecay: number },
-  ): void {
+  /**
+   * One step of AdamW; disposes of no gradient. What is not updated by rows is to have a gradient in every step.
+   */
+  update(gradients: Gradients, { learningRate, weightDecay, clip = 1 }: UpdateOptions): void {
     const { tf } = this.ops;
     this.release();
     this.steps++;
@@ -268,28 +283,41 @@ export class Parameters {
     this.pendingDecay = Math.fround(this.pendingDecay + learningRate * weightDecay);
     const decay = this.pendingDecay >= LEAST_DECAY ? this.pendingDecay : 0;
     if (decay > 0) this.pendingDecay = 0;
+    const { beforehand, beta1, beta2 } = this.clipByUnits(clip);
+    const { units } = this;
     this.ops.tidy(() => {
       // theta -= rate m^ / (sqrt(v^) + epsilon), m^ and v^ corrected, rearranged for the uncorrected m and v.
-      const shared = {
+      const scalars = (beta1: number, beta2: number, unit: number) => ({
         zero: tf.scalar(0),
-        beta1: tf.scalar(BETA1),
-        beta2: tf.scalar(BETA2),
-        epsilon: tf.scalar(EPSILON * correction2),
-      };
+        beta1: tf.scalar(beta1),
+        beta2: tf.scalar(beta2),
+        epsilon: tf.scalar((EPSILON * correction2) / Math.sqrt(unit)),
+      });
+      const inUnits = scalars(beta1, beta2, units.v);
+      const plain = scalars(BETA1, BETA2, 1);
       const shrink = ({ value, decays, rate }: Parameter): void => {
         if (decay > 0 && decays) this.ops.scaleVariable(value, 1 - decay * rate);
       };
       const factorOf = ({ rate }: Parameter): number => (rate * learningRate * correction2) / correction1;
+      const times = (gradient: Tensor, factor: number): Tensor =>
+        factor === 1 ? gradient : this.ops.mul(gradient, factor);
       for (const [name, gradient] of gradients.whole) {
         const parameter = this.parameter(name);
+        const { value, m, v, byRows } = parameter;
         shrink(parameter);
-        const scalars = { ...shared, learningRate: tf.scalar(factorOf(parameter)) };
-        this.ops.applyAdam(parameter.value, parameter.m, parameter.v, gradient, scalars);
+        const rate = factorOf(parameter) * (byRows ? 1 : units.m / Math.sqrt(units.v));
+        this.ops.tidy(() => {
+          const given = times(gradient, byRows ? clip : beforehand);
+          const rest = byRows ? plain : inUnits;
+          this.ops.applyAdam(value, m, v, given, { ...rest, learningRate: tf.scalar(rate) });
+        });
       }
-      for (const [name, { indices, rows }] of gradients.rows) {
+      for (const [name, part] of gradients.rows) {
         const parameter = this.parameter(name);
+        if (!parameter.byRows) throw new Error(`${name}: a gradient by rows was not expected`);
         shrink(parameter);
-        const at = tf.tensor1d(indices, 'int32');
+        const at = tf.tensor1d(part.indices, 'int32');
+        const rows = times(part.rows, clip);
         const m = mix(tf, this.ops.readRows(parameter.m, at), rows, BETA1);
         const v = mix(tf, this.ops.readRows(parameter.v, at), tf.square(rows), BETA2);
         const step = tf.div(tf.mul(m, factorOf(parameter)), tf.add(tf.sqrt(v), EPSILON * correction2));
@@ -300,6 +328,30 @@ export class Parameters {
       }
     });
     this.updateAverages();
+  }
+
+  /**
+   * Multiplying all gradients with `clip` would be a pass over memory of its own, and a copy. Instead m and v are kept
+   * in units mu and nu, which change so that what Adam's kernel makes of the gradient g as it is, with another beta b,
+   * is the average that is due:
+   *
+   *   m = mu M,  mu' (b M + (1 - b) g) = beta1 mu M + (1 - beta1) clip g  for  mu' = beta1 mu + (1 - beta1) clip,  b = beta1 mu / mu'
+   *
+   * and v the same with clip^2. What is updated by rows has units of 1: the rows that are left alone would have to follow.
+   *
+   * @returns the betas for a gradient that is multiplied with `beforehand` alone
+   */
+  private clipByUnits(clip: number): { beforehand: number; beta1: number; beta2: number } {
+    // Before the first step there is nothing in m and v, whatever their units.
+    const { m, v } = this.steps === 1 ? { m: clip, v: clip ** 2 } : this.units;
+    // fp32 rounds 1 - b by up to 3e-8, which for a gradient far longer than those before it would be much of 1 - b.
+    const beforehand = SPIKE * clip < Math.sqrt(v) ? clip / Math.sqrt(v) : 1;
+    const rest = clip / beforehand;
+    this.units = {
+      m: Math.fround(BETA1 * m + (1 - BETA1) * rest),
+      v: Math.fround(BETA2 * v + (1 - BETA2) * rest ** 2),
+    };
+    return { beforehand, beta1: (BETA1 * m) / this.units.m, beta2: (BETA2 * v) / this.units.v };
   }
 
   /** Whether a step has come that averages begin with. */
@@ -344,7 +396,10 @@ export class Parameters {
           read: () => this.pieces(variable, parameter.shape),
         });
     // A float holds every count up to 2^24 exactly.
-    state.set('adam.steps', { shape: [2], read: () => [Float32Array.of(this.steps, this.pendingDecay)] });
+    state.set(COUNTS, {
+      shape: [4],
+      read: () => [Float32Array.of(this.steps, this.pendingDecay, this.units.m, this.units.v)],
+    });
     return state;
   }
 
@@ -363,7 +418,12 @@ export class Parameters {
           this.ops.tidy(() => this.ops.assign(variable, tf.tensor(data, shape, 'float32')));
         awaited.set(prefix + name, { shape, take });
       }
-    awaited.set('adam.steps', { shape: [2], take: (data) => ([this.steps, this.pendingDecay] = data) });
+    const takeCounts = ([steps, pendingDecay, m, v]: Float32Array): void => {
+      this.steps = steps;
+      this.pendingDecay = pendingDecay;
+      this.units = { m, v };
+    };
+    awaited.set(COUNTS, { shape: [4], take: takeCounts });
     const check = (name: string, expected: number[], found: string): void => {
       if (shapeText(expected) !== found)
         throw new UserError(

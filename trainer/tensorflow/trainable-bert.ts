@@ -15,7 +15,15 @@ import type {
   TrainableEncoder,
   TrainingBatch,
 } from '../types.js';
-import { bertBackward, bertForward, poolBackward, poolForward, toDevice, type Weights } from './bert.js';
+import {
+  bertBackward,
+  bertForward,
+  poolBackward,
+  poolForward,
+  toDevice,
+  WORDS,
+  type Weights,
+} from './bert.js';
 import { openCompiler } from './compiler.js';
 import { Dropout } from './layers.js';
 import { loadTensorFlow } from './load.js';
@@ -65,6 +73,7 @@ class TrainableBert implements TrainableEncoder {
     {
       rows: (name: string, indices: Tensor) => this.parameters.rows(name, indices),
       narrow: (name: string) => this.parameters.narrow(name),
+      spent: (name: string) => this.parameters.spent(name),
       average: (name: string) => this.parameters.average(name),
     },
   );
@@ -98,7 +107,8 @@ class TrainableBert implements TrainableEncoder {
     const decays = ({ shape }: HostTensor): boolean => shape.length > 1;
     for (const [name, tensor] of fuseQkv(weights, config.layers)) {
       const rate = recipe.layerDecay ** layersAbove(name, config.layers);
-      this.parameters.add(name, tensor, { decays: decays(tensor), rate, learned: true });
+      const byRows = name === WORDS;
+      this.parameters.add(name, tensor, { decays: decays(tensor), rate, learned: true, byRows });
     }
     const rate = recipe.expanderLearningRate / recipe.learningRate;
     for (const [name, tensor] of this.objective.parameters())
@@ -118,8 +128,8 @@ class TrainableBert implements TrainableEncoder {
           chunks.length > 1 ? this.inChunks(chunks, fed, gradients) : this.atOnce(whole, fed, gradients);
         const { terms, vectors, measures, loss } = made;
         const gradientNorm = gradients.norm();
-        if (recipe.clip > 0 && gradientNorm > recipe.clip) gradients.scale(recipe.clip / gradientNorm);
-        this.parameters.update(gradients, { learningRate, weightDecay: recipe.weightDecay });
+        const clip = recipe.clip > 0 && gradientNorm > recipe.clip ? recipe.clip / gradientNorm : 1;
+        this.parameters.update(gradients, { learningRate, weightDecay: recipe.weightDecay, clip });
         const report = { loss, terms, ...spread(vectors), gradientNorm, tokens: whole.ids.length };
         return measures ? { ...report, measures } : report;
       });

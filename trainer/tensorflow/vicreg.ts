@@ -84,20 +84,38 @@ export function regularizers(
   const { tf } = ops;
   const [n, D] = z.shape as [number, number];
   return ops.tidy(() => {
-    const centred = tf.sub(z, tf.div(ops.columnSums(z), n));
-    const variances = tf.div(ops.columnSums(tf.square(centred)), n - 1);
-    const std = tf.sqrt(tf.add(variances, EPSILON));
-    const variance = tf.mean(tf.relu(tf.sub(1, std)));
-    const hinge = tf.div(tf.cast(tf.less(std, 1), 'float32'), std);
-    const spread = tf.mul(centred, tf.mul(hinge, -mu / (2 * D * (n - 1))));
-
-    const diagonal = tf.sum(tf.square(variances));
+    const [centred, variances, hinge, variance, diagonal] = ops.fuse(
+      `vicreg-variance ${mu} ${n} ${D}`,
+      [z],
+      (ops, [z]) => {
+        const centred = ops.sub(z, ops.mul(ops.columnSums(z), 1 / n));
+        const variances = ops.mul(ops.columnSums(ops.square(centred)), 1 / (n - 1));
+        const std = ops.sqrt(ops.add(variances, EPSILON));
+        const missing = ops.mul(ops.sub(std, 1), -1);
+        const hinge = ops.mul(ops.div(ops.positive(missing), std), -mu / (2 * D * (n - 1)));
+        return [
+          centred,
+          variances,
+          hinge,
+          ops.meanLast(ops.relu(missing)),
+          ops.sumLast(ops.square(variances)),
+        ];
+      },
+    );
     const { squares, product } = n < D ? byGram(ops, centred) : byCovariance(ops, centred);
-    const offDiagonal = tf.mul(tf.sub(product, tf.mul(centred, variances)), (4 * nu) / (D * (n - 1)));
+    const slope = (4 * nu) / (D * (n - 1));
+    const [gradient] = ops.fuse(
+      `vicreg-slope ${slope}`,
+      [centred, variances, hinge, product],
+      (ops, [centred, variances, hinge, product]) => {
+        const offDiagonal = ops.sub(product, ops.mul(centred, variances));
+        return [ops.add(ops.mul(centred, hinge), ops.mul(offDiagonal, slope))];
+      },
+    );
     return {
       variance: variance.dataSync()[0],
       covariance: tf.sub(squares, diagonal).dataSync()[0] / D,
-      gradient: tf.add(spread, offDiagonal),
+      gradient,
     };
   });
 }

@@ -21,6 +21,8 @@ import {
   biasBackward,
   biasGelu,
   biasGeluBackward,
+  embedAndNormalize,
+  embedAndNormalizeBackward,
   Dropout,
   withBias,
 } from '../../trainer/tensorflow/layers.js';
@@ -647,6 +649,14 @@ describe('what is compiled', () => {
       const { dProduct, ...others } = addAndNormalizeBackward(ops, dy, made.saved, parameters.scale);
       return [made.y, ops.widen(made.narrow), ops.widen(dProduct), ...Object.values(others)];
     },
+    'embed-normalize': (ops, normal, rate) => {
+      const drawn = new Dropout(ops, 3).draw([n, d], rate);
+      const parameters = { scale: normal(d), shift: normal(d), eps: 1e-12 };
+      const made = embedAndNormalize(ops, normal(n, d), normal(n, d), normal(d), drawn, parameters);
+      const dy = [normal(n, d), ops.narrow(normal(n, d))] as const;
+      const back = embedAndNormalizeBackward(ops, dy, made.saved, parameters.scale);
+      return [made.y, ops.widen(made.narrow), ...Object.values(back)];
+    },
     'bias-gelu': (ops, normal) => {
       const [dy, product, bias] = [ops.narrow(normal(n, d)), ops.narrow(normal(n, d)), normal(d)];
       const { dProduct, dBias } = biasGeluBackward(ops, dy, product, bias);
@@ -691,7 +701,7 @@ describe('what is compiled', () => {
       return [ops.tf.tensor1d(Object.values(terms)), ...gradients];
     },
   };
-  const drops = new Set(['add-normalize', 'attention']);
+  const drops = new Set(['add-normalize', 'embed-normalize', 'attention']);
   for (const precision of ['fp32', 'bf16'] as const)
     for (const [name, kernel] of Object.entries(kernels))
       for (const rate of drops.has(name) ? [0, 0.3] : [0])

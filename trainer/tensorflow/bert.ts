@@ -15,16 +15,14 @@ import type { CrossAttention, SavedCross } from './cross-attention.js';
 import {
   addAndNormalize,
   addAndNormalizeBackward,
-  applyMask,
   biasBackward,
   biasGelu,
   biasGeluBackward,
+  embedAndNormalize,
+  embedAndNormalizeBackward,
   narrowWeight,
-  normalize,
-  normalizeBackward,
   withBias,
   type Dropout,
-  type Normalized,
   type SavedAdd,
   type Values,
 } from './layers.js';
@@ -115,11 +113,6 @@ export function toDevice(
   };
 }
 
-interface SavedEmbeddings {
-  norm: Normalized;
-  mask?: Tensor;
-}
-
 /** Narrow is what products are made of. */
 interface SavedLayer {
   /** The layer's input, narrow. */
@@ -138,7 +131,7 @@ interface SavedLayer {
 }
 
 export interface SavedForward {
-  embeddings: SavedEmbeddings;
+  embeddings: SavedAdd;
   layers: SavedLayer[];
 }
 
@@ -171,18 +164,12 @@ export function bertForward(
     const places = ops.gather(weights('embeddings.position_embeddings.weight'), batch.positions);
     const types = weights('embeddings.token_type_embeddings.weight');
     const type = tf.slice(types, [0, 0], [1, config.hiddenSize]).reshape([config.hiddenSize]);
-    const { y, saved } = normalize(
-      ops,
-      'layer',
-      ops.biasAdd(ops.add(words, places), type),
-      normOf('embeddings.LayerNorm'),
-    );
-    const mask = dropout.mask(y.shape, hiddenDropout);
-    return { y: applyMask(ops, y, mask), saved: { norm: saved, mask } };
+    const drawn = dropout.draw(words.shape, hiddenDropout);
+    return embedAndNormalize(ops, words, places, type, drawn, normOf('embeddings.LayerNorm'));
   });
 
   let x = embedded.y;
-  let narrow = ops.narrow(x);
+  let { narrow } = embedded;
   const layers: SavedLayer[] = [];
   for (let layer = 0; layer < config.layers; layer++) {
     const at = `encoder.layer.${layer}`;
@@ -303,9 +290,8 @@ export function bertBackward(
     dy = dx;
   }
   ops.tidy(() => {
-    const dNorm = applyMask(ops, ops.add(dy[0], ops.widen(dy[1])), embeddings.mask);
     const scale = weights('embeddings.LayerNorm.weight');
-    const { dx, dScale, dShift } = normalizeBackward(ops, 'layer', dNorm, embeddings.norm, scale);
+    const { dx, dScale, dShift, dType } = embedAndNormalizeBackward(ops, dy, embeddings, scale);
     gradients.add('embeddings.LayerNorm.weight', dScale);
     gradients.add('embeddings.LayerNorm.bias', dShift);
     const rows = tf.unsortedSegmentSum(dx, batch.uniqueOf.as1D(), batch.uniqueIds.length);
@@ -317,7 +303,7 @@ export function bertBackward(
     const others = tf.zeros([config.typeVocabSize - 1, config.hiddenSize]);
     gradients.add(
       'embeddings.token_type_embeddings.weight',
-      tf.concat([ops.columnSums(dx).reshape([1, config.hiddenSize]), others]),
+      tf.concat([dType.reshape([1, config.hiddenSize]), others]),
     );
   });
   ops.free(dy, embeddings);

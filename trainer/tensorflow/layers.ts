@@ -298,6 +298,53 @@ export function addAndNormalizeBackward(
   return { dx, dProduct, dScale, dShift, dBias };
 }
 
+/**
+ * What the first layer is given: y = dropout(layer norm(words + places + type)).
+ *
+ * @param words embeddings of the tokens, and of their places: [n, d] each
+ * @param type of the one kind of token that there is: [d]
+ * @returns y, and the same narrow
+ */
+export function embedAndNormalize(
+  ops: Ops,
+  words: Tensor,
+  places: Tensor,
+  type: Tensor,
+  drawn: Drawn | undefined,
+  { scale, shift, eps }: NormParameters,
+): { y: Tensor; narrow: Tensor; saved: SavedAdd } {
+  const [y, narrow, normalized, inverseStd] = ops.fuse(
+    `embed-normalize ${eps} ${drawn?.gain}`,
+    [words, places, type, scale, shift, ...inputsOf(drawn)],
+    (ops, [words, places, type, scale, shift, ...random]) => {
+      const x = ops.biasAdd(ops.add(words, places), type);
+      const { y, saved } = normalize(ops, 'layer', x, { scale, shift, eps });
+      const kept = drop(ops, y, drawn, random);
+      return [kept, ops.narrow(kept), saved.normalized, saved.inverseStd];
+    },
+  );
+  return { y, narrow, saved: { norm: { normalized, inverseStd }, drawn } };
+}
+
+/** @param dy as of `addAndNormalizeBackward` @returns dx, for each of what was added; for type the sum over rows */
+export function embedAndNormalizeBackward(
+  ops: Ops,
+  [whole, part]: readonly [Tensor, Tensor],
+  { norm, drawn }: SavedAdd,
+  scale: Tensor,
+): { dx: Tensor; dScale: Tensor; dShift: Tensor; dType: Tensor } {
+  const [dx, dScale, dShift, dType] = ops.fuse(
+    `embed-normalize-backward ${drawn?.gain}`,
+    [whole, part, norm.normalized, norm.inverseStd, scale, ...inputsOf(drawn)],
+    (ops, [whole, part, normalized, inverseStd, scale, ...random]) => {
+      const dy = drop(ops, ops.add(whole, ops.widen(part)), drawn, random);
+      const { dx, dScale, dShift } = normalizeBackward(ops, 'layer', dy, { normalized, inverseStd }, scale);
+      return [dx, dScale, dShift, ops.columnSums(dx)];
+    },
+  );
+  return { dx, dScale, dShift, dType };
+}
+
 /** What a kernel that drops is to be given. */
 export function inputsOf(drawn: Drawn | undefined): Tensor[] {
   return drawn ? [drawn.bits, drawn.least] : [];

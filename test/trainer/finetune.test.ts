@@ -350,7 +350,8 @@ describe('a fine-tuning', () => {
   });
 
   it('names a collapse within 50 steps when nothing holds the variance, and its advice works', async () => {
-    const settings = ['maxSteps=50', 'learningRate=1e-5', 'expanderLearningRate=1e-3', 'collapseStd=0.1'];
+    // At a third of this rate for the expander some seeds need a few steps more.
+    const settings = ['maxSteps=50', 'learningRate=1e-5', 'expanderLearningRate=3e-3', 'collapseStd=0.1'];
     const collapse = run({ settings: [...settings, 'mu=0', 'expander=64,64,32'] });
     await assert.rejects(collapse, { kind: 'backend', message: /the expander.*--set mu=\.\.\., it is 0/ });
     const { status } = await run({ settings: [...settings, 'mu=25', 'expander=64,64,32'] });

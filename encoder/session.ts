@@ -86,9 +86,15 @@ export async function openSession(graph: string | Uint8Array, threads: number): 
       interOpNumThreads: 1,
       // Errors are thrown; what remains for stderr are warnings about the graph that no user can act on.
       logSeverityLevel: 3,
-      // A thread that spins until the next operation comes takes the core that whoever answers requests needs.
+      // To wake a thread takes longer than most operations on a short text, so that it waits awake for the next one; but
+      // not long, and not for the next run: that takes the core that whoever answers requests needs.
       ...(threads >= availableParallelism() && {
-        extra: { session: { intra_op: { allow_spinning: '0' } } },
+        extra: {
+          session: {
+            intra_op: { allow_spinning: '1', spin_duration_us: '20' },
+            force_spinning_stop: '1',
+          },
+        },
       }),
     };
     // Two calls, because the function is overloaded.

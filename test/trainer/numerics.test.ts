@@ -341,8 +341,9 @@ describe('AdamW', () => {
       for (const name of ['matrix', 'words', 'rows'])
         parameters.add(name, { shape: [4, 3], data }, { decays: true, byRows: name !== 'matrix' });
     // What was clipped before still weighs; one is far longer than those before it.
-    for (const clip of [0.2, 0.5, 1, 0.3, 0.01, 1, 1, 0.25]) {
-      const all = numbers(1 / clip);
+    // 0 is what is left of an infinite norm.
+    for (const clip of [0.2, 0.5, 1, 0.3, 0.01, 1, 0, 1, 0.25]) {
+      const all = numbers(1 / (clip || 1));
       const gradientsTimes = (factor: number): Gradients => {
         const gradients = new Gradients(ops);
         const times = (): Tensor =>
@@ -373,6 +374,21 @@ describe('AdamW', () => {
     assertClose(m, new Float32Array(12).fill(counts[2]), 'unit of m', 1e-4);
     assertClose(v, new Float32Array(12).fill(counts[3]), 'unit of v', 1e-4);
     for (const parameters of [clipping, plain]) parameters.dispose();
+  });
+
+  it('leaves parameters as they are for a clip of 0 in the first step, and goes on', () => {
+    const parameters = new Parameters(ops);
+    const data = Float32Array.of(1, -2);
+    parameters.add('weight', { shape: [2], data }, { decays: false });
+    const gradients = new Gradients(ops);
+    gradients.add('weight', ops.tf.tensor1d([3, -4]));
+    parameters.update(gradients, { learningRate: 0.1, weightDecay: 0, clip: 0 });
+    assert.deepEqual(parameters.weights().get('weight')!.data, data);
+    parameters.update(gradients, { learningRate: 0.1, weightDecay: 0, clip: 0.2 });
+    const [first, second] = parameters.weights().get('weight')!.data;
+    assert.ok(first < 1 && first > 0.8 && second > -2 && second < -1.8, `${first}, ${second}`);
+    parameters.dispose();
+    gradients.dispose();
   });
 
   it('gives all rows of an embedding the same step as their matrix would get', () => {

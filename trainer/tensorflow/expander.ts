@@ -123,15 +123,16 @@ export function expandBackwardTogether(
   gradients: Gradients,
 ): Tensor[] {
   const last = widths.length - 1;
-  // Of the layer's product, narrow, and then of its input.
+  // Of a layer's product, narrow.
   let dys = ops.tidy(() => {
     if (bias) for (const dy of dz) gradients.add(`${name}.${last}.bias`, ops.columnSums(dy));
     return dz.map((dy) => ops.narrow(dy));
   });
   // At once, here and below: of a wide expander each is tens of megabytes, beside hundreds of a weight's gradient.
   ops.free(dz);
-  for (let layer = last; layer >= 0; layer--) {
-    const dInputs = ops.tidy(() => {
+  /** @returns for each view's input of the layer, narrow */
+  const productBackward = (layer: number): Tensor[] =>
+    ops.tidy(() => {
       const dy = ops.concat(dys);
       ops.free(dys);
       const weight = `${name}.${layer}.weight`;
@@ -143,11 +144,8 @@ export function expandBackwardTogether(
       const [rows, width] = dInput.shape as [number, number];
       return ops.unstack(ops.reshape(dInput, [views.length, rows / views.length, width]));
     });
-    if (layer === 0) {
-      dys = ops.tidy(() => dInputs.map((dInput) => ops.widen(dInput)));
-      ops.free(dInputs);
-      break;
-    }
+  for (let layer = last; layer > 0; layer--) {
+    const dInputs = productBackward(layer);
     const below = `${name}.${layer - 1}`;
     gradients.add(`${below}.bias`, ops.tf.zeros([widths[layer - 1]]));
     dys = views.map(({ inputs, norms }, view) => {
@@ -159,8 +157,10 @@ export function expandBackwardTogether(
       return made.dProduct;
     });
   }
-  ops.free(views);
-  return dys;
+  const narrow = productBackward(0);
+  const dh = ops.tidy(() => narrow.map((dInput) => ops.widen(dInput)));
+  ops.free(views, narrow);
+  return dh;
 }
 
 /** relu(batch norm(product)) of a narrow product [n, D], narrow again. */

@@ -205,6 +205,7 @@ export class Dropout {
     const size = shape.reduce((product, length) => product * length, 1);
     const cipher = createCipheriv('aes-128-ctr', key, Buffer.alloc(16));
     const dither = cipher.update(zeros(4)).readUInt32LE() / 2 ** 32;
+    // A byte holds no more.
     const least = Math.min(Math.floor(rate * LEVELS + dither), LEVELS - 1);
     const bits = this.ops.bytes(cipher.update(zeros(size)), shape);
     return { bits, least: this.ops.bytes(Uint8Array.of(least), [1]), gain: 1 / (1 - rate) };
@@ -242,7 +243,7 @@ export function applyMask(ops: Ops, x: Tensor, mask: Tensor | undefined): Tensor
   return mask ? ops.mul(x, mask) : ops.tf.clone(x);
 }
 
-/** What the way back of `addAndNormalize` needs. */
+/** What the way back of `addAndNormalize` needs, and of `embedAndNormalize`. */
 export interface SavedAdd {
   norm: Normalized;
   drawn?: Drawn;

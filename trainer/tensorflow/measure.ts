@@ -2,7 +2,7 @@ import { batchByLength } from '../../encoder/batches.js';
 import type { BertConfig } from '../../encoder/bert.js';
 import type { Tensor as StoredTensor } from '../../encoder/safetensors.js';
 import { pack } from '../packing.js';
-import { bertForward, toDevice } from './bert.js';
+import { bertForward, toDevice, WORDS } from './bert.js';
 import { Dropout } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import { principalDirections } from './principal.js';
@@ -82,7 +82,7 @@ export function measureSource(
       return { headImportance, neuronImportance: activated.map((sum, i) => sum * outer[i]) };
     }),
     directions(k) {
-      const { data } = weights.get('embeddings.word_embeddings.weight')!;
+      const { data } = weights.get(WORDS)!;
       const ids = sequences.flatMap((sequence) => [...sequence]);
       const rows = new Float32Array(ids.length * hiddenSize);
       ids.forEach((id, i) => rows.set(data.subarray(id * hiddenSize, (id + 1) * hiddenSize), i * hiddenSize));

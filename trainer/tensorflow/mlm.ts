@@ -1,7 +1,7 @@
 import type { Random } from '../../base/random.js';
 import type { BertConfig } from '../../encoder/bert.js';
 import type { HostTensor } from '../types.js';
-import type { Weights } from './bert.js';
+import { WORDS, type Weights } from './bert.js';
 import { filled, normal } from './initial.js';
 import {
   dense,
@@ -14,8 +14,6 @@ import {
 } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import type { Gradients } from './parameters.js';
-
-const WORDS = 'embeddings.word_embeddings.weight';
 
 /**
  * First parameters of the head: normal with BERT's std for the dense layer, 1 and 0 for the rest.

@@ -233,7 +233,7 @@ export class Ops {
       this.run(
         'GatherV2',
         [x, indices, this.tf.scalar(0, 'int32')],
-        { name: 'batch_dims', type: this.backend.binding.TF_ATTR_INT, value: 0 },
+        this.integer('batch_dims', 0),
         this.dataType('Tparams', typeOf(x)),
         this.dataType('Tindices', INT32),
         this.dataType('Taxis', INT32),
@@ -249,19 +249,18 @@ export class Ops {
    * @returns [highest index + 1, d]
    */
   stitch(indices: readonly Tensor[], parts: readonly Tensor[]): Tensor {
-    const count = { name: 'N', type: this.backend.binding.TF_ATTR_INT, value: parts.length };
-    return this.run('DynamicStitch', [...indices, ...parts], count, this.dataType('T', typeOf(parts[0])));
+    const attributes = [this.integer('N', parts.length), this.dataType('T', typeOf(parts[0]))];
+    return this.run('DynamicStitch', [...indices, ...parts], ...attributes);
   }
 
   /** One behind the other along the first axis. */
   concat(parts: readonly Tensor[]): Tensor {
     if (parts.length === 1) return this.tf.clone(parts[0]);
-    const count = { name: 'N', type: this.backend.binding.TF_ATTR_INT, value: parts.length };
     return this.tidy(() =>
       this.run(
         'ConcatV2',
         [...parts, this.tf.scalar(0, 'int32')],
-        count,
+        this.integer('N', parts.length),
         this.dataType('T', typeOf(parts[0])),
         this.dataType('Tidx', INT32),
       ),
@@ -270,14 +269,9 @@ export class Ops {
 
   /** Parts along the first axis, which goes: [n, ...] -> n times [...]. They share its memory. */
   unstack(x: Tensor): Tensor[] {
-    const attribute = (name: string, value: number): OpAttribute => ({
-      name,
-      type: this.backend.binding.TF_ATTR_INT,
-      value,
-    });
     const count = x.shape[0];
-    const type = this.dataType('T', typeOf(x));
-    return this.execute('Unpack', [x], [attribute('num', count), type, attribute('axis', 0)], count);
+    const attributes = [this.integer('num', count), this.dataType('T', typeOf(x)), this.integer('axis', 0)];
+    return this.execute('Unpack', [x], attributes, count);
   }
 
   /** Numbers from 0 to 255. */
@@ -481,6 +475,10 @@ export class Ops {
 
   private dataType(name: string, value: number): OpAttribute {
     return { name, type: this.backend.binding.TF_ATTR_TYPE, value };
+  }
+
+  private integer(name: string, value: number): OpAttribute {
+    return { name, type: this.backend.binding.TF_ATTR_INT, value };
   }
 
   private flag(name: string, value: boolean): OpAttribute {

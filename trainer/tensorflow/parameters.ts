@@ -136,7 +136,7 @@ export interface ParameterOptions {
 export interface UpdateOptions {
   learningRate: number;
   weightDecay: number;
-  /** What the gradients are to be multiplied with, where their norm is too long; above 0, default 1. */
+  /** What the gradients are to be multiplied with, where their norm is too long, 0 where it is infinite; default 1. */
   clip?: number;
 }
 
@@ -343,15 +343,20 @@ export class Parameters {
    */
   private clipByUnits(clip: number): { beforehand: number; beta1: number; beta2: number } {
     // Before the first step there is nothing in m and v, whatever their units.
-    const { m, v } = this.steps === 1 ? { m: clip, v: clip ** 2 } : this.units;
+    const { m, v } = this.steps === 1 && clip > 0 ? { m: clip, v: clip ** 2 } : this.units;
     // fp32 rounds 1 - b by up to 3e-8, which for a gradient far longer than those before it would be much of 1 - b.
-    const beforehand = SPIKE * clip < Math.sqrt(v) ? clip / Math.sqrt(v) : 1;
-    const rest = clip / beforehand;
+    const usual = Math.sqrt(v);
+    const isSpike = SPIKE * clip < usual;
+    const rest = isSpike ? usual : clip;
     this.units = {
       m: Math.fround(BETA1 * m + (1 - BETA1) * rest),
       v: Math.fround(BETA2 * v + (1 - BETA2) * rest ** 2),
     };
-    return { beforehand, beta1: (BETA1 * m) / this.units.m, beta2: (BETA2 * v) / this.units.v };
+    return {
+      beforehand: isSpike ? clip / usual : 1,
+      beta1: (BETA1 * m) / this.units.m,
+      beta2: (BETA2 * v) / this.units.v,
+    };
   }
 
   /** Whether a step has come that averages begin with. */

@@ -12,7 +12,7 @@ import { openEncoder } from '../encoder/open-encoder.js';
 import type { Precision } from '../encoder/graph-file.js';
 import { PRESETS } from '../trainer/presets.js';
 import { openTrainable } from '../trainer/tensorflow/trainable-bert.js';
-import { trainedEncoder } from '../trainer/trained-encoder.js';
+import { tensorFlowEncoder } from '../trainer/tensorflow-encoder.js';
 import { completeFolder } from './complete-folder.js';
 import { leastAndMeanCosine } from './cosine.js';
 import { BenchProcess } from './processes.js';
@@ -87,7 +87,7 @@ async function withTrainer(texts: readonly string[], dir: string): Promise<Float
   const { config, pooling } = folder;
   const recipe = { ...PRESETS.vicreg, expander: [1] };
   const trainable = await openTrainable({ config, weights: await loadWeights(folder), pooling, recipe });
-  const encoder = trainedEncoder(trainable, loadTokenizer(folder), folder);
+  const encoder = tensorFlowEncoder(trainable, loadTokenizer(folder), folder);
   return encoder.encode(texts).finally(() => trainable.dispose());
 }
 

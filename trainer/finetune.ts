@@ -62,7 +62,7 @@ import { Ops } from './tensorflow/ops.js';
 import { bf16Speedup, choosePrecision } from './tensorflow/probe-precision.js';
 import { openTrainable } from './tensorflow/trainable-bert.js';
 import { train, type Outcome } from './train.js';
-import { trainedEncoder } from './trained-encoder.js';
+import { tensorFlowEncoder } from './tensorflow-encoder.js';
 import { usesTitleOrBody } from './views/make-view.js';
 
 /** Tells the random numbers of that choice from all others of a run. */
@@ -242,7 +242,7 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
     ...{ files, examples, partners: apart?.partners, allTexts, batches, feed, evaluations },
     steps: adaptOnly ? 0 : stepsByTokens || recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
     fingerprint: fingerprintOf(base, weightsDigest(base.config, baseWeights), 'fp32'),
-    teacher: teacher === undefined ? undefined : await Teacher.open(teacher, { threads }),
+    teacher: teacher === undefined ? undefined : await Teacher.open(teacher),
   };
 }
 
@@ -268,6 +268,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   let { feed } = plan;
   if (teacher) {
     const { signal, onTeacherProgress: onProgress } = options;
+    await teacher.start({ tf, precision, threads });
     if (recipe.hardNegatives > 0) {
       await teacher.prepare(new Set(plan.allTexts), { signal, onProgress });
       batches.harden(await hardNegatives(ops, teacher, plan.examples, recipe.seed));
@@ -307,7 +308,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
       steps,
       dimensions: config.hiddenSize,
       evaluations: plan.evaluations,
-      encoder: trainedEncoder(model, loadTokenizer(trained), trained),
+      encoder: tensorFlowEncoder(model, loadTokenizer(trained), trained),
       checkpoints,
       from: from?.checkpoint,
       signal: options.signal,

@@ -1,64 +1,85 @@
 import { UserError } from '../base/errors.js';
 import { cacheFolder } from '../base/paths.js';
 import type { EncodeOptions, Encoder } from '../encoder/encoder.js';
-import { openEncoder, type OnnxEncoder } from '../encoder/open-encoder.js';
+import { fingerprintOf } from '../encoder/fingerprint.js';
+import { weightsIn } from '../encoder/graph-file.js';
+import { dimensionsOf, loadWeights, openModelFolder, type ModelFolder } from '../encoder/model-folder.js';
+import { openEncoder } from '../encoder/open-encoder.js';
 import { normalizeRows } from '../encoder/pooling.js';
+import { resolveModel } from '../encoder/resolve.js';
+import { loadTokenizer } from '../encoder/tokenizer.js';
 import type { Targets } from './feed.js';
 import { product } from './matrix.js';
-import type { Ops } from './tensorflow/ops.js';
+import { openCompiler } from './tensorflow/compiler.js';
+import { FrozenBert } from './tensorflow/frozen-bert.js';
+import type { TF } from './tensorflow/load.js';
+import { Ops } from './tensorflow/ops.js';
 import { principalDirections } from './tensorflow/principal.js';
+import { tensorFlowEncoder } from './tensorflow-encoder.js';
 import { VectorCache } from './vector-cache.js';
 
 /** Vectors that tell in which directions a teacher's lie. */
 const SAMPLE = 16_384;
 
+interface Computing {
+  tf: TF;
+  /** Of the run's products. */
+  precision: 'fp32' | 'bf16';
+  /** Cores. */
+  threads: number;
+}
+
 /**
  * The encoder whose vectors a student learns. A text is encoded once: its vector is kept in the cache folder, by
- * the teacher's fingerprint and the text's digest, for this run and every later one.
+ * the teacher's fingerprint, the precision and the text's digest, for this run and every later one.
  */
 export class Teacher {
   readonly name: string;
-  readonly fingerprint: string;
   /** Length of a vector. */
   readonly dimensions: number;
   private prepared: string[] = [];
-  /** Until the texts are encoded. */
-  private encoder?: OnnxEncoder;
+  private started?: { cache: VectorCache; computing: Computing };
+  /** While texts are encoded. */
+  private encoder?: Encoder;
 
   private constructor(
-    encoder: OnnxEncoder,
-    private readonly cache: VectorCache,
+    private readonly folder: ModelFolder,
+    readonly fingerprint: string,
   ) {
-    this.encoder = encoder;
-    this.name = encoder.name;
-    this.fingerprint = encoder.fingerprint;
-    this.dimensions = encoder.dimensions;
+    this.name = folder.name;
+    this.dimensions = dimensionsOf(folder);
   }
 
   /**
-   * @param model a model folder, or the name of a model
-   * @throws UserError as openEncoder and VectorCache.open
-   */
-  static async open(model: string, options: { threads?: number }): Promise<Teacher> {
-    const encoder = await openEncoder(model, options);
-    try {
-      const folder = cacheFolder('teachers', encoder.fingerprint);
-      return new Teacher(encoder, await VectorCache.open(folder, encoder.dimensions));
-    } catch (error) {
-      await encoder.close();
-      throw error;
-    }
-  }
-
-  /**
-   * Encodes the texts that are not in the cache yet. Not behind `release`.
+   * Looks at what a teacher is; it encodes only behind `start`.
    *
-   * @throws UserError `unavailable` when it was stopped
+   * @param model a model folder, or the name of a model
+   * @throws UserError as resolveModel, openModelFolder and weightsIn
+   */
+  static async open(model: string): Promise<Teacher> {
+    const { dir, name } = await resolveModel(model);
+    const folder = await openModelFolder(dir, name);
+    return new Teacher(folder, fingerprintOf(folder, await weightsIn(folder, 'fp32'), 'fp32'));
+  }
+
+  /** @throws UserError as VectorCache.open */
+  async start(computing: Computing): Promise<void> {
+    const { precision } = computing;
+    const folder = precision === 'fp32' ? this.fingerprint : `${this.fingerprint}-${precision}`;
+    const cache = await VectorCache.open(cacheFolder('teachers', folder), this.dimensions);
+    this.started = { cache, computing };
+  }
+
+  /**
+   * Encodes the texts that are not in the cache yet.
+   *
+   * @throws UserError `unavailable` when it was stopped; as openEncoder
    */
   async prepare(texts: ReadonlySet<string>, options: EncodeOptions = {}): Promise<void> {
     this.prepared = [...texts];
     const encode: Encoder['encode'] = async (segment, encodeOptions) => {
-      const vectors = await this.encoder!.encode(segment, encodeOptions);
+      this.encoder ??= await this.openEncoder();
+      const vectors = await this.encoder.encode(segment, encodeOptions);
       normalizeRows(vectors, this.dimensions);
       return vectors;
     };
@@ -113,7 +134,25 @@ export class Teacher {
   }
 
   async close(): Promise<void> {
-    await this.cache.close();
+    await this.started?.cache.close();
     await this.release();
+  }
+
+  private get cache(): VectorCache {
+    if (!this.started) throw new Error('the teacher was not started');
+    return this.started.cache;
+  }
+
+  /** Where bf16 is faster so is TensorFlow; in fp32 ONNX Runtime is as fast, and takes folders that have a graph alone. */
+  private async openEncoder(): Promise<Encoder> {
+    const { folder } = this;
+    const { tf, precision, threads } = this.started!.computing;
+    if (precision === 'fp32' || !folder.weightsFile) return openEncoder(folder.dir, { threads });
+    const ops = new Ops(tf, precision, openCompiler(tf, precision));
+    const bert = new FrozenBert(ops, folder.config, await loadWeights(folder), folder.pooling);
+    return {
+      ...tensorFlowEncoder(bert, loadTokenizer(folder), folder),
+      close: async () => bert.dispose(),
+    };
   }
 }

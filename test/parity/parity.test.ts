@@ -13,7 +13,7 @@ import { PRESETS } from '../../trainer/presets.js';
 import { withSettings } from '../../trainer/settings.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { openTrainable } from '../../trainer/tensorflow/trainable-bert.js';
-import { trainedEncoder } from '../../trainer/trained-encoder.js';
+import { tensorFlowEncoder } from '../../trainer/tensorflow-encoder.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 /** What reference.py wrote of titles.json. */
@@ -77,7 +77,7 @@ function specifyParity(referenceFile: string, open: () => Promise<OnnxEncoder>):
     const { config, pooling } = folder;
     const recipe = withSettings(PRESETS.vicreg, ['expander=8']);
     const trainable = await openTrainable({ config, weights: await loadWeights(folder), pooling, recipe });
-    const trained = trainedEncoder(trainable, tokenizer, folder);
+    const trained = tensorFlowEncoder(trainable, tokenizer, folder);
     assertSame(await trained.encode(titles));
     trainable.dispose();
   });

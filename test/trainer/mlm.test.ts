@@ -10,7 +10,7 @@ import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { mlm, mlmParameters } from '../../trainer/tensorflow/mlm.js';
 import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
 import { Gradients, Parameters } from '../../trainer/tensorflow/parameters.js';
-import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
+import { fuseQkv, splitQkv } from '../../trainer/tensorflow/fused-qkv.js';
 import type { HostTensor, PackedBatch } from '../../trainer/types.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';
 import { assertClose, flat, golden, largest, snapshot, type Nested } from './numbers.js';

@@ -29,7 +29,7 @@ import {
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
 import { Gradients, Parameters, type Averaging } from '../../trainer/tensorflow/parameters.js';
-import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
+import { fuseQkv, splitQkv } from '../../trainer/tensorflow/fused-qkv.js';
 import { byCovariance, vicreg } from '../../trainer/tensorflow/vicreg.js';
 import type { HostTensor } from '../../trainer/types.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';

@@ -26,7 +26,7 @@ import { replacedTokensLoss } from '../../trainer/tensorflow/objectives/replaced
 import { Ops, type Tensor } from '../../trainer/tensorflow/ops.js';
 import { Gradients } from '../../trainer/tensorflow/parameters.js';
 import { replacedTokens } from '../../trainer/tensorflow/replaced-tokens.js';
-import { fuseQkv, splitQkv } from '../../trainer/tensorflow/trainable-bert.js';
+import { fuseQkv, splitQkv } from '../../trainer/tensorflow/fused-qkv.js';
 import { vicreg } from '../../trainer/tensorflow/vicreg.js';
 import type { HostTensor, TrainingBatch } from '../../trainer/types.js';
 import { tinyConfig, tinyWeights } from '../support/tiny-model.js';

@@ -22,7 +22,7 @@ import {
   embedAndNormalizeBackward,
   narrowWeight,
   withBias,
-  type Dropout,
+  Dropout,
   type SavedAdd,
   type Values,
 } from './layers.js';
@@ -307,6 +307,20 @@ export function bertBackward(
     );
   });
   ops.free(dy, embeddings);
+}
+
+/** What an encoder makes of a packed batch, without dropout: [n, d]. */
+export function bertPooled(
+  ops: Ops,
+  config: BertConfig,
+  weights: Weights,
+  packed: PackedBatch,
+  pooling: Pooling,
+): Tensor {
+  const still = { ...config, hiddenDropout: 0, attentionDropout: 0 };
+  const batch = toDevice(ops, packed, still);
+  const { hidden } = bertForward(ops, still, weights, batch, new Dropout(ops, 0), false);
+  return poolForward(ops, hidden, batch, pooling);
 }
 
 /** Hidden states [rows, d] -> one vector a sequence [n, d]. */

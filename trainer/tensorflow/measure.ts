@@ -3,10 +3,10 @@ import type { BertConfig } from '../../encoder/bert.js';
 import type { Tensor as StoredTensor } from '../../encoder/safetensors.js';
 import { pack } from '../packing.js';
 import { bertForward, toDevice, WORDS } from './bert.js';
+import { weightsOnDevice } from './frozen-bert.js';
 import { Dropout } from './layers.js';
 import type { Ops, Tensor } from './ops.js';
 import { principalDirections } from './principal.js';
-import { fuseQkv } from './trainable-bert.js';
 
 /** What an encoder does on some texts, as far as it decides what a smaller one keeps of it. */
 export interface Measured {
@@ -37,9 +37,7 @@ export function measureSource(
   const { tf } = ops;
   const { layers, heads, hiddenSize, intermediateSize } = config;
   const still = { ...config, hiddenDropout: 0, attentionDropout: 0 };
-  const fused = fuseQkv(weights, layers);
-  const onDevice = new Map<string, Tensor>();
-  for (const [name, { shape, data }] of fused) onDevice.set(name, tf.tensor(data, shape, 'float32'));
+  const onDevice = weightsOnDevice(ops, config, weights);
   const weight = (name: string): Tensor => onDevice.get(name)!;
   const sums = Array.from({ length: layers }, () => ({
     context: new Float32Array(hiddenSize),

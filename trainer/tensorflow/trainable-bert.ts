@@ -1,6 +1,6 @@
 import { UserError } from '../../base/errors.js';
 import { Random } from '../../base/random.js';
-import { bertTensors, type BertConfig } from '../../encoder/bert.js';
+import type { BertConfig } from '../../encoder/bert.js';
 import type { Pooling } from '../../encoder/model-folder.js';
 import { normalizeRows } from '../../encoder/pooling.js';
 import type { Tensor as StoredTensor, TensorSource } from '../../encoder/safetensors.js';
@@ -18,6 +18,7 @@ import type {
 import {
   bertBackward,
   bertForward,
+  bertPooled,
   poolBackward,
   poolForward,
   toDevice,
@@ -25,6 +26,7 @@ import {
   type Weights,
 } from './bert.js';
 import { openCompiler } from './compiler.js';
+import { fuseQkv, splitQkv } from './fused-qkv.js';
 import { Dropout } from './layers.js';
 import { loadTensorFlow } from './load.js';
 import type { Objective, ObjectiveStep, ObjectiveWeights } from './objectives/objective.js';
@@ -160,7 +162,7 @@ class TrainableBert implements TrainableEncoder {
     const dropoutOf = (chunk: number): Dropout => new Dropout(ops, new Random(fed.seed, chunk).uint32());
     const pooled = chunks.map(({ packed, isTarget }, i) =>
       ops.tidy(() => {
-        if (isTarget) return this.pool(packed, this.average);
+        if (isTarget) return bertPooled(ops, config, this.average, packed, pooling);
         const batch = toDevice(ops, packed, config);
         const { hidden } = bertForward(ops, config, weight, batch, dropoutOf(i), false);
         return poolForward(ops, hidden, batch, pooling);
@@ -210,19 +212,10 @@ class TrainableBert implements TrainableEncoder {
   }
 
   async embed(packed: PackedBatch): Promise<Float32Array> {
-    const pooled = this.ops.tidy(() => this.pool(packed, this.settled));
+    const pooled = this.ops.tidy(() => bertPooled(this.ops, this.config, this.settled, packed, this.pooling));
     const vectors = pooled.dataSync<'float32'>();
     pooled.dispose();
     return vectors;
-  }
-
-  /** Without dropout: [n, d]. */
-  private pool(packed: PackedBatch, weights: Weights): Tensor {
-    const { ops } = this;
-    const still = { ...this.config, hiddenDropout: 0, attentionDropout: 0 };
-    const batch = toDevice(ops, packed, still);
-    const { hidden } = bertForward(ops, still, weights, batch, new Dropout(ops, 0), false);
-    return poolForward(ops, hidden, batch, this.pooling);
   }
 
   async weights(): Promise<Map<string, HostTensor>> {
@@ -278,44 +271,4 @@ function spread(vectors: Tensor): Pick<StepReport, 'std' | 'effectiveRank'> {
   normalizeRows(data, d);
   const { std, effectiveRank } = embeddingDiagnostics({ data, n, d });
   return { std, effectiveRank };
-}
-
-const PARTS = ['query', 'key', 'value'];
-const selfAttention = (layer: number): string => `encoder.layer.${layer}.attention.self`;
-
-/** Query, key and value of each layer as one dense layer: one large product instead of three. */
-export function fuseQkv(weights: ReadonlyMap<string, StoredTensor>, layers: number): Map<string, HostTensor> {
-  const fused = new Map<string, HostTensor>(weights);
-  for (let layer = 0; layer < layers; layer++)
-    for (const kind of ['weight', 'bias']) {
-      const parts = PARTS.map((part) => {
-        const name = `${selfAttention(layer)}.${part}.${kind}`;
-        fused.delete(name);
-        return weights.get(name)!;
-      });
-      const [{ shape, data: first }] = parts;
-      const data = new Float32Array(3 * first.length);
-      parts.forEach((part, i) => data.set(part.data, i * first.length));
-      fused.set(`${selfAttention(layer)}.qkv.${kind}`, { shape: [3 * shape[0], ...shape.slice(1)], data });
-    }
-  return fused;
-}
-
-/** The encoder's tensors as they are stored: a head's left out, query, key and value apart. */
-export function splitQkv(
-  parameters: ReadonlyMap<string, HostTensor>,
-  config: BertConfig,
-): Map<string, HostTensor> {
-  const weights = new Map<string, HostTensor>();
-  for (const [name, shape] of bertTensors(config)) {
-    const [, at, part, kind] = /^(.*\.self)\.(query|key|value)\.(weight|bias)$/.exec(name) ?? [];
-    if (at === undefined) weights.set(name, parameters.get(name)!);
-    else {
-      const { data } = parameters.get(`${at}.qkv.${kind}`)!;
-      const size = data.length / PARTS.length;
-      const from = PARTS.indexOf(part) * size;
-      weights.set(name, { shape, data: data.slice(from, from + size) });
-    }
-  }
-  return weights;
 }

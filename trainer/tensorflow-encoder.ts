@@ -13,12 +13,13 @@ import type { TrainableEncoder } from './types.js';
 const BATCH_TOKENS = 2048;
 
 /**
- * The encoder as it stands in training, for evaluation. It has no fingerprint: its weights still change.
+ * An encoder on TensorFlow: one that stands still, or one that is trained, as it stands. It has no fingerprint, for the
+ * weights of the latter still change.
  *
- * @param folder what it will be exported as
+ * @param folder what it is stored as, or will be
  */
-export function trainedEncoder(
-  model: TrainableEncoder,
+export function tensorFlowEncoder(
+  model: Pick<TrainableEncoder, 'embed'>,
   tokenizer: Tokenizer,
   folder: Pick<ModelFolder, 'name' | 'config' | 'dense' | 'normalize'>,
 ): Encoder {

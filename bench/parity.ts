@@ -85,7 +85,7 @@ function withEncoder(precision: Precision): Vectors {
 async function withTrainer(texts: readonly string[], dir: string): Promise<Float32Array> {
   const folder = await openModelFolder(dir);
   const { config, pooling } = folder;
-  const recipe = { ...PRESETS.vicreg, expander: [1] };
+  const recipe = { ...PRESETS.vicreg, expander: [1], precision: 'fp32' as const };
   const trainable = await openTrainable({ config, weights: await loadWeights(folder), pooling, recipe });
   const encoder = tensorFlowEncoder(trainable, loadTokenizer(folder), folder);
   return encoder.encode(texts).finally(() => trainable.dispose());

@@ -23,6 +23,8 @@ export interface OpenEncoderOptions {
   maxTokens?: number;
   /** Whether vectors are scaled to length 1; as the model folder says when left out. */
   normalize?: boolean;
+  /** false: the vectors before the folder's Dense modules. */
+  dense?: boolean;
   /** Told when there is something to wait for. */
   onNote?: OnNote;
 }
@@ -50,7 +52,12 @@ export async function openEncoder(model: string, options: OpenEncoderOptions = {
       'invalid',
       `expected a longest text of 3 to ${opened.config.maxPositions} tokens for ${name}, found ${maxTokens}`,
     );
-  const folder = { ...opened, maxTokens, normalize: options.normalize ?? opened.normalize };
+  const folder = {
+    ...opened,
+    maxTokens,
+    normalize: options.normalize ?? opened.normalize,
+    dense: options.dense === false ? [] : opened.dense,
+  };
   const tokenizer = loadTokenizer(folder);
   const graph = await findGraph(folder, precision);
   const dimensions = dimensionsOf(folder);

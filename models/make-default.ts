@@ -53,7 +53,16 @@ if (!(await exists(student)))
     ...['--objective', 'distill', '--teacher', 'all-MiniLM-L6-v2', '--student', STUDENT],
     ...['--data', ...TITLES.map((file) => path.join(data, file)), sentences],
     ...['--eval', `beir:${DEV}`, `sts:${STS}`],
-    ...['--max-steps', String(STEPS), '--set', `evaluateEvery=${STEPS}`, 'checkpointEvery=500'],
+    // What the repository's was made in.
+    ...[
+      '--precision',
+      'fp32',
+      '--max-steps',
+      String(STEPS),
+      '--set',
+      `evaluateEvery=${STEPS}`,
+      'checkpointEvery=500',
+    ],
     ...['--out', student],
     ...((await exists(path.join(`${student}.training`, 'checkpoint.json'))) ? ['--resume'] : []),
   ]);

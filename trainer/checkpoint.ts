@@ -37,6 +37,10 @@ export interface Checkpoint extends Spent {
   evaluated: boolean;
   /** Evaluations in a row that were no better than the best one. */
   worse: number;
+  /** Steps in a row that looked like a collapse. */
+  collapsing: number;
+  /** What the steps were computed in: another processor would choose another one. */
+  precision: 'fp32' | 'bf16';
 }
 
 interface Manifest extends Checkpoint {

@@ -15,15 +15,17 @@ type Signs = Pick<StepReport, 'std' | 'effectiveRank' | 'measures'>;
  * (effective rank); and, long before those, what the expander makes of them all the same point.
  */
 export class CollapseWatch {
-  private steps = 0;
-
-  /** @param dimensions of a vector */
+  /**
+   * @param dimensions of a vector
+   * @param steps in a row that have shown it so far
+   */
   constructor(
     private readonly recipe: Pick<
       Recipe,
       'objective' | 'batch' | 'collapseStd' | 'lambda' | 'mu' | 'nu' | 'learningRate'
     >,
     private readonly dimensions: number,
+    public steps = 0,
   ) {}
 
   /** @returns why training should stop, and what to change; nothing while all is well */

@@ -208,19 +208,21 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   let student: Plan['student'];
   if (options.student !== undefined) {
     const shape = parseStudentShape(options.student, base.config);
-    const vocabulary = studentVocabulary(
-      base,
-      shape,
-      examples.map(({ first }) => first),
-    );
+    const vocabulary = studentVocabulary(base, shape, [...new Set(allTexts)]);
     student = { shape, vocabulary };
     trained.config = studentConfig(base.config, shape, vocabulary.pieces.length);
     trained.tokenizer = vocabulary.tokenizer;
   }
   if (base.dense.length > 0 && !adaptOnly) {
-    // They were made for the vectors that the base encoder pools, and those are given up here.
-    const leaves = student !== undefined || recipe.objective === 'distill';
+    // They were made for the vectors that the base encoder pools: where others take their place they are of no use.
+    const others = options.teacher !== undefined && learnsVectors(recipe);
+    const leaves = student !== undefined || (others && recipe.objective === 'distill');
     if (leaves) trained.dense = [];
+    else if (others)
+      throw new UserError(
+        'usage',
+        `--teacher: expected a base without Dense modules, as keepWeight holds what they are behind near to another encoder's vectors, found ${base.dense.length} in ${base.name}; without --teacher it stays near to its own`,
+      );
     onNote(
       leaves
         ? `${base.name} has Dense modules behind its pooling; they are left out, for the vectors before them become others`
@@ -236,13 +238,18 @@ async function planOf(options: FinetuneOptions): Promise<Plan> {
   const feed = feedOf(batches, { tokenizer, files: tokenizerFiles }, recipe);
   const stepsByTokens = await stepsForTokens(feed, recipe.tokens);
   const asks = learnsVectors(recipe) || recipe.hardNegatives > 0;
-  const teacher = options.teacher ?? (asks && !adaptOnly ? options.base.dir : undefined);
+  let teacher: Teacher | undefined;
+  if (options.teacher !== undefined) teacher = await Teacher.open(options.teacher);
+  else if (asks && !adaptOnly)
+    // What is learned are the vectors before Dense modules that stay.
+    teacher = await Teacher.open(options.base.dir, { dense: trained.dense.length === 0 });
+  if (learnsVectors(recipe)) teacher?.expectRoomFor(config.hiddenSize);
   return {
     ...{ recipe, adaptation, threads, base, baseWeights, trained, student },
     ...{ files, examples, partners: apart?.partners, allTexts, batches, feed, evaluations },
     steps: adaptOnly ? 0 : stepsByTokens || recipe.maxSteps || recipe.epochs * batches.stepsPerEpoch,
     fingerprint: fingerprintOf(base, weightsDigest(base.config, baseWeights), 'fp32'),
-    teacher: teacher === undefined ? undefined : await Teacher.open(teacher),
+    teacher,
   };
 }
 
@@ -257,8 +264,8 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
 
   const tf = await loadTensorFlow({ threads });
   const ops = new Ops(tf);
-  const precision = choosePrecision(tf, recipe.precision);
-  if (recipe.precision === 'bf16') {
+  const precision = from?.checkpoint.precision ?? choosePrecision(tf, recipe.precision);
+  if (precision === 'bf16' && recipe.precision !== 'auto') {
     const speedup = bf16Speedup(tf);
     if (speedup < 1)
       onNote(
@@ -306,6 +313,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
       feed,
       recipe,
       steps,
+      precision,
       dimensions: config.hiddenSize,
       evaluations: plan.evaluations,
       encoder: tensorFlowEncoder(model, loadTokenizer(trained), trained),
@@ -368,8 +376,11 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   await writeFileAtomic(at('report.html'), trainingReport(run));
   const { best, step, status } = outcome;
   if (status === 'interrupted') return { status, run, step, report: at('report.html') };
-  if (status === 'collapsed')
+  if (status === 'collapsed') {
+    // It would only collapse again: the advice is for a run from the start.
+    await checkpoints.remove();
     throw new UserError('backend', `${outcome.explanation}. What happened is in ${at('report.html')}`);
+  }
   if (options.keepIfBetter && !isBetter(run)) {
     await checkpoints.remove();
     return { status: 'no-better', run, step: best?.step ?? step, report: at('report.html') };
@@ -447,7 +458,7 @@ async function exportEncoder(made: Made, { base }: Plan, { out }: FinetuneOption
 }
 
 /** What must be the same for a run to go on. */
-function identityOf(plan: Plan, { evaluations }: FinetuneOptions): object {
+function identityOf(plan: Plan, { evaluations, field, split }: FinetuneOptions): object {
   const { recipe, steps, adaptation, files, fingerprint, teacher, student } = plan;
   const digests = files.map(({ kind, count, sha256 }) => ({ kind, count, sha256 }));
   return {
@@ -455,6 +466,8 @@ function identityOf(plan: Plan, { evaluations }: FinetuneOptions): object {
     ...(teacher && { teacher: teacher.fingerprint }),
     ...(student && { student: student.shape }),
     ...(adaptation && { adapt: adaptationText(adaptation) }),
+    ...(field !== undefined && { field }),
+    ...(split !== undefined && { split }),
   };
 }
 
@@ -525,15 +538,13 @@ function textsOfSteps({ recipe, batches, steps, allTexts }: Plan): Set<string> {
 /** The weights that training begins with: the base encoder's, or a student's. */
 function firstWeights(
   ops: Ops,
-  { recipe, base, baseWeights, trained: { config }, student, examples }: Plan,
+  { recipe, base, baseWeights, trained: { config }, student, allTexts }: Plan,
 ): ReadonlyMap<string, Tensor> {
   if (!student) return baseWeights;
   const { shape, vocabulary } = student;
   const { seed, maxTokens } = recipe;
   if (shape.init === 'random') return randomWeights(config, seed);
-  const sample = new Random(seed, SAMPLE)
-    .shuffle(examples.map(({ first }) => first))
-    .slice(0, MEASURED_TEXTS);
+  const sample = new Random(seed, SAMPLE).shuffle([...new Set(allTexts)]).slice(0, MEASURED_TEXTS);
   const tokenizer = loadTokenizer(base, Math.min(maxTokens, base.config.maxPositions));
   const sequences = sample.map((text) => tokenizer.encode(text));
   const measured = measureSource(ops, base.config, baseWeights, sequences);

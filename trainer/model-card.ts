@@ -6,6 +6,7 @@ import { KNOWN_MODELS } from '../encoder/resolve.js';
 import type { Recipe } from './recipe.js';
 import { comparisons, exportedStep, percent, verdict } from './report/verdict.js';
 import type { AdaptEntry, Run, RunStart } from './run-log.js';
+import { firstOfLast } from './schedule.js';
 
 /**
  * The README.md of a trained encoder's folder: a model card as the Hugging Face Hub reads it. Of files and
@@ -155,22 +156,24 @@ function originOf({ base, teacher, student, recipe, steps, adapt }: RunStart): s
 function trainingOf({ start, end }: Run, pooling: string): string {
   return `${methodOf(start)}
 Preset ${code(start.preset)}, seed ${start.recipe.seed}, ${whole(end?.bestStep ?? start.steps)} of ${whole(start.steps)} steps,
-${pooling} pooling.${weightsOf(start.recipe)}`;
+${pooling} pooling.${weightsOf(start, end?.bestStep ?? start.steps)}`;
 }
 
 /** Which weights are these, where they are not those of the last step alone. */
-function weightsOf({ averageDecay, averageLast, baseShare }: Recipe): string {
-  const average =
-    averageDecay > 0
+function weightsOf({ recipe, steps }: RunStart, step: number): string {
+  const { averageDecay, averageLast, baseShare } = recipe;
+  const from = averageLast > 0 ? firstOfLast(averageLast, steps) : step;
+  const isAverage = averageDecay > 0 || from < step;
+  const average = !isAverage
+    ? 'those that were trained'
+    : averageDecay > 0
       ? `an average over the steps (decay ${averageDecay})`
-      : averageLast > 0
-        ? `the average of those of the last ${percent(averageLast)} % of the steps`
-        : 'those that were trained';
+      : `the average of those of the steps ${whole(from)} to ${whole(step)}`;
   if (baseShare > 0)
     return `
 The weights are ${percent(baseShare)} % of those it began with, and for the rest ${average} (Wortsman et al. 2022,
 [arXiv 2109.01903](https://arxiv.org/abs/2109.01903)).`;
-  return averageDecay > 0 || averageLast > 0 ? `\nThe weights are ${average}.` : '';
+  return isAverage ? `\nThe weights are ${average}.` : '';
 }
 
 /** What is fitted behind the pooling, with its sources. */
@@ -228,7 +231,7 @@ It begins as layers ${student.take.join(' and ')} of it (counted from 0), each c
   return recipe.objective === 'tsdae'
     ? `Training has a decoder write each text anew from the vector of what is left of it when words are taken away (TSDAE,
 Wang, Reimers and Gurevych 2021, [arXiv 2104.06979](https://arxiv.org/abs/2104.06979)).`
-    : comparisonOf(recipe, data) + headsOf(recipe);
+    : comparisonOf(recipe, data) + headsOf(recipe) + keptOf(recipe, data, teacher);
 }
 
 /** "a", "a and b", "a, b and c" */
@@ -256,12 +259,13 @@ function contextOf(
 }
 
 /** Of an objective that compares two views. */
-function comparisonOf({ objective }: Recipe, data: RunStart['data']): string {
+function comparisonOf({ objective, pairShare, hardNegatives }: Recipe, data: RunStart['data']): string {
   const kinds = data.map(({ kind }) => kind);
   const compared = [
-    ...(kinds.includes('texts') ? ['two views of each text'] : []),
+    ...(kinds.includes('texts') && pairShare < 1 ? ['two views of each text'] : []),
     ...(kinds.includes('pairs') ? ['the two texts of each pair'] : []),
   ].join(' and ');
+  const near = hardNegatives > 0 ? `, and from up to ${hardNegatives} near texts for each` : '';
   switch (objective) {
     case 'barlow-twins':
       return `Training makes ${compared} agree in each dimension, and no two dimensions with each other (Barlow Twins, Zbontar et
@@ -270,7 +274,7 @@ al. 2021, [arXiv 2103.03230](https://arxiv.org/abs/2103.03230)).`;
       return `Training tells each text, encoded twice with different dropout, from the others of its batch (SimCSE, Gao, Yao and
 Chen 2021, [arXiv 2104.08821](https://arxiv.org/abs/2104.08821)).`;
     case 'infonce':
-      return `Training tells ${compared} from the others of the batch (InfoNCE, van den Oord, Li and Vinyals 2018,
+      return `Training tells ${compared} from the others of the batch${near} (InfoNCE, van den Oord, Li and Vinyals 2018,
 [arXiv 1807.03748](https://arxiv.org/abs/1807.03748)).`;
     default:
       return `Training makes ${compared} predict each other under the VICReg loss
@@ -288,6 +292,13 @@ function headsOf(recipe: Recipe): string {
     ...(editWeight > 0 ? ['what was done to a view, from the embeddings'] : []),
   ];
   return asked.length === 0 ? '' : ` Beside that it has to tell ${asked.join(', ')}.`;
+}
+
+/** What holds the vectors where they were. */
+function keptOf(recipe: Recipe, data: RunStart['data'], teacher: RunStart['teacher']): string {
+  return recipe.keepWeight > 0
+    ? ` Each text's vector is held near to the one that ${code(teacher!.name)} gives it${contextOf(recipe, data)}.`
+    : '';
 }
 
 function resultsOf(run: Run): string {

@@ -12,7 +12,7 @@ const base: Recipe = {
   tokens: 0,
   seed: 1,
   chunk: 0,
-  precision: 'fp32',
+  precision: 'auto',
   maxTokens: 64,
   pooling: 'model',
 
@@ -79,6 +79,7 @@ const base: Recipe = {
 
 const sketch: Recipe = {
   ...base,
+  precision: 'fp32',
   batch: 8,
   maxSteps: 20_000,
   maxTokens: 512,

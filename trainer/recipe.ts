@@ -41,7 +41,10 @@ export interface Recipe {
    * one pass, or where that would take more than 2 GB, chunks of an eighth of a GB. Not for objectives on hidden states.
    */
   chunk: number;
-  /** Of the matrix products; everything else is fp32. `auto` tries both first, and takes the faster. */
+  /**
+   * Of the matrix products, a teacher's as well; everything else is fp32. `auto` tries both first, and takes the faster;
+   * a run that is resumed goes on in what it began with.
+   */
   precision: 'fp32' | 'bf16' | 'auto';
   /** Longest view, in tokens with [CLS] and [SEP]. */
   maxTokens: number;
@@ -210,6 +213,11 @@ export function learnsVectors({ objective, keepWeight }: Recipe): boolean {
 }
 
 /** Whether the vectors to be learned are not those that the teacher gives the texts alone. */
-export function knowsMore({ context, whitening, neighbourTexts, neighbours }: Recipe): boolean {
+export function knowsMore({
+  context,
+  whitening,
+  neighbourTexts,
+  neighbours,
+}: Pick<Recipe, 'context' | 'whitening' | 'neighbourTexts' | 'neighbours'>): boolean {
   return context !== '' || whitening > 0 || neighbourTexts > 0 || neighbours > 0;
 }

@@ -1,4 +1,5 @@
 import { chartSvg, type Chart } from './report/chart.js';
+import { lineColor } from './report/drawing.js';
 import { html, Html, STYLE, table } from './report/html.js';
 import type { Point } from './report/series.js';
 import { comparisons, exportedStep, percent, verdict, type Comparison } from './report/verdict.js';
@@ -143,7 +144,8 @@ function charts(run: Run): Html {
   const of = (value: (entry: StepEntry) => number): Point[] =>
     steps.filter((entry) => Number.isFinite(value(entry))).map((entry) => [entry.step, value(entry)]);
   const last = Math.max(steps[steps.length - 1].step, end?.step ?? 0);
-  const terms = Object.keys(steps[0].terms);
+  // A term without weight is 0 throughout.
+  const terms = Object.keys(steps[0].terms).filter((term) => steps.some((entry) => entry.terms[term] !== 0));
   const exported = end?.reason === 'finished' ? [{ x: end.bestStep, label: 'exported' }] : [];
 
   const collapsed =
@@ -160,7 +162,7 @@ function charts(run: Run): Html {
     return html`<figure role="img" aria-label="${title} over steps">
       <h3>${title}</h3>
       <div class="legend">
-        ${names.map((name, i) => html`<span><i style="background: var(--line-${i + 1})"></i>${name}</span>`)}
+        ${names.map((name, i) => html`<span><i style="background: ${lineColor(i)}"></i>${name}</span>`)}
         <span>${note}</span>
       </div>
       ${new Html(chartSvg({ ...chart, id, steps: last }))}

@@ -20,3 +20,8 @@ export function learningRateAt(
   if (schedule === 'cosine') return (learningRate * (1 + Math.cos(Math.PI * done))) / 2;
   return learningRate;
 }
+
+/** The first step of a run's last `share`, which is one step at least. */
+export function firstOfLast(share: number, steps: number): number {
+  return steps - Math.ceil(share * steps) + 1;
+}

@@ -4,7 +4,7 @@ import { phrasings } from './context.js';
 import type { Targets } from './feed.js';
 import { meanRow, product } from './matrix.js';
 import type { Partners } from './partners.js';
-import type { Recipe } from './recipe.js';
+import { knowsMore, type Recipe } from './recipe.js';
 import type { Teacher } from './teacher.js';
 import { gatherRows, nearest, poolOf, type Pool } from './tensorflow/nearest.js';
 import type { Ops } from './tensorflow/ops.js';
@@ -52,12 +52,12 @@ interface Options {
  * has said to mean the same.
  *
  * @param texts that stand for all of the run
- * @param dimensions of the student's vectors
- * @throws UserError as Teacher.prepare and Teacher.targets
+ * @param dimensions of the student's vectors, at most as many as the teacher's
+ * @throws UserError as Teacher.prepare
  */
 export async function targetVectors(
   ops: Ops,
-  teacher: Pick<Teacher, 'dimensions' | 'prepare' | 'read' | 'targets' | 'expectRoomFor'>,
+  teacher: Pick<Teacher, 'dimensions' | 'prepare' | 'read' | 'targets'>,
   texts: ReadonlySet<string>,
   dimensions: number,
   recipe: Context,
@@ -65,15 +65,13 @@ export async function targetVectors(
 ): Promise<Targets> {
   const { context, whitening, neighbourTexts, neighbourTextWeight, neighbours, pairWeight, seed } = recipe;
   const { partners = new Map<string, string[]>(), learned = texts } = options;
-  const isPlain = context === '' && whitening === 0 && neighbourTexts === 0 && neighbours === 0;
-  if (isPlain && (partners.size === 0 || pairWeight === 0)) {
+  if (!knowsMore(recipe) && (partners.size === 0 || pairWeight === 0)) {
     await teacher.prepare(texts, options);
     return teacher.targets(ops, dimensions);
   }
   const all = [...texts];
   const inContext = phrasings(context).map((phrase) => all.map(phrase));
   await teacher.prepare(new Set([all, ...inContext].flat()), options);
-  teacher.expectRoomFor(dimensions);
   const wide = teacher.dimensions;
   const spread = async (wanted: readonly string[]): Promise<Float32Array> => {
     const read = await teacher.read(wanted);

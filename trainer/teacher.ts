@@ -54,11 +54,13 @@ export class Teacher {
    * Looks at what a teacher is; it encodes only behind `start`.
    *
    * @param model a model folder, or the name of a model
+   * @param options.dense false: its vectors are those before its Dense modules
    * @throws UserError as resolveModel, openModelFolder and weightsIn
    */
-  static async open(model: string): Promise<Teacher> {
+  static async open(model: string, { dense = true }: { dense?: boolean } = {}): Promise<Teacher> {
     const { dir, name } = await resolveModel(model);
-    const folder = await openModelFolder(dir, name);
+    const opened = await openModelFolder(dir, name);
+    const folder = dense ? opened : { ...opened, dense: [] };
     return new Teacher(folder, fingerprintOf(folder, await weightsIn(folder, 'fp32'), 'fp32'));
   }
 
@@ -103,25 +105,22 @@ export class Teacher {
     return this.cache.read(texts);
   }
 
-  /** @throws UserError `usage` for a student whose vectors would be longer than the teacher's */
+  /** @throws UserError `usage` for an encoder whose vectors are longer than the teacher's */
   expectRoomFor(dimensions: number): void {
     const wide = this.dimensions;
     if (dimensions > wide)
       throw new UserError(
         'usage',
-        `expected a student whose vectors are at most as long as the teacher's ${wide}, found ${dimensions}; --student hidden=${wide} is possible`,
+        `expected an encoder whose vectors are at most as long as the teacher's ${wide}, found ${dimensions}; a new one of that length is made by --student hidden=${wide}`,
       );
   }
 
   /**
    * What a student with vectors of `dimensions` is to learn of the prepared texts. A shorter vector is the teacher's
    * in the directions in which its vectors lie most: of all projections to that length it keeps most of the cosines.
-   *
-   * @throws UserError `usage` when the student's vectors are longer
    */
   async targets(ops: Ops, dimensions: number): Promise<Targets> {
     const wide = this.dimensions;
-    this.expectRoomFor(dimensions);
     if (dimensions === wide) return (texts) => this.cache.read(texts);
     const sample = await this.cache.read(this.prepared.slice(0, SAMPLE));
     const directions = principalDirections(ops, sample, wide, dimensions);
@@ -147,7 +146,8 @@ export class Teacher {
   private async openEncoder(): Promise<Encoder> {
     const { folder } = this;
     const { tf, precision, threads } = this.started!.computing;
-    if (precision === 'fp32' || !folder.weightsFile) return openEncoder(folder.dir, { threads });
+    if (precision === 'fp32' || !folder.weightsFile)
+      return openEncoder(folder.dir, { threads, dense: folder.dense.length > 0 });
     const ops = new Ops(tf, precision, openCompiler(tf, precision));
     const bert = new FrozenBert(ops, folder.config, await loadWeights(folder), folder.pooling);
     return {

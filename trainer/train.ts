@@ -17,6 +17,8 @@ export interface TrainingRun {
   recipe: Recipe;
   /** Steps of the whole run. */
   steps: number;
+  /** What the model computes in. */
+  precision: 'fp32' | 'bf16';
   /** Length of a vector. */
   dimensions: number;
   /** The first one decides which weights are the best. */
@@ -51,8 +53,8 @@ export interface Outcome extends Spent {
  * @throws UserError `backend` when a loss is not finite; `unavailable` when a checkpoint can't be written
  */
 export async function train(run: TrainingRun): Promise<Outcome> {
-  const { model, feed, recipe, steps, checkpoints, signal } = run;
-  const watch = new CollapseWatch(recipe, run.dimensions);
+  const { model, feed, recipe, steps, precision, checkpoints, signal } = run;
+  const watch = new CollapseWatch(recipe, run.dimensions, run.from?.collapsing);
   const started = performance.now();
   const before = run.from?.seconds ?? 0;
   const seconds = (): number => before + (performance.now() - started) / 1000;
@@ -62,7 +64,9 @@ export async function train(run: TrainingRun): Promise<Outcome> {
   let saved = run.from?.step;
 
   const save = async (): Promise<void> => {
-    await checkpoints.save(await model.state(), { step, best, evaluated, worse, ...spent() });
+    const { steps: collapsing } = watch;
+    const progress = { step, best, evaluated, worse, collapsing, precision };
+    await checkpoints.save(await model.state(), { ...progress, ...spent() });
     saved = step;
   };
   const due = (every: number): boolean => step % every === 0 || step === steps;

@@ -101,7 +101,12 @@ export function finetuneCommand(): Command {
         integerFrom(0, 2 ** 31),
       ),
     )
-    .addOption(new Option('--precision <precision>', 'of the matrix products').choices(['fp32', 'bf16']))
+    .addOption(
+      new Option(
+        '--precision <precision>',
+        'of the matrix products; auto: bf16 where this processor is faster with it (default: auto)',
+      ).choices(['auto', 'fp32', 'bf16']),
+    )
     .addOption(
       new Option('--threads <n>', 'cores to compute with (default: all)').argParser(integerFrom(1, 1024)),
     )

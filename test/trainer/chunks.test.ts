@@ -44,7 +44,7 @@ const open = (preset: string, changes: Partial<Recipe>): Promise<TrainableEncode
     weights: tinyWeights(config),
     pooling: 'mean',
     // Without clipping, AdamW's m after the first step is a tenth of the gradient.
-    recipe: { ...presetNamed(preset), expander: [48, 48, 40], clip: 0, ...changes },
+    recipe: { ...presetNamed(preset), precision: 'fp32', expander: [48, 48, 40], clip: 0, ...changes },
   });
 const stepOf = (model: TrainableEncoder, fed = batch): Promise<StepReport> =>
   model.step(fed, { learningRate: 1e-9 });

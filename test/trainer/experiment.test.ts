@@ -21,7 +21,7 @@ import { makeTinyModel } from '../support/tiny-model.js';
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
 const BEIR = path.join(projectRoot, 'examples/askubuntu-style');
 const HEAD =
-  'about: Does it help?\npreset: vicreg\nsettings: {batch: 16, expander: [24, 24], checkpointEvery: 10, learningRate: 1.0e-3}\n';
+  'about: Does it help?\npreset: vicreg\nsettings: {precision: fp32, batch: 16, expander: [24, 24], checkpointEvery: 10, learningRate: 1.0e-3}\n';
 
 let home: string;
 let model: string;

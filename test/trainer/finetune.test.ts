@@ -47,6 +47,7 @@ const QUICK = [
   'batch=16',
   'maxSteps=8',
   'learningRate=1e-3',
+  'precision=fp32',
 ];
 
 function run(changes: Partial<FinetuneOptions> = {}): Promise<FinetuneResult> {
@@ -358,23 +359,41 @@ describe('a fine-tuning', () => {
     assert.equal(status, 'finished');
   });
 
-  it('stops when the embeddings collapse, says what to change, and exports nothing', async () => {
+  const COLLAPSING = [
+    'maxSteps=400',
+    'mu=0',
+    'nu=0',
+    'learningRate=0.01',
+    'clip=0',
+    'dropout=0',
+    'collapseStd=0.5',
+  ];
+
+  it('stops when the embeddings collapse, says what to change, exports nothing, and takes the advice', async () => {
     const out = newOut();
-    const settings = [
-      'maxSteps=400',
-      'mu=0',
-      'nu=0',
-      'learningRate=0.01',
-      'clip=0',
-      'dropout=0',
-      'collapseStd=0.5',
-    ];
-    await assert.rejects(run({ out, settings }), {
+    await assert.rejects(run({ out, settings: COLLAPSING }), {
       kind: 'backend',
       message: /collapsed.*--set mu=.*it is 0/,
     });
     assert.equal(existsSync(out), false);
     assert.equal(existsSync(path.join(runFolderOf(out), 'report.html')), true);
+    const { status } = await run({ out, settings: ['mu=25', 'maxSteps=2'] });
+    assert.equal(status, 'finished');
+  });
+
+  it('names a collapse at the same step when it goes on from a checkpoint', async () => {
+    const collapsedAt = async (out: string, resume = false): Promise<number> => {
+      let last = 0;
+      const onStep = ({ step }: StepEntry): void => void (last = step);
+      await assert.rejects(run({ out, resume, settings: COLLAPSING, onStep }), { kind: 'backend' });
+      return last;
+    };
+    const whole = await collapsedAt(newOut());
+    const out = newOut();
+    const stop = new AbortController();
+    const onStep = ({ step }: StepEntry): void => void (step === whole - 5 && stop.abort());
+    await run({ out, settings: COLLAPSING, signal: stop.signal, onStep });
+    assert.equal(await collapsedAt(out, true), whole);
   });
 
   describe('of a student by its teacher', () => {
@@ -518,6 +537,60 @@ describe('a fine-tuning', () => {
         message: /at most as long as the teacher's 32, found 48/,
       });
     });
+  });
+
+  it('learns of its own vectors those before Dense modules, which stay behind them', async () => {
+    const dense = path.join(home, 'dense');
+    await makeTinyModel(dense, { maxTokens: 32, dense: [16] });
+    const pairs = [await writePairs('dense.tsv')];
+    const first = async (dir: string, preset: string, settings: string[]): Promise<StepEntry> => {
+      const all = ['maxSteps=1', 'maxTokens=32', 'dropout=0', ...settings];
+      return (await run({ base: { dir, name: 'x' }, preset, pairs, settings: all })).run.steps[0];
+    };
+    for (const [preset, ...settings] of [
+      ['surroundings', 'neighbourTexts=1'],
+      ['pairs', 'neighbours=0', 'hardNegatives=0'],
+    ]) {
+      const [behind, plain] = [await first(dense, preset, settings), await first(base, preset, settings)];
+      assert.ok(
+        Math.abs(behind.terms['vector'] - plain.terms['vector']) < 1e-3,
+        `${preset}: ${behind.terms['vector']} with Dense modules, ${plain.terms['vector']} without`,
+      );
+    }
+    const settings = ['keepWeight=1'];
+    const other = { base: { dir: dense, name: 'x' }, preset: 'infonce', teacher: base, settings };
+    await assert.rejects(run(other), { kind: 'usage', message: /^--teacher: expected a base without Dense/ });
+  });
+
+  it('gives a student the words of both sides of pairs', async () => {
+    const pairs = path.join(home, 'languages.tsv');
+    await writeFile(
+      pairs,
+      Array.from({ length: 40 }, (_, i) => `how to mount disk ${i}\tкак подключить диск ${i}`).join('\n'),
+    );
+    const out = newOut();
+    await run({
+      ...{ out, data: [], pairs: [pairs], preset: 'infonce', settings: ['maxSteps=1'] },
+      student: 'init=random,layers=1,vocab=120,vocabulary=trained',
+    });
+    const { tokenizerJson } = (await openModelFolder(out)).tokenizer;
+    assert.match(tokenizerJson, /диск/);
+  });
+
+  it('goes on with the same field of the data, and the same split', async () => {
+    const rows = readFileSync(titles, 'utf8').split('\n').slice(0, 60);
+    const data = [path.join(home, 'fields.jsonl')];
+    await writeFile(
+      data[0],
+      rows.map((title, i) => JSON.stringify({ title, body: `${title} ${i}` })).join('\n'),
+    );
+    const out = newOut();
+    const stop = new AbortController();
+    const onStep = ({ step }: StepEntry): void => void (step === 4 && stop.abort());
+    await run({ out, data, field: 'title', signal: stop.signal, onStep });
+    const refused = { kind: 'invalid', message: /started with field "title", and now has "body"/ };
+    await assert.rejects(run({ out, data, field: 'body', resume: true }), refused);
+    assert.equal((await run({ out, data, field: 'title', resume: true })).status, 'finished');
   });
 
   describe('by masked words', () => {

@@ -111,13 +111,32 @@ describe('the text of a model card', () => {
     );
     assert.doesNotMatch(of({}), /The weights are/);
     assert.match(of({ averageDecay: 0.9 }), /The weights are an average over the steps \(decay 0.9\)\./);
-    assert.match(
-      of({ averageLast: 0.25 }),
-      /The weights are the average of those of the last 25\.00 % of the steps\./,
-    );
+    // Step 100 of 200 was exported.
+    assert.match(of({ averageLast: 0.6 }), /The weights are the average of those of the steps 81 to 100\./);
+    assert.doesNotMatch(of({ averageLast: 0.25 }), /The weights are/);
     assert.match(
       of({ baseShare: 0.25 }),
       /The weights are 25\.00 % of those it began with, and for the rest those that were trained/,
+    );
+  });
+
+  it('says of the preset for pairs what tells them apart and what holds them', () => {
+    const { data } = finishedRun().start;
+    const card = cardOf({
+      ...finishedRun(),
+      start: startEntry({
+        recipe: { ...PRESETS.pairs, context: 'Ubuntu' },
+        teacher: { name: 'all-MiniLM-L6-v2', fingerprint: 'cd'.repeat(32) },
+        data: [...data, { ...data[0], kind: 'pairs' }],
+      }),
+    });
+    assert.match(
+      card,
+      /Training tells the two texts of each pair from the others of the batch, and from up to 4 near texts for each \(InfoNCE/,
+    );
+    assert.match(
+      card,
+      /Each text's vector is held near to the one that `all-MiniLM-L6-v2` gives it when .* with `Ubuntu` behind it/,
     );
   });
 

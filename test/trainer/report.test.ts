@@ -245,6 +245,23 @@ describe('the report', () => {
       assert.ok(page.includes(`</i>${name}</span>`));
   });
 
+  it('draws each term that has weight in a colour of its own, which the page has', () => {
+    const weighted = { vector: 0.4, similarity: 0, variance: 1, covariance: 2, edit: 3, mlm: 4 };
+    const steps = [1, 2, 3].map((step) => stepEntry(step, { terms: weighted }));
+    const made = trainingReport({ ...finishedRun(), steps });
+    const [loss] = /<h3>Loss<\/h3>[\s\S]*?<svg[\s\S]*?<\/svg>/.exec(made)!;
+    const legend = [...loss.matchAll(/background: (var\(--line-\d\))"><\/i>(\w+)/g)];
+    assert.deepEqual(
+      legend.map(([, , name]) => name),
+      ['loss', 'vector', 'variance', 'covariance', 'edit', 'mlm'],
+    );
+    for (const [, color] of legend) {
+      assert.ok(made.includes(`${color.slice('var('.length, -1)}: #`), `the page has ${color}`);
+      assert.ok(loss.includes(`stroke="${color}"`), `a line has ${color}`);
+    }
+    assert.equal(new Set(legend.map(([, color]) => color)).size, legend.length);
+  });
+
   it('takes every colour from the page, which follows the reader to light or dark', () => {
     const drawings = page.match(/<svg[\s\S]*?<\/svg>/g)!.join('');
     const colors = new Set([...drawings.matchAll(/(?:fill|stroke)="([^"]*)"/g)].map(([, color]) => color));

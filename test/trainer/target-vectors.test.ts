@@ -49,7 +49,6 @@ function fakeTeacher() {
     async targets() {
       return async (asked: readonly string[]) => Float32Array.from(asked.flatMap(vectorOf));
     },
-    expectRoomFor() {},
   };
 }
 

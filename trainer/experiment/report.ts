@@ -1,3 +1,4 @@
+import { lineColor } from '../report/drawing.js';
 import { html, Html, STYLE, table as htmlTable } from '../report/html.js';
 import { costCells, COST_COLUMNS, judgedCells, judgedColumns } from './cells.js';
 import { barsSvg, sweepSvg } from './charts.js';
@@ -88,9 +89,7 @@ function evaluationPart(table: ExperimentTable, e: number): Html {
             <div class="legend">
               ${sweep.lines.map(
                 ({ label }, line) =>
-                  html`<span
-                    ><i style="background: var(--line-${(line % 4) + 1})"></i>${label || 'percent'}</span
-                  >`,
+                  html`<span><i style="background: ${lineColor(line)}"></i>${label || 'percent'}</span>`,
               )}
             </div>
             ${new Html(sweepSvg(`${id}-sweep-${i + 1}`, sweep, mark))}

@@ -7,14 +7,19 @@ use([SVGRenderer]);
  * Colours that stand for the page's own, which follow the reader's light or dark: ECharts would not take
  * a CSS variable for a colour. The lines' come first.
  */
-export const COLORS = ['#010101', '#010102', '#010103', '#010104'];
-export const TEXT = '#010105';
-export const GRID = '#010106';
+export const COLORS = Array.from({ length: 8 }, (_, i) => `#01010${i + 1}`);
+export const TEXT = '#010201';
+export const GRID = '#010202';
 const VARIABLES: Readonly<Record<string, string>> = {
-  ...Object.fromEntries(COLORS.map((color, i) => [color, `var(--line-${i + 1})`])),
+  ...Object.fromEntries(COLORS.map((color, i) => [color, lineColor(i)])),
   [TEXT]: 'var(--muted)',
   [GRID]: 'var(--border)',
 };
+
+/** The page's colour of line i of a chart. */
+export function lineColor(i: number): string {
+  return `var(--line-${(i % COLORS.length) + 1})`;
+}
 
 /**
  * A drawing of ECharts as an <svg> for the page.

@@ -46,12 +46,14 @@ export const STYLE = new Html(`
   --page: #ffffff; --box: #f6f7f9; --text: #1c2128; --muted: #5b6470; --border: #dfe3e8;
   --good: #12794f; --bad: #b3261e; --open: #5b6470;
   --line-1: #1f62d0; --line-2: #c2570c; --line-3: #0b8069; --line-4: #8b45c9;
+  --line-5: #b8285f; --line-6: #6f6800; --line-7: #0a7390; --line-8: #7a5a44;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #14171b; --box: #1d2127; --text: #e4e7eb; --muted: #a0a8b3; --border: #343a43;
     --good: #56c596; --bad: #ff8a80; --open: #a0a8b3;
     --line-1: #76b0ff; --line-2: #ffa45c; --line-3: #4fcdb0; --line-4: #cb9dff;
+    --line-5: #ff8fb0; --line-6: #d9cf5a; --line-7: #6cc7e8; --line-8: #c9ad98;
   }
 }
 * { box-sizing: border-box; }

@@ -90,7 +90,10 @@ export function toDevice(
   const numbers = new Map<number, number>();
   for (const id of ids) if (!numbers.has(id)) numbers.set(id, numbers.size);
   const lengths = Float32Array.from({ length: n }, (_, s) => offsets[s + 1] - offsets[s]);
-  if (Math.max(...lengths) > config.maxPositions || ids.some((id) => id < 0 || id >= config.vocabSize))
+  if (
+    lengths.some((length) => length > config.maxPositions) ||
+    ids.some((id) => id < 0 || id >= config.vocabSize)
+  )
     throw new RangeError('a token that the encoder has no embedding for');
   return {
     n,

@@ -7,6 +7,7 @@ import type { Tensor as StoredTensor, TensorSource } from '../../encoder/safeten
 import { embeddingDiagnostics } from '../../evaluation/diagnostics.js';
 import { cut, join, pack } from '../packing.js';
 import type { Recipe } from '../recipe.js';
+import { firstOfLast } from '../schedule.js';
 import type {
   HostTensor,
   NamedTensors,
@@ -104,7 +105,7 @@ class TrainableBert implements TrainableEncoder {
         `--set chunk: expected 0 for --objective ${recipe.objective}, found ${recipe.chunk}; it looks at hidden states, and only what looks at pooled vectors alone can be computed in chunks`,
       );
     const { averageDecay, averageLast, baseShare } = recipe;
-    const averageFrom = averageLast > 0 ? steps - Math.ceil(averageLast * steps) + 1 : 0;
+    const averageFrom = averageLast > 0 ? firstOfLast(averageLast, steps) : 0;
     this.parameters = new Parameters(ops, { averageDecay, averageFrom, baseShare });
     const decays = ({ shape }: HostTensor): boolean => shape.length > 1;
     for (const [name, tensor] of fuseQkv(weights, config.layers)) {

@@ -192,6 +192,45 @@ describe('the map page', { skip: noBrowser }, () => {
     await call(`${server.url}/documents/late`, { method: 'DELETE' });
   });
 
+  it('finds its points, and is walked, where each of two models has documents that the other lacks', async () => {
+    await withPage(browser, {}, async (page) => {
+      await withTwoMaps(page);
+      await page.goto(`${server.url}/#map`);
+      await page.getByText('100 documents in').waitFor();
+      await page.locator('.map').scrollIntoViewIfNeeded();
+      const { x, y, width, height } = (await page.locator('.map').boundingBox())!;
+      /** Moves the mouse to a row of the grid until its text is told. */
+      const pointAt = async (model: string, row: number, zoom = 0): Promise<void> => {
+        const pixels = (0.9 * Math.min(width, height) * 2 ** zoom) / (SIDE - 1);
+        const middle = (SIDE - 1) / 2;
+        const [u, v] = [(row % SIDE) - middle, Math.floor(row / SIDE) - middle];
+        const told = page.locator('.map-text').getByText(textOf(idOf(model, row)), { exact: true });
+        for (let i = 0; (await told.count()) === 0; i++) {
+          assert.ok(i < 200, `${textOf(idOf(model, row))} is not under the pointer`);
+          await page.mouse.move(x + width / 2 + u * pixels + (i % 2), y + height / 2 - v * pixels);
+          await page.waitForTimeout(100);
+        }
+      };
+      const model = page.getByRole('combobox', { name: /^Model/ });
+      for (const name of ['one', 'two']) {
+        await model.selectOption(name);
+        for (let row = 0; row < SIDE * SIDE; row += SIDE + 1) await pointAt(name, row);
+      }
+      await page.mouse.down();
+      await page.mouse.up();
+      await page.getByRole('heading', { name: `Neighbours of “${textOf(idOf('two', 99))}”` }).waitFor();
+      await model.selectOption('one');
+      await page.getByRole('application').focus();
+      await page.keyboard.press('+');
+      await pointAt('one', 44, 1);
+      await page.keyboard.press('ArrowRight');
+      await page
+        .locator('.map-text')
+        .getByText(textOf(idOf('one', 0)), { exact: true })
+        .waitFor();
+    });
+  });
+
   it('fits a phone, in light and in dark', async () => {
     for (const colorScheme of ['light', 'dark'] as const)
       await withPage(browser, { ...PHONE, colorScheme }, async (page) => {
@@ -202,6 +241,43 @@ describe('the map page', { skip: noBrowser }, () => {
       });
   });
 });
+
+const SIDE = 10;
+const idOf = (model: string, row: number): string => `${model}-${row}`;
+const textOf = (id: string): string => `text of ${id}`;
+
+/** Has the page believe that there are two models, each with a map of its own documents: a square grid. */
+async function withTwoMaps(page: Page): Promise<void> {
+  const rows = Array.from({ length: SIDE * SIDE }, (_, row) => row);
+  const grid = { x: rows.map((row) => row % SIDE), y: rows.map((row) => Math.floor(row / SIDE)) };
+  const made = '2026-01-01T00:00:00.000Z';
+  const models = ['one', 'two'];
+  const ofModel = (url: URL): { model: string; generation: number } => {
+    const model = url.searchParams.get('model')!;
+    return { model, generation: models.indexOf(model) };
+  };
+  const answers: Record<string, ((url: URL) => unknown) | undefined> = {
+    '/info': () => ({ model_id: 'one', documents: 2 * SIDE * SIDE }),
+    '/models': () => ({ models: models.map((name) => ({ name, served: true })) }),
+    '/map': (url) => ({ ...ofModel(url), state: 'ready', made, layouts: ['umap', 'pca'] }),
+    '/map/points': (url) => ({
+      ...{ ...ofModel(url), made, umap: grid, pca: grid, fields: [] },
+      ids: rows.map((row) => idOf(ofModel(url).model, row)),
+      cluster: rows.map(() => 0),
+      clusters: [{ words: ['text'], size: rows.length }],
+    }),
+    '/documents': ({ pathname }) => {
+      const id = pathname.split('/').at(-1)!;
+      return { id, text: textOf(id) };
+    },
+    '/search': (url) => ({ ...ofModel(url), mode: 'dense', hits: [] }),
+  };
+  await page.route('**', (route) => {
+    const url = new URL(route.request().url());
+    const answer = answers[url.pathname.replace(/^\/documents\/.*/, '/documents')];
+    return answer ? route.fulfill({ json: answer(url) }) : route.continue();
+  });
+}
 
 /** Of a PNG file's bytes. Runs in the page. */
 async function colourOf(png: number[]): Promise<number[]> {

@@ -15,7 +15,7 @@ import {
 
 const MOVE_MS = 1200;
 const STILL: Move = { began: 0, duration: 0 };
-/** Of what is not on a map, for the graphics card, where NaN is not sure to be seen. */
+/** Of what is not on a map: the graphics card is not sure to see NaN, and the index can't be sorted with it. */
 const NOWHERE = 1e30;
 /** Pixels across: smaller where there are many, which would hide each other. */
 const sizeOf = (points: number): number => Math.max(2, Math.min(6, 250 / Math.sqrt(points)));
@@ -37,6 +37,7 @@ export interface CanvasProps {
   colours: readonly Colour[];
   /** Rows that stand out; all others step back while there are any. */
   selected: ReadonlySet<number>;
+  /** Has a place on the map, as the neighbours and what was found have. */
   current: number | undefined;
   /** Joined to the current one by lines. */
   neighbours: readonly number[];
@@ -92,12 +93,12 @@ function onwards({ ids, from, to, move }: Travel, places: Places): Travel {
 }
 
 /** Made when it is asked for: not while points begin to move. */
-function lazyIndexOf({ x, y }: Places): () => KDBush {
+function lazyIndexOf({ value }: PlaceAttribute): () => KDBush {
   let index: KDBush | undefined;
   return () => {
     if (index) return index;
-    index = new KDBush(x.length, 64, Float32Array);
-    for (let i = 0; i < x.length; i++) index.add(x[i], y[i]);
+    index = new KDBush(value.length / 2, 64, Float32Array);
+    for (let i = 0; i < value.length; i += 2) index.add(value[i], value[i + 1]);
     return index.finish();
   };
 }
@@ -111,7 +112,7 @@ export function MapCanvas(props: CanvasProps) {
   const pressed = useRef<readonly [number, number] | undefined>(undefined);
   const positions = useMemo(() => placeAttribute(places), [places]);
   const colors = useMemo(() => colourAttribute(colours, selected), [colours, selected]);
-  const index = useMemo(() => lazyIndexOf(places), [places]);
+  const index = useMemo(() => lazyIndexOf(positions), [positions]);
 
   useEffect(() => {
     const element = box.current!;
@@ -145,10 +146,7 @@ export function MapCanvas(props: CanvasProps) {
       number,
       number,
     ];
-    const isSomewhere = (row: number): boolean => !Number.isNaN(places.x[row]);
-    const rings = [...(current === undefined ? [] : [current]), ...neighbours, ...(query?.rows ?? [])].filter(
-      isSomewhere,
-    );
+    const rings = [...(current === undefined ? [] : [current]), ...neighbours, ...(query?.rows ?? [])];
     deck.current?.setProps({
       controller: { dragPan: !lasso, keyboard: false, doubleClickZoom: false },
       layers: [
@@ -160,7 +158,7 @@ export function MapCanvas(props: CanvasProps) {
         }),
         new LineLayer({
           id: 'neighbours',
-          data: current !== undefined && isSomewhere(current) ? neighbours.filter(isSomewhere) : [],
+          data: current === undefined ? [] : neighbours,
           getSourcePosition: () => at(current!),
           getTargetPosition: (row: number) => at(row),
           getColor: [...ink, 160],

@@ -144,10 +144,15 @@ function Explorer({ atlas, model, layout, choices }: ExplorerProps) {
   const [text, setText] = useState('');
   const query = useDebounced(text.trim(), SEARCH_MS);
   const webGl = useMemo(hasWebGl, []);
+  /** Undefined where the map that is shown lacks the document. */
+  const rowOf = (id: string): number | undefined => {
+    const row = atlas.rowOf.get(id);
+    return row === undefined || Number.isNaN(places.x[row]) ? undefined : row;
+  };
   const rowsOf = (hits: readonly { id: string; score: number }[]): { row: number; score: number }[] =>
     hits.flatMap(({ id, score }) => {
-      const row = atlas.rowOf.get(id);
-      return row === undefined || Number.isNaN(places.x[row]) ? [] : [{ row, score }];
+      const row = rowOf(id);
+      return row === undefined ? [] : [{ row, score }];
     });
 
   const near = useAnswer(
@@ -235,7 +240,7 @@ function Explorer({ atlas, model, layout, choices }: ExplorerProps) {
           <Canvas
             {...{ atlas, places, colours, neighbours, lasso }}
             selected={selectedRows}
-            current={current === undefined ? undefined : atlas.rowOf.get(current)}
+            current={current === undefined ? undefined : rowOf(current)}
             query={asked}
             onOpen={(row) => open(atlas.ids[row])}
             onGo={(row) => setCurrent(atlas.ids[row])}

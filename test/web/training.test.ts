@@ -114,6 +114,44 @@ describe('the training page', { skip: noBrowser }, () => {
     });
   });
 
+  it('activates and goes back to what the server has not loaded, not what is not judged yet, and says why not', async () => {
+    await withPage(browser, {}, async (page) => {
+      const generation = (id: number, state: string, job?: number): unknown => ({
+        ...{ id, name: `finetuned-${id}`, state, job, served: state === 'live' },
+        ...{ fingerprint: '', dimensions: 384, vectors: 250 },
+      });
+      const models = [
+        generation(1, 'retired'),
+        generation(2, 'live'),
+        generation(3, 'building', 3),
+        generation(4, 'building', 4),
+      ];
+      const jobs = [
+        { id: 3, state: 'done', created: '', request: {} },
+        { id: 4, state: 'judging', created: '', request: {} },
+      ];
+      await page.route('**/models', (route) => route.fulfill({ json: { models } }));
+      await page.route('**/finetune', (route) => route.fulfill({ json: { jobs } }));
+      const refused =
+        (status: number, error: string): Parameters<Page['route']>[1] =>
+        (route) =>
+          route.fulfill({ status, json: { error } });
+      await page.route('**/models/*/activate', refused(503, 'it is being loaded'));
+      await page.route('**/models/rollback', refused(409, 'its model is another one'));
+      await open(page);
+      for (const name of ['finetuned-2 live', 'finetuned-4 building']) {
+        const row = page.getByRole('row', { name });
+        await row.waitFor();
+        assert.equal(await row.getByRole('button').count(), 0);
+      }
+      await page.getByRole('button', { name: 'Activate finetuned-3' }).click();
+      await page.getByText('it is being loaded').waitFor();
+      await page.getByRole('button', { name: 'Activate finetuned-1' }).waitFor();
+      await page.getByRole('button', { name: 'Roll back' }).click();
+      await page.getByText('its model is another one').waitFor();
+    });
+  });
+
   it('fine-tunes the default encoder with the keyboard, activates what came of it, and rolls back', async () => {
     await withPage(browser, {}, async (page) => {
       await open(page);

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 
 import { api, dataOf, type Schemas } from '../api/client.js';
 import { Failure } from '../parts/notes.js';
-import type { Job } from './events.js';
+import { hasEnded, type Job } from './events.js';
 
 type Model = Schemas['Models']['models'][number];
 
@@ -11,6 +11,10 @@ function metricOf({ job }: Model, jobs: readonly Job[]): string {
   const test = jobs.find(({ id }) => id === job)?.verdict?.test;
   return test ? (100 * test.candidate['map@100']).toFixed(1) : '';
 }
+
+/** A server loads what it has not, and refuses a model whose job has yet to judge it. */
+const canActivate = ({ state, job }: Model, jobs: readonly Job[]): boolean =>
+  state !== 'live' && !jobs.some((each) => each.id === job && !hasEnded(each));
 
 /** Generations, and what can be done with them. */
 export function Models({
@@ -34,7 +38,7 @@ export function Models({
   };
   const activate = (name: string): Promise<void> =>
     act(() => dataOf(api.POST('/models/{name}/activate', { params: { path: { name } } })));
-  const canRollBack = models.some(({ state, served }) => state === 'retired' && served);
+  const canRollBack = models.some(({ state }) => state === 'retired');
   return (
     <section aria-label="Models">
       <div class="bar">
@@ -70,7 +74,7 @@ export function Models({
                 <td>{metricOf(model, jobs)}</td>
                 <td>{model.created && new Date(model.created).toLocaleString()}</td>
                 <td>
-                  {model.served && model.state !== 'live' && (
+                  {canActivate(model, jobs) && (
                     <button type="button" onClick={() => activate(model.name)}>
                       Activate<span class="hidden"> {model.name}</span>
                     </button>

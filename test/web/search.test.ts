@@ -152,7 +152,7 @@ describe('the pages of a server with keys', { skip: noBrowser }, () => {
     await server?.close();
   });
 
-  it('ask for one, again when it was wrong, and show what a key may not do', async () => {
+  it('ask for one, again when it was wrong, and for another one where it may not do what is wanted', async () => {
     await withPage(browser, {}, async (page) => {
       await page.goto(server.url);
       const dialog = page.getByRole('dialog');
@@ -171,7 +171,34 @@ describe('the pages of a server with keys', { skip: noBrowser }, () => {
         .getByRole('button', { name: /^Duplicate/ })
         .first()
         .click();
-      await page.getByText('expected an API key that may write').waitFor();
+      await dialog.getByText('expected an API key that may write').waitFor();
+      await page.keyboard.insertText('tell');
+      await page.keyboard.press('Enter');
+      await dialog.waitFor({ state: 'hidden' });
+      await page
+        .getByRole('button', { name: /^Duplicate/ })
+        .first()
+        .click();
+      await page.locator('button[aria-pressed=true]').waitFor();
+    });
+  });
+
+  it('refuse a key that no request could bring', async () => {
+    await withPage(browser, {}, async (page) => {
+      await page.goto(server.url);
+      const dialog = page.getByRole('dialog');
+      for (const [key, named] of [
+        ['“look”', 'U+201C'],
+        ['look\u200b', 'U+200B'],
+      ]) {
+        await dialog.getByLabel('API key').fill(key);
+        await page.keyboard.press('Enter');
+        await dialog.getByText(named).waitFor();
+        await assertAccessible(page);
+      }
+      await dialog.getByLabel('API key').fill('look');
+      await page.keyboard.press('Enter');
+      await page.getByText('Type a question').waitFor();
     });
   });
 });

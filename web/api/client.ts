@@ -17,8 +17,14 @@ api.use({
     return request;
   },
   async onResponse({ request, response }) {
-    if (response.status !== 401) return;
-    const told = messageOf(await response.clone().json());
+    // 401: no key, or an unknown one. 403: one that may not do this.
+    if (response.status !== 401 && response.status !== 403) return;
+    const told = messageOf(
+      await response
+        .clone()
+        .json()
+        .catch(() => undefined),
+    );
     // Not of a request that was sent before the key was given.
     const sent = request.headers.get('Authorization') ?? '';
     if (sent === (key.value === '' ? '' : `Bearer ${key.value}`)) keyWanted.value = told;

@@ -24,11 +24,13 @@ export function KeyDialog() {
         onSubmit={(event) => {
           event.preventDefault();
           const text = new FormData(event.currentTarget).get('key');
+          // The next one that is asked for is another one.
+          event.currentTarget.reset();
           useKey(String(text).trim());
         }}
       >
         <h2 id="key-title">This server wants an API key</h2>
-        <p>{wanted}</p>
+        <p role="status">{wanted}</p>
         <label>
           API key
           <input name="key" type="password" required autocomplete="current-password" />

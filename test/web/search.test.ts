@@ -78,7 +78,7 @@ describe('the search page', { skip: noBrowser }, () => {
       const copied = await page.evaluate('navigator.clipboard.readText()');
       assert.equal(
         copied,
-        `curl '${server.url}/search' -H 'Content-Type: application/json' -d '{"query":"it'\\''s slow","k":10,"mode":"dense","model":"default"}'`,
+        `curl '${server.url}/search' -H 'Content-Type: application/json' -d '{"query":"it'\\''s slow","k":10,"mode":"dense"}'`,
       );
     });
   });
@@ -90,6 +90,44 @@ describe('the search page', { skip: noBrowser }, () => {
       await page.getByLabel('Search by').selectOption('lexical');
       await page.getByLabel('Question').fill('xyzzyx');
       await page.getByText('Search by meaning').waitFor();
+    });
+  });
+
+  it('searches with whatever model is live, and asks anew what that is when another one answered', async () => {
+    await withPage(browser, {}, async (page) => {
+      let live = {};
+      for (const route of ['info', 'search'])
+        await page.route(`${server.url}/${route}`, async (asked) => {
+          const response = await asked.fetch();
+          await asked.fulfill({ response, json: { ...(await response.json()), ...live } });
+        });
+      const ask = async (text: string, by: string): Promise<void> => {
+        const sent = page.waitForRequest('**/search');
+        await page.getByLabel('Question').fill(text);
+        assert.equal((await sent).postDataJSON().model, undefined);
+        const found = page.getByRole('region', { name: `Found by ${by}` });
+        await found.locator('.hit').first().waitFor();
+      };
+      await page.goto(server.url);
+      await ask('bluetooth', 'default');
+      live = { model: 'finetuned-1', model_id: 'finetuned-1', generation: 2, fingerprint: 'another' };
+      await ask('wallpaper', 'finetuned-1');
+      await page.getByText('finetuned-1 can run in this page').waitFor({ state: 'attached' });
+    });
+  });
+
+  it('sees by itself that an empty collection is none any more', async () => {
+    await withPage(browser, {}, async (page) => {
+      let empty = { documents: 0 } as object;
+      await page.route('**/info', async (asked) => {
+        const response = await asked.fetch();
+        await asked.fulfill({ response, json: { ...(await response.json()), ...empty } });
+      });
+      await page.goto(server.url);
+      await page.getByText('The collection is empty').waitFor();
+      empty = {};
+      await page.getByText('Type a question').waitFor();
+      assert.equal(await page.getByText('The collection is empty').count(), 0);
     });
   });
 

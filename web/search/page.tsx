@@ -4,11 +4,13 @@ import { api, dataOf } from '../api/client.js';
 import { useAnswer } from '../api/use-answer.js';
 import { Empty, Failure, Loading } from '../parts/notes.js';
 import { useDebounced } from '../parts/use-debounced.js';
-import { Results, type Mode } from './results.js';
+import { Results, type Found, type Mode } from './results.js';
 import { RunHere } from './run-here.js';
 
 /** After the last key; together with the search it stays below 150 ms. */
 const DEBOUNCE_MS = 60;
+/** While the collection is empty. */
+const POLL_MS = 2000;
 
 const MODES: readonly { mode: Mode; label: string }[] = [
   { mode: 'dense', label: 'Meaning (dense)' },
@@ -37,14 +39,32 @@ export function SearchPage() {
   const box = useRef<HTMLInputElement>(null);
   useSlash(box);
 
-  const { data, error } = useAnswer(async (signal) => {
-    const [info, { models }] = await Promise.all([
-      dataOf(api.GET('/info', { signal })),
-      dataOf(api.GET('/models', { signal })),
-    ]);
-    const served = models.filter((model) => model.served && model.name !== info.model_id);
-    return { info, others: served.map(({ name }) => name) };
-  }, []);
+  const [tries, setTries] = useState(0);
+  const askAgain = (): void => setTries((n) => n + 1);
+  const { data, error } = useAnswer(
+    async (signal) => {
+      const [info, { models }] = await Promise.all([
+        dataOf(api.GET('/info', { signal })),
+        dataOf(api.GET('/models', { signal })),
+      ]);
+      const served = models.filter((model) => model.served && model.name !== info.model_id);
+      return { info, others: served.map(({ name }) => name) };
+    },
+    [tries],
+  );
+  const isEmpty = data?.info.documents === 0;
+  useEffect(() => {
+    if (!isEmpty) return;
+    const later = setTimeout(askAgain, POLL_MS);
+    return () => clearTimeout(later);
+  }, [data]);
+  /** Tells that another model was activated, or all documents deleted. */
+  const lookAt = (found: Found): void => {
+    const foundNone = found.hits.length === 0 && found.mode !== 'lexical';
+    if (foundNone || found.generation !== data?.info.generation) askAgain();
+  };
+  // One that went live, or is served no more, is not beside the live one.
+  const beside = data?.others.includes(other) ? other : '';
 
   return (
     <>
@@ -73,7 +93,7 @@ export function SearchPage() {
         {data && data.others.length > 0 && (
           <label>
             Beside
-            <select value={other} onChange={(event) => setOther(event.currentTarget.value)}>
+            <select value={beside} onChange={(event) => setOther(event.currentTarget.value)}>
               <option value="">no other model</option>
               {data.others.map((name) => (
                 <option key={name}>{name}</option>
@@ -85,7 +105,7 @@ export function SearchPage() {
       {error && <Failure message={error} />}
       {!data && !error && <Loading what="the collection" />}
       {data && <RunHere key={data.info.fingerprint} query={query} info={data.info} />}
-      {data?.info.documents === 0 && (
+      {isEmpty && (
         <Empty>
           <p>The collection is empty.</p>
           <p>
@@ -104,8 +124,8 @@ export function SearchPage() {
       )}
       {data && data.info.documents > 0 && query !== '' && (
         <div class="columns">
-          <Results query={query} mode={mode} model={data.info.model_id} />
-          {other !== '' && <Results query={query} mode={mode} model={other} />}
+          <Results query={query} mode={mode} known={data.info.model_id} onFound={lookAt} />
+          {beside !== '' && <Results query={query} mode={mode} model={beside} known={beside} />}
         </div>
       )}
     </>

@@ -1,3 +1,5 @@
+import { useEffect } from 'preact/hooks';
+
 import { api, dataOf, type Schemas } from '../api/client.js';
 import { useAnswer } from '../api/use-answer.js';
 import { CurlButton } from '../parts/copy-button.js';
@@ -8,11 +10,23 @@ import { FeedbackButtons } from './feedback-buttons.js';
 
 export type Mode = NonNullable<Schemas['SearchRequest']['mode']>;
 
+export type Found = Schemas['SearchResponse'];
+
 const HITS = 10;
 
+interface ResultsProps {
+  query: string;
+  mode: Mode;
+  /** The live one, whichever that is, unless given. */
+  model?: string;
+  /** What the model is called until an answer says so. */
+  known: string;
+  onFound?: (found: Found) => void;
+}
+
 /** What one model finds. */
-export function Results({ query, mode, model }: { query: string; mode: Mode; model: string }) {
-  const body = { query, k: HITS, mode, model };
+export function Results({ query, mode, model, known, onFound }: ResultsProps) {
+  const body = { query, k: HITS, mode, ...(model !== undefined && { model }) };
   const {
     data: latest,
     error,
@@ -20,16 +34,20 @@ export function Results({ query, mode, model }: { query: string; mode: Mode; mod
   } = useAnswer((signal) => dataOf(api.POST('/search', { body, signal })), [query, mode, model]);
   // Of another question, when this one has no answer.
   const data = error === undefined ? latest : undefined;
+  useEffect(() => {
+    if (latest) onFound?.(latest);
+  }, [latest]);
+  const name = data?.model ?? known;
   return (
-    <section class="results" aria-busy={loading} aria-label={`Found by ${model}`}>
+    <section class="results" aria-busy={loading} aria-label={`Found by ${name}`}>
       <div class="bar">
-        <h2>{model}</h2>
-        <CurlButton request={{ method: 'POST', path: '/search', body }} what={`the search by ${model}`} />
+        <h2>{name}</h2>
+        <CurlButton request={{ method: 'POST', path: '/search', body }} what={`the search by ${name}`} />
       </div>
       {error && <Failure message={error} />}
       {!data && loading && <Loading what="results" />}
       <p class="hidden" role="status">
-        {data && !loading && `${data.hits.length} results by ${model}`}
+        {data && !loading && `${data.hits.length} results by ${name}`}
       </p>
       {data?.hits.length === 0 && (
         <Empty>

@@ -152,6 +152,31 @@ describe('the training page', { skip: noBrowser }, () => {
     });
   });
 
+  it('waits for an answer however long it takes, and then asks again', async () => {
+    await withPage(browser, {}, async (page) => {
+      await page.clock.install();
+      let asked = 0;
+      let letGo = (): void => undefined;
+      const held = new Promise<void>((resolve) => (letGo = resolve));
+      await page.route('**/feedback', async (route) => {
+        asked++;
+        await held;
+        // Given up before, if the page did not wait.
+        await route.continue().catch(() => undefined);
+      });
+      const first = page.waitForRequest('**/feedback');
+      await page.goto(`${server.url}/#training`);
+      await first;
+      await page.clock.runFor(20_000);
+      assert.equal(asked, 1);
+      letGo();
+      await page.getByRole('button', { name: 'Start training' }).waitFor();
+      const second = page.waitForRequest('**/feedback');
+      await page.clock.runFor(20_000);
+      await second;
+    });
+  });
+
   it('fine-tunes the default encoder with the keyboard, activates what came of it, and rolls back', async () => {
     await withPage(browser, {}, async (page) => {
       await open(page);

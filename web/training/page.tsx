@@ -14,7 +14,7 @@ export function TrainingPage() {
   const [tries, setTries] = useState(0);
   const [chosen, setChosen] = useState<number | undefined>(undefined);
   const refresh = (): void => setTries((n) => n + 1);
-  const { data, error } = useAnswer(
+  const { data, error, loading } = useAnswer(
     async (signal) => {
       const [{ jobs }, { models }, feedback] = await Promise.all([
         dataOf(api.GET('/finetune', { signal })),
@@ -26,11 +26,12 @@ export function TrainingPage() {
     [tries],
   );
   const server = useAnswer((signal) => dataOf(api.GET('/info', { signal })), []);
-  // Another tab, a schedule or the job itself may change what there is.
+  // Another tab, a schedule or the job itself may change what there is. Not sooner: to ask again gives up what is under way.
   useEffect(() => {
-    const often = setInterval(refresh, REFRESH_MS);
-    return () => clearInterval(often);
-  }, []);
+    if (loading) return;
+    const later = setTimeout(refresh, REFRESH_MS);
+    return () => clearTimeout(later);
+  }, [loading]);
 
   const jobs = data?.jobs ?? [];
   const shown = chosen ?? (jobs.find((job) => !hasEnded(job)) ?? jobs.at(-1))?.id;

@@ -42,7 +42,6 @@ describe('the duplicates page', { skip: noBrowser }, () => {
       await slider.focus();
       for (let i = 0; i < 20; i++) await page.keyboard.press('ArrowLeft');
       await page.getByText(`${pairs.length} pairs`).waitFor();
-      await page.keyboard.press('Tab');
       const current = page.locator('.hit[aria-current]');
       const first = await current.textContent();
       await page.keyboard.press('j');
@@ -78,6 +77,23 @@ describe('the duplicates page', { skip: noBrowser }, () => {
       const idsOf = (of: typeof pairs): string[] => of.map(({ a, b }) => `${a.id} ${b.id}`).sort();
       assert.deepEqual(idsOf(exported), idsOf(pairs));
       assert.deepEqual(exported.filter(({ relevant }) => relevant !== undefined).length, 1);
+    });
+  });
+
+  it('remembers what was said while the slider is where no two are alike', async () => {
+    await withPage(browser, {}, async (page) => {
+      await page.goto(`${server.url}/#duplicates`);
+      const slider = page.getByRole('slider');
+      await slider.fill('0.7');
+      await page
+        .getByRole('button', { name: /^Duplicate/ })
+        .first()
+        .click();
+      await page.getByText('1 reviewed').waitFor();
+      await slider.fill('1');
+      await page.getByText('Move the slider to the left').waitFor();
+      await slider.fill('0.7');
+      await page.getByText('1 reviewed').waitFor();
     });
   });
 

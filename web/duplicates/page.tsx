@@ -12,6 +12,9 @@ import { groupsOf, keyOf, type Pair } from './groups.js';
 const DEBOUNCE_MS = 300;
 const PAIRS = 500;
 
+/** Whether a pair, by its key, is a duplicate. */
+type Said = Readonly<Record<string, boolean>>;
+
 export function DuplicatesPage() {
   const [threshold, setThreshold] = useState(0.9);
   const [tries, setTries] = useState(0);
@@ -23,6 +26,8 @@ export function DuplicatesPage() {
   );
   const groups = useMemo(() => groupsOf(data?.pairs ?? []), [data]);
   const pairs = groups.flat();
+  // Here, as it stays while the slider is where there are no pairs.
+  const [said, setSaid] = useState<Said>({});
   return (
     <>
       <div class="controls">
@@ -50,14 +55,27 @@ export function DuplicatesPage() {
           <p>Move the slider to the left to see pairs that are less alike.</p>
         </Empty>
       )}
-      {pairs.length > 0 && <Review groups={groups} pairs={pairs} busy={loading} />}
+      {pairs.length > 0 && (
+        <Review
+          {...{ groups, pairs, said }}
+          busy={loading}
+          onSaid={(pair, relevant) => setSaid((before) => ({ ...before, [keyOf(pair)]: relevant }))}
+        />
+      )}
     </>
   );
 }
 
+interface ReviewProps {
+  groups: Pair[][];
+  pairs: Pair[];
+  said: Said;
+  busy: boolean;
+  onSaid(pair: Pair, relevant: boolean): void;
+}
+
 /** Pairs in groups, of which one at a time is the current one: j and k go on and back, y and n say what it is. */
-function Review({ groups, pairs, busy }: { groups: Pair[][]; pairs: Pair[]; busy: boolean }) {
-  const [said, setSaid] = useState<Readonly<Record<string, boolean>>>({});
+function Review({ groups, pairs, said, busy, onSaid }: ReviewProps) {
   const [error, setError] = useState<string | undefined>(undefined);
   const [at, setAt] = useState(0);
   const list = useRef<HTMLDivElement>(null);
@@ -71,7 +89,7 @@ function Review({ groups, pairs, busy }: { groups: Pair[][]; pairs: Pair[]; busy
   const say = async (pair: Pair, relevant: boolean): Promise<void> => {
     try {
       await dataOf(api.POST('/feedback', { body: { query: pair.a.text, id: pair.b.id, relevant } }));
-      setSaid((before) => ({ ...before, [keyOf(pair)]: relevant }));
+      onSaid(pair, relevant);
       setError(undefined);
     } catch (failure) {
       setError((failure as Error).message);
@@ -82,7 +100,8 @@ function Review({ groups, pairs, busy }: { groups: Pair[][]; pairs: Pair[]; busy
   useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if ((event.target as Element).closest('input, textarea, select, dialog')) return;
+      // Not where something is typed; the slider takes none of these keys.
+      if ((event.target as Element).closest('input:not([type=range]), textarea, select, dialog')) return;
       if (event.key === 'j') goTo(at + 1);
       else if (event.key === 'k') goTo(at - 1);
       else if (event.key === 'y' || event.key === 'n') {

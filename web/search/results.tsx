@@ -42,7 +42,7 @@ export function Results({ query, mode, model, known, onFound }: ResultsProps) {
     <section class="results" aria-busy={loading} aria-label={`Found by ${name}`}>
       <div class="bar">
         <h2>{name}</h2>
-        <CurlButton request={{ method: 'POST', path: '/search', body }} what={`the search by ${name}`} />
+        <CurlButton request={{ path: '/search', body }} what={`the search by ${name}`} />
       </div>
       {error && <Failure message={error} />}
       {!data && loading && <Loading what="results" />}

@@ -121,7 +121,7 @@ export function StartForm({
         </button>
         {/* A file's content is too long for a command. */}
         {fileTexts.length + pairs.length === 0 && (
-          <CurlButton request={{ method: 'POST', path: '/finetune', body }} what="the start of a training" />
+          <CurlButton request={{ path: '/finetune', body }} what="the start of a training" />
         )}
       </div>
     </form>

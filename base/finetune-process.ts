@@ -1,8 +1,10 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+
+import { messageOf } from './errors.js';
 
 /** How a training's process ended. */
 export type Ending =
@@ -28,46 +30,67 @@ export async function runFinetune(
     onLine,
   }: {
     signal?: AbortSignal;
-    /** How much it gives way to other processes, 0 to 19, where the system knows of that. */
+    /** How much it gives way to other processes, 0 to 19, where the system has `nice`. */
     nice?: number;
-    onStart(pid?: number): Promise<void>;
-    onLine(line: string): void;
+    onStart(pid: number): Promise<void>;
+    onLine?(line: string): void;
   },
 ): Promise<Ending> {
   if (signal?.aborted) return { status: 'interrupted' };
   const cpuBefore = childrenCpuSeconds();
   const line = [program, ...before, 'finetune', ...args, '--json'];
-  // By the command, which all its threads inherit from; setting it later would miss those that are there already.
-  if (nice !== undefined && process.platform !== 'win32') line.unshift('nice', '-n', String(nice));
-  const child = spawn(line[0], line.slice(1), {
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-  });
+  let child: ChildProcess;
+  try {
+    child = await start(line, nice);
+  } catch (error) {
+    return { status: 'failed', message: `the trainer can not be started: ${messageOf(error)}` };
+  }
   const stop = (): void => {
     if (child.connected) child.disconnect();
   };
   signal?.addEventListener('abort', stop);
+  if (signal?.aborted) stop();
   let answer = '';
   let lastLine = 'it said nothing';
   child.stdout!.setEncoding('utf8').on('data', (text: string) => (answer += text));
   createInterface({ input: child.stderr! }).on('line', (line) => {
     // What comes behind an error is how to ask for help.
     if (line.startsWith('error: ') || !lastLine.startsWith('error: ')) lastLine = line;
-    onLine(line);
+    onLine?.(line);
   });
-  // Its event "close" would do, but Node 20 leaves that out after a disconnect.
-  const ended = Promise.all([
+  const [[code, killedBy]] = (await Promise.all([
+    // Its event "close" would do, but Node 20 leaves that out after a disconnect.
     once(child, 'exit'),
     once(child.stdout!, 'close'),
     once(child.stderr!, 'close'),
-  ]);
-  await onStart(child.pid);
-  const [[code, killedBy]] = (await ended) as [[number | null, string | null], unknown, unknown];
-  signal?.removeEventListener('abort', stop);
+    onStart(child.pid!),
+  ]).finally(() => {
+    stop();
+    signal?.removeEventListener('abort', stop);
+  })) as [[number | null, string | null], unknown, unknown, void];
 
   if (code === 0) return { status: 'finished', cpuSeconds: difference(childrenCpuSeconds(), cpuBefore) };
   if (signal?.aborted || /"status":"interrupted"/.test(answer)) return { status: 'interrupted' };
   if (killedBy !== null) return { status: 'failed', message: `its process was ended by ${killedBy}` };
   return { status: 'failed', message: lastLine.replace(/^error: /, '') };
+}
+
+/** @throws what the system says when there can be no process */
+async function start(line: readonly string[], nice?: number): Promise<ChildProcess> {
+  const run = async ([program, ...args]: readonly string[]): Promise<ChildProcess> => {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+    await once(child, 'spawn');
+    return child;
+  };
+  if (nice === undefined || process.platform === 'win32') return run(line);
+  try {
+    // By the command, which all its threads inherit from; setting it later would miss those that are there already.
+    return await run(['nice', '-n', String(nice), ...line]);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    // An image without coreutils.
+    return run(line);
+  }
 }
 
 /**

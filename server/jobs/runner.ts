@@ -175,11 +175,10 @@ export class JobRunner {
       onStart: async (pid) => {
         stopWatching = watchMemory(pid, memoryBytes, (bytes) => {
           outgrown = `training took ${mib(bytes)} MiB of memory, the limit is ${mib(memoryBytes)} MiB; a smaller batch takes less ("settings": {"batch": 32})`;
-          process.kill(pid!, 'SIGKILL');
+          process.kill(pid, 'SIGKILL');
         });
         await folders.noteTrainer(job, pid);
       },
-      onLine: () => undefined,
     }).finally(() => stopWatching());
     signal.throwIfAborted();
     if (outgrown !== undefined) throw new UserError('backend', outgrown);

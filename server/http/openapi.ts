@@ -1010,7 +1010,7 @@ export interface components {
             settings?: {
                 [key: string]: string | number | boolean;
             };
-            /** @description Fitted behind it: `center`, `whiten`, `pca=N`, joined by commas. */
+            /** @description Fitted behind what was trained, by the preset `surroundings` when nothing else is named: `center`, `whiten`, `pca=N`, joined by commas. */
             adapt?: string;
             /** @description The name of another encoder to learn from. */
             teacher?: string;

@@ -22,8 +22,6 @@ type Parts = 'folders' | 'board' | 'models';
 export interface JobsOptions extends Omit<ModelsOptions, Parts>, Omit<JobRunnerOptions, Parts> {
   /** Where files of jobs and models are on this machine; absolute. */
   dataDir: string;
-  /** The names that --preset takes; first what it does without. */
-  presets: readonly string[];
   /** What the trainer says of a recipe before it reads any data. @throws UserError `usage` */
   check?(request: FinetuneRequest, data: SentData): Promise<void>;
   /** When to train without being asked. */

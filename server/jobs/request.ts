@@ -26,11 +26,17 @@ export interface SentData {
 /** manual: a person activates. if-better: the job does, when it is better beyond chance on held-out feedback. */
 export type ActivationPolicy = 'manual' | 'if-better';
 
-/** Options of `sentence-jepa finetune` that say what to do, without data, model and folders. */
-export function recipeArguments(request: FinetuneRequest): string[] {
-  const { settings = {} } = request;
+/**
+ * Options of `sentence-jepa finetune` that say what to do, without data, model and folders.
+ *
+ * @param preset of a request that names neither preset nor objective: the command would train nothing where there are
+ *   no pairs beside --adapt
+ */
+export function recipeArguments(request: FinetuneRequest, preset: string): string[] {
+  const { settings = {}, objective } = request;
+  const recipe = { ...request, preset: request.preset ?? (objective === undefined ? preset : undefined) };
   const options = (['preset', 'objective', 'adapt', 'teacher'] as const).flatMap((name) =>
-    request[name] === undefined ? [] : [`--${name}=${request[name]}`],
+    recipe[name] === undefined ? [] : [`--${name}=${recipe[name]}`],
   );
   const set = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
   return [...options, ...(set.length > 0 ? ['--set', ...set] : [])];

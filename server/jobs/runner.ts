@@ -28,6 +28,8 @@ export interface JobRunnerOptions {
   models: Models;
   /** The program that has `finetune`, and what comes before its name. */
   command: readonly string[];
+  /** The names that --preset takes; first what a job does without. */
+  presets: readonly string[];
   /** The folder, or the name, of what makes a generation's vectors. */
   modelOf(generation: GenerationInfo): Promise<string>;
   /** Puts a trained model where the other processes get theirs from. */
@@ -156,7 +158,7 @@ export class JobRunner {
   }
 
   private async train(job: Job, out: string, signal: AbortSignal): Promise<void> {
-    const { folders, command, threads, memoryBytes } = this.options;
+    const { folders, command, presets, threads, memoryBytes } = this.options;
     await mkdir(path.dirname(out), { recursive: true });
     const isBegun = await hasCheckpoint(out);
     const data = await this.dataOf(job, isBegun);
@@ -165,7 +167,7 @@ export class JobRunner {
       ...(data.pairs ? ['--pairs', data.pairs] : []),
       ...(data.dev ? ['--eval', `beir:${data.dev}`] : []),
       ...(isBegun ? ['--resume'] : []),
-      ...recipeArguments(job.request),
+      ...recipeArguments(job.request, presets[0]),
     ];
     let stopWatching = (): void => undefined;
     let outgrown: string | undefined;

@@ -8,7 +8,7 @@ import type { Job } from '../../server/jobs/job.js';
 import { Jobs } from '../../server/jobs/jobs.js';
 import type { Judgement } from '../../server/jobs/judge.js';
 import { watchMemory } from '../../server/jobs/memory-limit.js';
-import { recipeArguments } from '../../server/jobs/request.js';
+import { recipeArguments, type FinetuneRequest } from '../../server/jobs/request.js';
 import { isWithin, parseWindow, startSchedule } from '../../server/jobs/schedule.js';
 import { progressOf } from '../../server/jobs/training-log.js';
 import { decide } from '../../server/jobs/verdict.js';
@@ -182,13 +182,22 @@ describe('what a trainer is told', () => {
       teacher: '--out',
       settings: { context: 'Ubuntu Linux', batch: 32 },
     };
-    assert.deepEqual(recipeArguments(request), [
+    assert.deepEqual(recipeArguments(request, 'context'), [
       '--preset=pairs',
       '--teacher=--out',
       '--set',
       'context=Ubuntu Linux',
       'batch=32',
     ]);
+  });
+
+  it('names what is trained where nobody did: alone, --adapt trains nothing', () => {
+    const { feedback, activate, margin } = requestOf('x');
+    const told = (more: Partial<FinetuneRequest>): string[] =>
+      recipeArguments({ feedback, activate, margin, ...more }, 'context');
+    assert.deepEqual(told({ adapt: 'center' }), ['--preset=context', '--adapt=center']);
+    assert.deepEqual(told({ adapt: 'center', objective: 'mlm' }), ['--objective=mlm', '--adapt=center']);
+    assert.deepEqual(told({}), ['--preset=context']);
   });
 
   it('and what its log tells', () => {

@@ -95,6 +95,7 @@ describe('a training job', () => {
       assert.deepEqual(file('texts.txt'), ['one text of two lines', 'another']);
       assert.deepEqual(file('pairs.tsv'), ['a\tb']);
       assert.equal(given.eval, undefined);
+      assert.equal(given.preset, 'context');
       assert.deepEqual(
         readdirSync(path.join(around.dataDir, 'jobs')).filter((name) => name.startsWith('sent')),
         [],

@@ -54,8 +54,9 @@ export function experimentCommand(): Command {
 A file (YAML) has:
   about      what the experiment is to find out
   seeds      a list; every run is made with each
-  runs       by name: preset, settings (as after --set), data: false, pairs: true, adapt (with
-             train: false adapted only), and grid: settings with a list of values each, one run for every combination
+  runs       by name: preset, settings (as after --set, but for seed), data: false, pairs: true, adapt (with
+             train: false, and no pairs, adapted only), and grid: settings with a list of values each, one run for every
+             combination
   preset     of every run that names none
   settings   of every run, over its preset
   model      the encoder to start from

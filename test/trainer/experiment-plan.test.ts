@@ -124,6 +124,20 @@ describe('the runs of an experiment', () => {
     refused('runs: {a: {grid: {m: [1]}}}', /^my\.yaml: runs\.a: --set: expected one of .*, found "m"/);
     refused('runs: {a: {train: false}}', /^my\.yaml: runs\.a\.adapt: expected a text beside train: false/);
     refused(
+      'runs: {a: {adapt: center, train: false, pairs: true}}',
+      /^my\.yaml: runs\.a\.pairs: expected none beside train: false, since pairs are trained on; found true$/,
+    );
+    // They would win over those that the runs are told apart by.
+    for (const text of [
+      'settings: {seed: 7}\nruns: {a: {}}',
+      'runs: {a: {settings: {seed: 7}}}',
+      'runs: {a: {grid: {seed: [7]}}}',
+    ])
+      refused(
+        text,
+        /^my\.yaml: runs\.a: expected no seed among settings and grid, found seed=7; .*\(seeds: \[1, 2\]\)$/,
+      );
+    refused(
       'reference: c\nruns: {a: {}, b: {grid: {mu: [1]}}}',
       /^my\.yaml: reference: expected one of a, b-1, found "c"/,
     );

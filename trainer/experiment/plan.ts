@@ -25,8 +25,8 @@ export interface PlannedRun {
  * Every run of an experiment, in the order of the file; a grid's in that of its values, the last key the fastest.
  *
  * @param file what to call the experiment
- * @throws UserError `invalid` for two runs of one name, a reference that is no run, a preset that is not there or a
- *   setting out of its range
+ * @throws UserError `invalid` for two runs of one name, a reference that is no run, pairs without training, a seed of its
+ *   own, a preset that is not there or a setting out of its range
  */
 export function planRuns(definition: Definition, file: string): PlannedRun[] {
   const planned = Object.entries(definition.runs).flatMap(([family, run]) =>
@@ -50,6 +50,17 @@ export function planRuns(definition: Definition, file: string): PlannedRun[] {
       throw new UserError(
         'invalid',
         `${file}: runs.${run.family}.adapt: expected a text beside train: false, found nothing`,
+      );
+    if (!run.train && run.pairs)
+      throw new UserError(
+        'invalid',
+        `${file}: runs.${run.family}.pairs: expected none beside train: false, since pairs are trained on; found true`,
+      );
+    const seed = run.settings.find((setting) => setting.startsWith('seed='));
+    if (seed !== undefined)
+      throw new UserError(
+        'invalid',
+        `${file}: runs.${run.family}: expected no seed among settings and grid, found ${seed}; every run is made with each of the experiment's seeds (seeds: [1, 2])`,
       );
     try {
       recipeOf(run, 0);

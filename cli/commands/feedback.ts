@@ -1,7 +1,8 @@
 import path from 'node:path';
+import { pipeline, Readable } from 'node:stream';
 
 import { Command } from 'commander';
-import { parse } from 'csv-parse';
+import { CsvError, parse } from 'csv-parse';
 
 import { UserError } from '../../base/errors.js';
 import { readLines } from '../../base/lines.js';
@@ -98,27 +99,38 @@ async function* feedbackOf(file: string): AsyncGenerator<Feedback> {
     return;
   }
   const parser = parse({
+    info: true,
     delimiter: kind === '.tsv' ? '\t' : ',',
     // Titles have quotes of their own.
     quote: kind === '.tsv' ? false : '"',
     relax_column_count: true,
     skip_empty_lines: true,
   });
-  void (async () => {
-    try {
-      for await (const { text } of readLines(file)) parser.write(text + '\n');
-      parser.end();
-    } catch (error) {
-      parser.destroy(error as Error);
+  async function* lines(): AsyncGenerator<string> {
+    for await (const { text } of readLines(file)) yield text + '\n';
+  }
+  // The loop below sees every error: pipeline destroys the parser with it.
+  const records = pipeline(Readable.from(lines()), parser, () => undefined) as AsyncIterable<{
+    record: string[];
+    info: { lines: number; records: number };
+  }>;
+  try {
+    for await (const { record, info } of records) {
+      const [query, id, relevant = 'true'] = record;
+      if (info.records === 1 && query === 'query') continue;
+      if (!query?.trim() || !id || !['true', 'false', '1', '0'].includes(relevant))
+        throw refuse(info.lines, [query, id, relevant].join(' '));
+      yield { query, id, relevant: relevant === 'true' || relevant === '1' };
     }
-  })();
-  let number = 0;
-  for await (const [query, id, relevant = 'true'] of parser as AsyncIterable<string[]>) {
-    number++;
-    if (number === 1 && query === 'query') continue;
-    if (!query?.trim() || !id || !['true', 'false', '1', '0'].includes(relevant))
-      throw refuse(number, [query, id, relevant].join(' '));
-    yield { query, id, relevant: relevant === 'true' || relevant === '1' };
+  } catch (error) {
+    if (!(error instanceof CsvError)) throw error;
+    throw new UserError(
+      'malformed',
+      `${file}:${error.lines}: expected CSV, in which a text with quotes is "like ""this""": ${error.message}`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 

@@ -100,6 +100,19 @@ describe('feedback', () => {
     const broken = path.join(folder, 'broken.jsonl');
     await writeFile(broken, '{"query": "a", "id": "d1"}\n{"query": 7}\n');
     assert.match(await refused('feedback', 'import', broken), /broken\.jsonl:2: expected \{"query", "id"/);
+    // An empty line, and a title of two lines, are lines as well.
+    const table = path.join(folder, 'broken.csv');
+    const wrong: [row: string, message: RegExp][] = [
+      ['why "sudo" asks,d2', /broken\.csv:5: expected CSV, .*: a quote is found on field 0/],
+      [
+        '"why ""sudo"" asks",d2,perhaps',
+        /broken\.csv:5: expected query, .*, found why "sudo" asks d2 perhaps$/,
+      ],
+    ];
+    for (const [row, message] of wrong) {
+      await writeFile(table, `query,document\n\n"a title\nof two lines",d1\n${row}\n`);
+      assert.match(await refused('feedback', 'import', table), message);
+    }
     assert.match(await refused('feedback', 'import', 'links.txt'), /expected a \.jsonl, \.tsv or \.csv file/);
     assert.match(await refused('feedback', 'add', 'x', 'none'), /404: id: no document has the id "none"/);
   });

@@ -99,6 +99,18 @@ describe('examples/deploy', () => {
     assert.deepEqual(unknownVariables(Object.keys(compose.services['sentence-jepa'].environment ?? {})), []);
   });
 
+  it("says how what the unit's cache folder lacks is compiled there", () => {
+    const [, folder] = /^Environment=SENTENCE_JEPA_CACHE=%C\/(\S+)$/m.exec(unit)!;
+    const commands = unit.matchAll(/^# +SENTENCE_JEPA_CACHE=\/var\/cache\/(\S+) (npm run setup.*)$/gm);
+    assert.deepEqual(
+      Array.from(commands, ([, ...command]) => command),
+      [
+        [folder, 'npm run setup'],
+        [folder, 'npm run setup -- --search'],
+      ],
+    );
+  });
+
   it('waits longer than requests in flight may take before the process is killed', () => {
     const seconds = Number(/^TimeoutStopSec=(\d+)$/m.exec(unit)?.[1]);
     assert.ok(seconds > defaults.drainSeconds);

@@ -280,6 +280,7 @@ describe('sentence-jepa setup', () => {
       paragraph,
       /Only training \(finetune\) needs it; serve, search, evaluate, embed and model work/,
     );
+    assert.ok(paragraph.includes(`in the cache folder ${process.env.SENTENCE_JEPA_CACHE}; "npm run setup"`));
     assert.match(paragraph, /"npm run setup" .* tries again/);
   });
 

@@ -1,6 +1,7 @@
 import { isMainThread } from 'node:worker_threads';
 
 import { UserError } from '../../base/errors.js';
+import { cacheFolder } from '../../base/paths.js';
 import { findWorking } from '../setup/verify.js';
 import type { TF } from './binding.js';
 import { openPackage } from './open-package.js';
@@ -35,7 +36,8 @@ export function unavailable(reason: string): UserError {
   return new UserError(
     'unavailable',
     `TensorFlow's native library is missing: ${reason}. Only training (finetune) needs it; serve, search, ` +
-      `evaluate, embed and model work without. "npm run setup" (sentence-jepa setup) tries again to get it: ` +
-      `from tfjs-node's own download, or from PyPI (python3 with pip), built with a C++ compiler and make.`,
+      `evaluate, embed and model work without. It was looked for in node_modules and in the cache folder ` +
+      `${cacheFolder()}; "npm run setup" (sentence-jepa setup), with the same SENTENCE_JEPA_CACHE, tries again to ` +
+      `get it: from tfjs-node's own download, or from PyPI (python3 with pip), built with a C++ compiler and make.`,
   );
 }

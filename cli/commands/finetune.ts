@@ -66,12 +66,12 @@ export function finetuneCommand(): Command {
     .addOption(
       new Option(
         '--objective <name>',
-        'vicreg, barlow-twins: two views of a text predict each other; simcse, infonce: a text is told from others by its other view; tsdae: a text is written anew from its vector; distill: learn the vectors of --teacher; mlm: guess masked words (default: distill, by the preset context)',
+        `vicreg, barlow-twins: two views of a text predict each other; simcse, infonce: a text is told from others by its other view; tsdae: a text is written anew from its vector; distill: learn the vectors of --teacher; mlm: guess masked words (default: ${presetNamed(DEFAULT_PRESET).objective}, by the preset ${DEFAULT_PRESET})`,
       ).choices(OBJECTIVES),
     )
     .option(
       '--teacher <dir|name>',
-      'distill: the encoder to learn from; the one to start from is its own with the preset context, and with --set keepWeight',
+      'distill: the encoder to learn from; the one to start from is its own with the presets context and surroundings, and with --set keepWeight',
     )
     .option(
       '--student <shape>',

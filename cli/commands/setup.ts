@@ -14,7 +14,7 @@ export function setupCommand(): Command {
       'after',
       `
 Takes the first that works: what npm install brought, tfjs-node's own download, a build from PyPI's TensorFlow
-(needs python3 with pip, make and a C++ compiler; takes a minute or two and 800 MB in the cache folder).
+(needs python3 with pip, make and a C++ compiler; takes a minute or two and 750 MB in the cache folder).
 SENTENCE_JEPA_CACHE names another cache folder; with SENTENCE_JEPA_SKIP_TENSORFLOW=1 nothing is done.
 
 --search, under Linux on x86-64: hnswlib-node is compiled once more with all that this processor can do (needs make and a

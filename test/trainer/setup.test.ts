@@ -284,6 +284,13 @@ describe('sentence-jepa setup', () => {
     assert.match(paragraph, /"npm run setup" .* tries again/);
   });
 
+  it('takes the time and the space that README.md says', async () => {
+    const { stdout } = await setup(['--help']);
+    const readme = await readFile(path.join(projectRoot, 'README.md'), 'utf8');
+    const [, cost] = /takes (.* MB) in the cache folder/.exec(stdout)!;
+    assert.ok(readme.includes(cost), cost);
+  });
+
   it('never fails npm install', async () => {
     const { code, stderr } = await setup(['--install']);
     assert.equal(code, 0);

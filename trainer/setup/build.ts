@@ -48,7 +48,7 @@ const FRAMEWORK = 'libtensorflow_framework.so.2';
 
 /**
  * Builds tfjs-node against the library in PyPI's wheel, into the cache folder, where it appears when it was
- * seen to work. Takes a minute or two, 300 MB of download and 800 MB of disk.
+ * seen to work. Takes a minute or two, 300 MB of download and 750 MB of disk.
  *
  * @param wheel by default this machine's
  * @throws UserError `unavailable` when something is missing: a wheel for this machine, pip, a compiler,

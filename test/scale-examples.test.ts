@@ -124,6 +124,14 @@ describe('the configuration of nginx', () => {
       if (method === 'post') assert.equal(repeated(route), scope === 'read', route);
   });
 
+  it('lets streams of any length through', () => {
+    const [, pattern] = /location ~ (\S+) \{\s*client_max_body_size 0;\s*proxy_request_buffering off;/.exec(
+      config,
+    )!;
+    for (const { path: route, takesNdjson } of allOperations.filter(({ method }) => method === 'post'))
+      assert.equal(new RegExp(pattern).test(route), takesNdjson, route);
+  });
+
   it('lets as large bodies through as a server takes, and keeps connections for less long', () => {
     const [, mib] = /client_max_body_size (\d+)m;/.exec(config)!;
     assert.ok(Number(mib) > defaults.maxBodyMib);

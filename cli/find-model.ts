@@ -17,6 +17,7 @@ export async function findModelWithProgress(
     return await resolveModel(model, say);
   } catch (error) {
     if (!canFetch(model)) throw error;
+    say(`${model} is not on this machine yet: fetching it`);
     // A server that finds its model has no use for what fetches one.
     const { getModel } = await import('../encoder/get-model.js');
     return withFetchBars((onProgress) => getModel(model, { onProgress }));

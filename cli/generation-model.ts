@@ -44,14 +44,6 @@ async function makes(model: string, fingerprint: string, say: (line: string) => 
   );
 }
 
-/** Whether a model is on this machine. */
-export async function isHere(model: string, say: (line: string) => void): Promise<boolean> {
-  return resolveModel(model, say).then(
-    () => true,
-    () => false,
-  );
-}
-
 async function obtained(
   fingerprint: string,
   modelStore: string,

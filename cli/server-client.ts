@@ -1,4 +1,4 @@
-import { Option } from 'commander';
+import { Option, type Command } from 'commander';
 
 import { messageOf, UserError } from '../base/errors.js';
 
@@ -15,6 +15,12 @@ export const urlOption = (): Option =>
 
 export const keyOption = (): Option =>
   new Option('--api-key <key>', 'the key, when the server asks for one').env('SENTENCE_JEPA_API_KEY');
+
+/** Adds commands to one, each of which asks a running server. */
+export function serverCommands(parent: Command): (name: string, description: string) => Command {
+  return (name, description) =>
+    parent.command(name).description(description).addOption(urlOption()).addOption(keyOption());
+}
 
 /**
  * Sends a request to a running server.

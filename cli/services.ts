@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 import { UserError } from '../base/errors.js';
 import { projectRoot } from '../base/paths.js';
-import { canFetch, DEFAULT_MODEL } from '../encoder/resolve.js';
+import { DEFAULT_MODEL } from '../encoder/resolve.js';
 import { cachedInference } from '../server/batching/cached-inference.js';
 import { startInference } from '../server/batching/start-inference.js';
 import { defaults, type ServerConfig } from '../server/config.js';
@@ -24,7 +24,7 @@ import type { Services } from '../server/services.js';
 import { DEFAULT_PRESET, PRESETS } from '../trainer/presets.js';
 import { checkRecipe } from './check-recipe.js';
 import { findModelWithProgress } from './find-model.js';
-import { isHere, modelOf } from './generation-model.js';
+import { modelOf } from './generation-model.js';
 import { progressBar } from './progress.js';
 
 /**
@@ -47,7 +47,6 @@ export async function openServices(
       `${activated.model} was activated here, and goes on (--reembed returns to --model ${config.model ?? DEFAULT_MODEL})`,
     );
   const model = activated ? await modelOf(activated, config, say) : (config.model ?? DEFAULT_MODEL);
-  if (!(await isHere(model, say)) && canFetch(model)) say(`${model} is not on this machine yet: fetching it`);
   const { dir, source } = await findModelWithProgress(model, say);
   if (source) say(`fetched ${model} from ${source} into ${dir}`);
   say(`loading ${model}`);

@@ -7,7 +7,7 @@ import { CsvError, parse } from 'csv-parse';
 import { UserError } from '../../base/errors.js';
 import { readLines } from '../../base/lines.js';
 import type { components } from '../../server/http/openapi.js';
-import { callServer, keyOption, urlOption, type ServerOptions } from '../server-client.js';
+import { callServer, serverCommands, type ServerOptions } from '../server-client.js';
 
 type Feedback = components['schemas']['Feedback'];
 type Stored = components['schemas']['FeedbackStored'];
@@ -17,8 +17,7 @@ export function feedbackCommand(): Command {
   const command = new Command('feedback').description(
     'Tell a running server which documents queries have found: it trains and judges by them.',
   );
-  const sub = (name: string, description: string): Command =>
-    command.command(name).description(description).addOption(urlOption()).addOption(keyOption());
+  const sub = serverCommands(command);
 
   sub('add', 'One query and document.')
     .argument('<query>', 'what was asked')

@@ -4,7 +4,7 @@ import { messageOf, UserError } from '../../base/errors.js';
 import type { components } from '../../server/http/openapi.js';
 import { integerFrom } from '../options.js';
 import { progressBar } from '../progress.js';
-import { callServer, keyOption, urlOption, type ServerOptions } from '../server-client.js';
+import { callServer, serverCommands, type ServerOptions } from '../server-client.js';
 
 type Job = components['schemas']['Job'];
 
@@ -12,8 +12,7 @@ const ENDED = ['done', 'failed', 'cancelled'];
 
 export function jobsCommand(): Command {
   const command = new Command('jobs').description('Training jobs of a running server: start, watch, cancel.');
-  const sub = (name: string, description: string): Command =>
-    command.command(name).description(description).addOption(urlOption()).addOption(keyOption());
+  const sub = serverCommands(command);
 
   sub('list', 'All jobs.')
     .option('--json', "print the server's answer")

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 
 import type { components } from '../../server/http/openapi.js';
-import { callServer, keyOption, urlOption, type ServerOptions } from '../server-client.js';
+import { callServer, serverCommands, type ServerOptions } from '../server-client.js';
 
 type Models = components['schemas']['Models'];
 type LiveModel = components['schemas']['LiveModel'];
@@ -10,8 +10,7 @@ export function modelsCommand(): Command {
   const command = new Command('models').description(
     'Models of a running server: which is live, switch, go back.',
   );
-  const sub = (name: string, description: string): Command =>
-    command.command(name).description(description).addOption(urlOption()).addOption(keyOption());
+  const sub = serverCommands(command);
 
   sub('list', 'The live model, the one before it, and one that waits.')
     .option('--json', "print the server's answer")

@@ -16,6 +16,7 @@ import { startServer } from '../../server/main.js';
 import { storeName } from '../../server/postgres/store-name.js';
 import type { Services } from '../../server/services.js';
 import {
+  dataDirOption,
   hostNames,
   httpUrl,
   integerFrom,
@@ -83,13 +84,7 @@ export function serveCommand(): Command {
     .addOption(
       option('--model <dir|name>', `a model folder, or a name (default: "${DEFAULT_MODEL}")`, 'MODEL'),
     )
-    .addOption(
-      option(
-        '--data-dir <dir>',
-        'where the collection is kept; made when it is not there',
-        'DATA_DIR',
-      ).default(defaults.dataDir),
-    )
+    .addOption(dataDirOption())
     .addOption(
       option(
         '--store <url>',

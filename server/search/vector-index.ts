@@ -215,9 +215,9 @@ export class VectorIndex {
    */
   async pairs(threshold: number, limit: number, signal: AbortSignal): Promise<Pair[]> {
     // Through the graph a pair can be found from either side, so up to twice.
-    const top = new TopK<[number, number]>(2 * limit);
+    const top = new TopK<[number, number]>(2 * limit, (x, y) => x[0] - y[0] || x[1] - y[1]);
     const offer = (a: number, b: number, score: number): void => {
-      if (score >= threshold && score > top.floor) top.offer(score, a < b ? [a, b] : [b, a]);
+      if (score >= threshold && score >= top.floor) top.offer(score, a < b ? [a, b] : [b, a]);
     };
     let sliceEnds = performance.now() + SLICE_MS;
     for (const a of [...this.table.allKeys()]) {
@@ -234,8 +234,7 @@ export class VectorIndex {
       else this.table.scanAfter(a, (score, b) => offer(a, b, score));
     }
     const pairs = new Map<string, Pair>();
-    for (const { item, score } of top.sorted((x, y) => x[0] - y[0] || x[1] - y[1]))
-      pairs.set(item.join(), { a: item[0], b: item[1], score });
+    for (const { item, score } of top.sorted()) pairs.set(item.join(), { a: item[0], b: item[1], score });
     return [...pairs.values()].slice(0, limit);
   }
 

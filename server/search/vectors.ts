@@ -85,25 +85,25 @@ export class VectorTable {
 
   /** The k best of all, best first; equal scores by key. */
   search(query: Float32Array, k: number): Scored[] {
-    const top = new TopK<number>(k);
+    const top = new TopK<number>(k, byKey);
     this.scan(query, 0, (score, key) => {
-      if (score > top.floor) top.offer(score, key);
+      if (score >= top.floor) top.offer(score, key);
     });
     return rank(top);
   }
 
-  /** The k best of some keys that are there. */
+  /** The k best of some keys that are there, best first; equal scores by key. */
   searchAmong(query: Float32Array, k: number, keys: ReadonlySet<number>): Scored[] {
-    const top = new TopK<number>(k);
+    const top = new TopK<number>(k, byKey);
     // The kernel scores some ten rows in the time of one alone, but it scores all.
     if (keys.size * 10 > this.size)
       this.scan(query, 0, (score, key) => {
-        if (score > top.floor && keys.has(key)) top.offer(score, key);
+        if (score >= top.floor && keys.has(key)) top.offer(score, key);
       });
     else
       for (const key of keys) {
         const score = this.score(query, key);
-        if (score > top.floor) top.offer(score, key);
+        if (score >= top.floor) top.offer(score, key);
       }
     return rank(top);
   }
@@ -144,6 +144,8 @@ export class VectorTable {
   }
 }
 
+const byKey = (a: number, b: number): number => a - b;
+
 function rank(top: TopK<number>): Scored[] {
-  return top.sorted((a, b) => a - b).map(({ item, score }) => ({ key: item, score }));
+  return top.sorted().map(({ item, score }) => ({ key: item, score }));
 }

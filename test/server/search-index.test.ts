@@ -77,9 +77,9 @@ describe('top k', () => {
   it('keeps the best, best first, equal ones by the order given', () => {
     const random = new Random(5);
     const scores = Array.from({ length: 500 }, () => random.below(100));
-    const top = new TopK<number>(40);
+    const top = new TopK<number>(40, (a, b) => a - b);
     scores.forEach((score, i) => top.offer(score, i));
-    const found = top.sorted((a, b) => a - b);
+    const found = top.sorted();
     assert.deepEqual(
       found.map(({ score }) => score),
       [...scores].sort((a, b) => b - a).slice(0, 40),
@@ -88,6 +88,31 @@ describe('top k', () => {
       assert.equal(scores[item], score);
       assert.ok(score < found[i].score || item > found[i].item);
     });
+  });
+});
+
+describe('equal scores', () => {
+  const d = 16;
+  const points = clusters(12, d, 1);
+  // Each vector three times, under keys in no order.
+  const keys = new Random(2).shuffle(Array.from({ length: 36 }, (_, i) => i));
+  const table = new VectorTable(d);
+  keys.forEach((key, i) => table.add(key, points[i % 12].vector));
+  const query = points[0].vector;
+  const expected = keys
+    .map((key, i) => ({ key, score: dot(query, points[i % 12].vector) }))
+    .sort((a, b) => (Math.abs(a.score - b.score) < 1e-6 ? a.key - b.key : b.score - a.score))
+    .map(({ key }) => key);
+
+  it('are ranked by key at the end of a ranking, too: a shorter one is the beginning of a longer one', () => {
+    for (let k = 1; k <= keys.length; k++) {
+      const found = (among?: ReadonlySet<number>): number[] =>
+        (among ? table.searchAmong(query, k, among) : table.search(query, k)).map(({ key }) => key);
+      assert.deepEqual(found(), expected.slice(0, k));
+      assert.deepEqual(found(new Set(keys)), expected.slice(0, k));
+      const few = new Set(expected.slice(0, 3));
+      assert.deepEqual(found(few), expected.slice(0, Math.min(k, 3)));
+    }
   });
 });
 

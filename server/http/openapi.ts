@@ -1424,7 +1424,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description Over a limit that `/info` states. */
+        /** @description Over a limit that `/info` states, or more documents than a data folder has room for. */
         TooLarge: {
             headers: {
                 [name: string]: unknown;

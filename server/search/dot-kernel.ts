@@ -13,6 +13,8 @@ export interface DotKernel {
 /** Bytes: four SIMD registers, so that four sums grow side by side. */
 export const ROW_ALIGNMENT = 64;
 export const PAGE_BYTES = 65536;
+/** 4 GiB, as much as 32 bits address. */
+export const MAX_PAGES = 65536;
 
 /** What Node has of the WebAssembly interface, as far as it is used here. */
 export interface WasmMemory {
@@ -27,7 +29,7 @@ declare const WebAssembly: {
 
 /** @returns an empty memory (it may grow to 4 GiB) and the kernel that works on it */
 export function createDotKernel(): { memory: WasmMemory; dots: DotKernel } {
-  const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536 });
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES });
   const instance = new WebAssembly.Instance(new WebAssembly.Module(assemble()), { js: { memory } });
   return { memory, dots: instance.exports.dots as DotKernel };
 }
@@ -93,7 +95,7 @@ function assemble(): Uint8Array {
   return Uint8Array.from([
     ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
     ...section(1, [1, 0x60, 5, I32, I32, I32, I32, I32, 0]),
-    ...section(2, [1, ...text('js'), ...text('memory'), 0x02, 0x01, 1, ...leb(65536)]),
+    ...section(2, [1, ...text('js'), ...text('memory'), 0x02, 0x01, 1, ...leb(MAX_PAGES)]),
     ...section(3, [1, 0]),
     ...section(7, [1, ...text('dots'), 0x00, 0]),
     ...section(10, [1, ...leb(body.length), ...body]),

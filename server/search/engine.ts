@@ -20,7 +20,7 @@ import {
   type GenerationModel,
   type Write,
 } from './store.js';
-import type { KeyedVector, Scored } from './vectors.js';
+import { checkFits, type KeyedVector, type Scored } from './vectors.js';
 
 export interface EngineOptions {
   dataDir: string;
@@ -125,7 +125,8 @@ export class SearchEngine {
    *
    * @param reembed make vectors with it beside the live ones when those are of another fingerprint
    * @returns how many documents have no vector of it yet
-   * @throws UserError `fingerprint-mismatch` when the live vectors are another encoder's
+   * @throws UserError `fingerprint-mismatch` when the live vectors are another encoder's, `too-large` when this one's take too
+   *   much room
    */
   choose(model: GenerationModel, reembed: boolean): number {
     this.chosen = chooseGeneration(this.store, model, reembed);
@@ -138,17 +139,21 @@ export class SearchEngine {
     return this.store.missing(this.generation.id, after, limit);
   }
 
-  /** @param vectors n x d, row-major, any length */
+  /**
+   * @param vectors n x d, row-major, any length
+   * @throws UserError `too-large` when there is no room: nothing is stored then
+   */
   addMissing(keys: readonly number[], vectors: Float32Array, generation = this.generation.id): void {
     const { dimensions } = this.known(generation);
     const rows = unitRows(vectors, keys.length, dimensions);
+    const index = this.indexes.get(generation);
+    index?.reserve(keys.length);
     const added = new Set(
       this.store.addVectors(
         generation,
         keys.map((key, i) => ({ key, vector: rows[i] })),
       ),
     );
-    const index = this.indexes.get(generation);
     const lacks = this.lacking.get(generation);
     keys.forEach((key, i) => {
       lacks?.delete(key);
@@ -185,12 +190,14 @@ export class SearchEngine {
   /**
    * A generation for a model, made when there is none of its fingerprint, and loaded beside the live one.
    *
-   * @throws UserError `exists` when another one, the live one above all, is of that fingerprint
+   * @throws UserError `exists` when another one, the live one above all, is of that fingerprint; `too-large` when its vectors
+   *   take too much room
    */
   async prepare(model: GenerationModel): Promise<Generation> {
     const same = this.store.generations().find((g) => g.fingerprint === model.fingerprint);
     if (same && (same.state === 'live' || same.job !== (model.job ?? null)))
       throw new UserError('exists', `${same.model} (${same.state}) makes the same vectors`);
+    if (!same) checkFits(this.store.countDocuments(), model.dimensions);
     const generation = same ?? this.store.createGeneration(model);
     if (!this.indexes.has(generation.id)) await this.load(generation);
     const index = this.loaded(generation.id);
@@ -327,8 +334,13 @@ export class SearchEngine {
     return this.indexes.has(generation);
   }
 
-  /** Vectors of the live generation. One transaction for all; durable, and found by every later search, on return. */
+  /**
+   * Vectors of the live generation. One transaction for all; durable, and found by every later search, on return.
+   * @throws UserError `too-large` when there is no room for what is new: nothing is stored then
+   */
   write(writes: readonly Write[]): Change[][] {
+    // Before they are durable: what memory could not follow would be found by nobody.
+    this.loaded().reserve(this.countNew(writes));
     const changes = this.store.write(this.generation.id, writes);
     for (const change of changes.flat()) this.follow(change);
     return changes;
@@ -406,6 +418,13 @@ export class SearchEngine {
     return survivors;
   }
 
+  private countNew(writes: readonly Write[]): number {
+    const ids = new Set<string>();
+    for (const write of writes)
+      if ('put' in write) for (const { id } of write.put) if (this.store.keyOf(id) === undefined) ids.add(id);
+    return ids.size;
+  }
+
   private follow(change: Change): void {
     const gone = 'removed' in change ? change.removed : change.replaced;
     if (gone !== undefined) {
@@ -455,7 +474,9 @@ function chooseGeneration(store: Store, model: GenerationModel, reembed: boolean
     );
   // The same model may lie elsewhere today.
   if (ours && model.source !== undefined) store.setSource(ours.id, model.source);
-  return ours ?? store.createGeneration(model);
+  if (ours) return ours;
+  checkFits(store.countDocuments(), model.dimensions);
+  return store.createGeneration(model);
 }
 
 /**

@@ -141,6 +141,11 @@ export class VectorIndex {
     return this.table.score(query, key);
   }
 
+  /** Makes room for so many more. @throws UserError `too-large` */
+  reserve(more: number): void {
+    this.table.reserve(this.table.size + more);
+  }
+
   add(key: number, vector: Float32Array): void {
     this.table.add(key, vector);
     this.pending.add(key);

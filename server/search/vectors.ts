@@ -1,4 +1,5 @@
-import { createDotKernel, PAGE_BYTES, ROW_ALIGNMENT } from './dot-kernel.js';
+import { UserError } from '../../base/errors.js';
+import { createDotKernel, MAX_PAGES, PAGE_BYTES, ROW_ALIGNMENT } from './dot-kernel.js';
 import { TopK } from './top-k.js';
 
 export interface Scored {
@@ -13,6 +14,21 @@ export interface KeyedVector {
 
 /** Rows scored by one call of the kernel. */
 const BATCH = 1024;
+
+/** @throws UserError `too-large` when one table does not hold so many vectors */
+export function checkFits(vectors: number, dimensions: number): void {
+  // One row less: the query's.
+  const most = Math.floor((MAX_PAGES * PAGE_BYTES - 4 * BATCH) / rowBytesOf(dimensions)) - 1;
+  if (vectors > most)
+    throw new UserError(
+      'too-large',
+      `expected at most ${most} documents, whose vectors of ${dimensions} dimensions fill 4 GiB, came ${vectors}. PostgreSQL holds more (sentence-jepa migrate, serve --store), and so do vectors of fewer dimensions (finetune --adapt center,pca=N)`,
+    );
+}
+
+function rowBytesOf(dimensions: number): number {
+  return Math.ceil((4 * dimensions) / ROW_ALIGNMENT) * ROW_ALIGNMENT;
+}
 
 /**
  * Length-1 vectors by key, for exact search. They lie in WebAssembly's memory, up to 4 GiB, row after
@@ -30,7 +46,7 @@ export class VectorTable {
   private readonly rows = new Map<number, number>();
 
   constructor(readonly dimensions: number) {
-    this.rowBytes = Math.ceil((4 * dimensions) / ROW_ALIGNMENT) * ROW_ALIGNMENT;
+    this.rowBytes = rowBytesOf(dimensions);
     this.scoresAt = this.rowBytes;
     this.rowsAt = this.scoresAt + 4 * BATCH;
     this.reserve(0);
@@ -48,13 +64,26 @@ export class VectorTable {
     return this.keys;
   }
 
-  /** @throws RangeError when 4 GiB are full */
+  /** @throws UserError `too-large` when 4 GiB are full */
   add(key: number, vector: Float32Array): void {
     const row = this.keys.length;
     this.reserve(row + 1);
     this.floats.set(vector, this.offset(row));
     this.keys.push(key);
     this.rows.set(key, row);
+  }
+
+  /** Makes room for so many vectors in all. @throws UserError `too-large` */
+  reserve(rows: number): void {
+    const { memory } = this.kernel;
+    const { byteLength } = memory.buffer;
+    const missing = 4 * this.offset(rows) - byteLength;
+    if (missing <= 0) return;
+    checkFits(rows, this.dimensions);
+    // An eighth more than asked for, so that growing happens a few dozen times and not for every page.
+    const wanted = Math.ceil((missing + byteLength / 8) / PAGE_BYTES);
+    memory.grow(Math.min(wanted, MAX_PAGES - byteLength / PAGE_BYTES));
+    this.floats = new Float32Array(memory.buffer);
   }
 
   remove(key: number): boolean {
@@ -132,15 +161,6 @@ export class VectorTable {
   /** Where a row begins, in floats. */
   private offset(row: number): number {
     return (this.rowsAt + row * this.rowBytes) / 4;
-  }
-
-  private reserve(rows: number): void {
-    const { memory } = this.kernel;
-    const missing = 4 * this.offset(rows) - memory.buffer.byteLength;
-    if (missing <= 0) return;
-    // An eighth more than asked for, so that growing happens a few dozen times and not for every page.
-    memory.grow(Math.ceil((missing + memory.buffer.byteLength / 8) / PAGE_BYTES));
-    this.floats = new Float32Array(memory.buffer);
   }
 }
 

@@ -37,16 +37,20 @@ function commit(write: Write): Promise<Change[]> {
 function commitPending(): void {
   const writes = pending;
   pending = [];
-  for (const group of groups(writes)) {
-    try {
-      const changes = opened().write(group.map(({ write }) => write));
-      group.forEach(({ resolve }, i) => resolve(changes[i]));
-    } catch (error) {
-      for (const { reject } of group) reject(error);
-    }
-  }
+  for (const group of groups(writes)) commitGroup(group);
   report();
   reportWhenSettled();
+}
+
+function commitGroup(group: Pending[]): void {
+  try {
+    const changes = opened().write(group.map(({ write }) => write));
+    group.forEach(({ resolve }, i) => resolve(changes[i]));
+  } catch (error) {
+    // What one is refused for, the others need not be: a deletion makes the room that a document lacks.
+    if (group.length > 1) for (const one of group) commitGroup([one]);
+    else for (const { reject } of group) reject(error);
+  }
 }
 
 /** One write is never split over two transactions, so each is stored whole or not at all. */

@@ -2,16 +2,19 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, mock } from 'node:test';
 
 import type Database from 'better-sqlite3';
 
+import { UserError } from '../../base/errors.js';
 import type { Collection } from '../../server/search/collection.js';
+import { SearchEngine } from '../../server/search/engine.js';
 import { Sqlite } from '../../server/search/sqlite.js';
 import { openCollection, type CollectionOptions } from '../../server/search/open-collection.js';
 import { Store, type EmbeddedDocument } from '../../server/search/store.js';
+import { VectorTable } from '../../server/search/vectors.js';
 import { collectionSuite, isUserError } from './collection-suite.js';
-import { fakeInference } from './fake-inference.js';
+import { fakeInference, wordVector } from './fake-inference.js';
 
 let folder: string;
 let count = 0;
@@ -90,6 +93,85 @@ describe('a full disk', () => {
     store.write(generation.id, [{ put: many }]);
     assert.notEqual(store.keyOf('1000'), undefined);
     store.close();
+  });
+});
+
+describe('a full vector table', () => {
+  const document = (id: string): EmbeddedDocument => ({ id, text: id, vector: wordVector(id, 16) });
+  const model = (fingerprint: string) => ({ name: fingerprint, fingerprint, dimensions: 16 });
+  let most = Infinity;
+  let engine: SearchEngine;
+  before(async () => {
+    // In place of 4 GiB.
+    mock.method(VectorTable.prototype, 'reserve', (rows: number) => {
+      if (rows > most) throw new UserError('too-large', `expected at most ${most}`);
+    });
+    engine = await SearchEngine.open({ dataDir: freshFolder() });
+    engine.choose(model('f'), false);
+    await engine.activate();
+  });
+  after(async () => {
+    await engine.close();
+    mock.restoreAll();
+  });
+
+  it('refuses what is new before it is durable, and takes what replaces or follows a deletion', () => {
+    most = 3;
+    engine.write([{ put: ['a', 'b', 'c'].map(document) }]);
+    assert.throws(() => engine.write([{ put: ['c', 'd'].map(document) }]), isUserError('too-large'));
+    assert.equal(engine.store.keyOf('d'), undefined);
+    assert.equal(engine.store.countDocuments(), 3);
+    const search = {
+      query: 'd',
+      vector: document('d').vector,
+      k: 9,
+      mode: 'dense',
+      lexicalWeight: 0,
+    } as const;
+    assert.equal(engine.search(search).length, 3);
+    engine.write([{ put: [{ ...document('a'), text: 'another' }] }]);
+    engine.write([{ remove: 'b' }, { put: [document('c')] }]);
+    engine.write([{ put: [document('d')] }]);
+    assert.equal(engine.search(search)[0].id, 'd');
+  });
+
+  it('refuses vectors beside the live ones before they are durable', async () => {
+    const { id } = await engine.prepare(model('g'));
+    const { documents } = engine.lacked(id, 10);
+    const keys = documents.map(({ key }) => key);
+    const vectors = Float32Array.from(documents.flatMap(({ text }) => [...wordVector(text, 16)]));
+    most = 2;
+    assert.throws(() => engine.addMissing(keys, vectors, id), isUserError('too-large'));
+    assert.equal(engine.store.countVectors(id), 0);
+    assert.equal(engine.flip(id), false);
+    most = 3;
+    engine.addMissing(keys, vectors, id);
+    assert.equal(engine.flip(id), true);
+  });
+
+  it('is said before a model of too many dimensions embeds anything', async () => {
+    await assert.rejects(
+      engine.prepare({ ...model('h'), dimensions: 2 ** 29 }),
+      isUserError('too-large', 'at most 0 documents'),
+    );
+    assert.equal(engine.store.generations().length, 2);
+  });
+});
+
+describe('a write that is refused', () => {
+  it('takes none of those along that were to be committed with it', async () => {
+    const dataDir = freshFolder();
+    const collection = await open({ dataDir });
+    const db = new Sqlite(path.join(dataDir, 'collection.sqlite'));
+    db.exec(`CREATE TRIGGER refused BEFORE INSERT ON documents WHEN NEW.id = 'd7'
+             BEGIN SELECT RAISE(ABORT, 'refused'); END`);
+    db.close();
+    const results = await Promise.allSettled(
+      Array.from({ length: 20 }, (_, i) => collection.upsert([{ id: `d${i}`, text: `text ${i}` }])),
+    );
+    const refused = results.flatMap(({ status }, i) => (status === 'rejected' ? [i] : []));
+    assert.deepEqual(refused, [7]);
+    assert.equal(collection.info().documents, 19);
   });
 });
 

@@ -73,6 +73,24 @@ describe('vector table', () => {
     });
 });
 
+describe('a full vector table', () => {
+  it('holds as many as fit into 4 GiB, and says how many that is', () => {
+    const dimensions = 2 ** 24;
+    const table = new VectorTable(dimensions);
+    // 64 MiB a row: the query's is one, and the scores take part of another. What is not written takes no memory.
+    for (let key = 1; key <= 62; key++) table.add(key, Float32Array.of(key));
+    for (const key of [1, 61, 62]) assert.equal(table.score(Float32Array.of(2), key), 2 * key);
+    assert.throws(() => table.add(63, Float32Array.of(1)), {
+      kind: 'too-large',
+      message: /at most 62 documents.* 16777216 dimensions.*PostgreSQL.*fewer dimensions/,
+    });
+    assert.equal(table.size, 62);
+    table.remove(1);
+    table.add(63, Float32Array.of(63));
+    assert.equal(table.score(Float32Array.of(2), 63), 126);
+  });
+});
+
 describe('top k', () => {
   it('keeps the best, best first, equal ones by the order given', () => {
     const random = new Random(5);

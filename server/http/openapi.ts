@@ -495,7 +495,7 @@ export interface paths {
         };
         /**
          * Models of the collection
-         * @description The live one, the one before it, and one that waits to be activated. Requests may name each that is `served`.
+         * @description The live one, the one before it, and one that waits to be activated. Requests may name each that is `served`; of two with one name they get the live one.
          */
         get: operations["listModels"];
         put?: never;
@@ -524,7 +524,7 @@ export interface paths {
         /**
          * Put a model live
          * @description Model and index change together, from one request to the next; requests in flight are answered by the one that they began with. The model that was live
-         *     stays, for a rollback. On a collection that servers share it may be sent to any of them, for any model that `GET /models` lists: the others follow.
+         *     stays, for a rollback. Of two models with that name it is the one that is not live that goes live. On a collection that servers share it may be sent to any of them, for any model that `GET /models` lists: the others follow.
          */
         post: operations["activateModel"];
         delete?: never;

@@ -30,11 +30,12 @@ export class Models {
   constructor(private readonly options: ModelsOptions) {}
 
   /**
+   * @param model of two with that name, the one that is not live
    * @throws UserError `not-found` for a model that there is not, `not-ready` while it is loaded after a start, `exists` while
    *   its job goes on
    */
   activate(model: string): Promise<ServedGeneration> {
-    return this.alone(() => this.activateNow(model));
+    return this.alone(() => this.activateNow(this.named(model)));
   }
 
   /** Back to the model before the live one. @throws UserError `not-found` when there is none */
@@ -43,7 +44,7 @@ export class Models {
       const retired = this.options.collection.generations().find(({ state }) => state === 'retired');
       if (!retired)
         throw new UserError('not-found', 'there is no earlier model to go back to (GET /models lists all)');
-      return this.activateNow(retired.model);
+      return this.activateNow(retired);
     });
   }
 
@@ -82,7 +83,7 @@ export class Models {
   async loadCandidate({ id: job }: Job, folder: string | undefined): Promise<ServedGeneration> {
     const { collection, openModel, modelOf } = this.options;
     const known = collection.generations().find((generation) => generation.job === job);
-    if (known?.served) return collection.served(known.model);
+    if (known?.served) return collection.servedAs(known.id);
     const inference = await openModel(folder ?? (await modelOf(known!)), { background: true });
     // Trained once more, after a backup was restored in between.
     if (known && known.fingerprint !== inference.fingerprint) await collection.discard(known.id);
@@ -129,20 +130,25 @@ export class Models {
     return mine;
   }
 
-  private async activateNow(model: string): Promise<ServedGeneration> {
+  private named(model: string): GenerationInfo {
     const { collection } = this.options;
-    const known = collection.generations().find((each) => each.model === model);
-    if (known && (await jobsIn(collection)).some((job) => job.id === known.job && !hasEnded(job)))
-      throw new UserError(
-        'exists',
-        `job ${known.job} has not judged ${model} yet; wait for it, or cancel it`,
-      );
-    if (known && !known.served) {
-      if (this.isLoading)
-        throw new UserError('not-ready', `${model} is being loaded since the start; try again in a moment`);
-      await this.load(known);
-    }
-    return this.switchTo(collection.served(model));
+    const generations = collection.generations();
+    const named = generations.filter((each) => each.model === model);
+    const found = named.find(({ state }) => state !== 'live') ?? named[0];
+    if (found) return found;
+    const { id } = collection.served(model);
+    return generations.find((each) => each.id === id)!;
+  }
+
+  private async activateNow(generation: GenerationInfo): Promise<ServedGeneration> {
+    const { collection } = this.options;
+    const { id, model, job, served } = generation;
+    if ((await jobsIn(collection)).some((each) => each.id === job && !hasEnded(each)))
+      throw new UserError('exists', `job ${job} has not judged ${model} yet; wait for it, or cancel it`);
+    if (served) return this.switchTo(collection.servedAs(id));
+    if (this.isLoading)
+      throw new UserError('not-ready', `${model} is being loaded since the start; try again in a moment`);
+    return this.switchTo(await this.load(generation));
   }
 
   private async switchTo(generation: ServedGeneration): Promise<ServedGeneration> {
@@ -163,7 +169,7 @@ export class Models {
   }
 
   /** @throws UserError `fingerprint-mismatch` when its folder has another model now */
-  private async load(generation: GenerationInfo): Promise<void> {
+  private async load(generation: GenerationInfo): Promise<ServedGeneration> {
     const { collection, openModel, modelOf } = this.options;
     const { model, fingerprint, job } = generation;
     const inference = await openModel(await modelOf(generation));
@@ -173,5 +179,6 @@ export class Models {
     }
     const loaded = await collection.prepare({ inference, job });
     await collection.embedMissing(loaded, { share: EMBEDDING_SHARE, signal: this.stopping.signal });
+    return loaded;
   }
 }

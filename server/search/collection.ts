@@ -136,10 +136,12 @@ export interface Collection {
   /** At once, of what is known here: a store that others write to as well may be a moment ahead of it. */
   info(): CollectionInfo;
   /**
-   * The generation of a model's name; the live one without.
+   * The generation of a model's name, of two with that name the live one; the live one without.
    * @throws UserError `not-found`, naming those that are served
    */
   served(model?: string): ServedGeneration;
+  /** The generation of an id: names need not be unique. @throws UserError `not-found` when it is not served */
+  servedAs(id: number): ServedGeneration;
   generations(): GenerationInfo[];
   /** Documents that are embedded behind the answer, where other processes can do that. */
   readonly ingests?: Ingests;

@@ -2,13 +2,15 @@ import { UserError } from '../../base/errors.js';
 import type { ServedGeneration } from './collection.js';
 
 /**
- * The generation of a model's name, as requests spell it.
+ * The generation of a model's name, as requests spell it: exactly, or else by its last part.
  *
  * @param served the live one first
  * @throws UserError `not-found`, naming those that are served
  */
 export function servedNamed(served: readonly ServedGeneration[], model: string): ServedGeneration {
-  const named = served.find((each) => lastSegment(each.model) === lastSegment(model));
+  const named =
+    served.find((each) => each.model === model) ??
+    served.find((each) => lastSegment(each.model) === lastSegment(model));
   if (named) return named;
   const names = served.map((each) => JSON.stringify(each.model)).join(' or ');
   const which = served.length > 1 ? 'the models that are served' : 'the model that is served';

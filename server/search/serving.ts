@@ -1,4 +1,4 @@
-import { messageOf } from '../../base/errors.js';
+import { messageOf, UserError } from '../../base/errors.js';
 import type { Inference } from '../batching/inference.js';
 import { checkThreshold } from './checks.js';
 import type {
@@ -38,6 +38,12 @@ export abstract class Serving {
 
   served(model?: string): ServedGeneration {
     return model === undefined ? this.live : servedNamed([this.live, ...this.others()], model);
+  }
+
+  servedAs(id: number): ServedGeneration {
+    const served = this.loaded.get(id);
+    if (!served) throw new UserError('not-found', `generation ${id} is not served`);
+    return served;
   }
 
   generations(): GenerationInfo[] {

@@ -15,7 +15,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { modelNameOf } from '../../server/jobs/job.js';
 import { verdictReport } from '../../server/jobs/verdict.js';
+import type { ServedGeneration } from '../../server/search/collection.js';
 import { partOf } from '../../server/search/feedback-table.js';
+import { servedNamed } from '../../server/search/served.js';
 import {
   documentsOf,
   encoderNamed,
@@ -278,6 +280,31 @@ describe('switching models', () => {
       await assert.rejects(jobs.activate('finetuned-7'), { kind: 'not-found', message: /"beginner"/ });
       await assert.rejects(jobs.rollback(), { kind: 'not-found', message: /no earlier model/ });
     }));
+
+  it('tells two models with one name apart, as two folders of that name make them', () =>
+    withAround(
+      async (around) => {
+        await fill(around);
+        const { collection, jobs } = around;
+        const first = collection.served();
+        const inference = encoderNamed('model', 'better');
+        const second = await collection.prepare({ inference });
+        await collection.activate(second);
+        assert.equal((await jobs.rollback()).id, first.id);
+        assert.equal(collection.served().id, first.id);
+        assert.equal((await jobs.rollback()).id, second.id);
+        assert.equal((await jobs.activate('model')).id, first.id);
+        assert.equal(collection.served('model').id, first.id);
+        assert.equal((await jobs.activate('somebody/model')).id, first.id, 'by its last part, the live one');
+      },
+      { model: encoderNamed('model', 'beginner') },
+    ));
+
+  it('takes an exact name before one that is the same in its last part', () => {
+    const served = ['somebody/model', 'model'].map((model, id) => ({ id, model }) as ServedGeneration);
+    assert.equal(servedNamed(served, 'model').id, 1);
+    assert.equal(servedNamed(served, 'another/model').id, 0);
+  });
 
   it('answers each search by one generation, and loses no write, while it switches back and forth', () =>
     withAround(async (around) => {

@@ -183,9 +183,10 @@ export class VectorIndex {
   }
 
   private throughGraph(query: Float32Array, k: number, ef: number, among?: ReadonlySet<number>): Scored[] {
-    const found = this.graph?.search(query, k, ef, among && ((key) => among.has(key))) ?? [];
-    const candidates = new Set<number>();
-    for (const { key } of found) if (this.table.has(key)) candidates.add(key);
+    // Until it is written the graph knows nothing of what was deleted meanwhile, and would give that in place of others.
+    const alive = among ?? (this.deletedWhileSaving.length > 0 ? this.table : undefined);
+    const found = this.graph?.search(query, k, ef, alive && ((key) => alive.has(key))) ?? [];
+    const candidates = new Set(found.map(({ key }) => key));
     for (const key of this.pending) if (!among || among.has(key)) candidates.add(key);
     return this.table.searchAmong(query, k, candidates);
   }

@@ -2,12 +2,13 @@ import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, mock } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { Random } from '../../base/random.js';
 import { createDotKernel, ROW_ALIGNMENT } from '../../server/search/dot-kernel.js';
 import { EF_LADDER, EfChoice } from '../../server/search/ef.js';
+import { HnswGraph } from '../../server/search/hnsw.js';
 import { fuse } from '../../server/search/hybrid.js';
 import { recallOf, RecallSamples } from '../../server/search/recall.js';
 import { TopK } from '../../server/search/top-k.js';
@@ -299,6 +300,36 @@ describe('vector index', () => {
     index.add(2001, points[1999].vector);
     assert.notEqual(index.search(points[1998].vector, 1)[0].key, 1999);
     assert.equal(index.search(points[1999].vector, 1)[0].key, 2001);
+  });
+
+  it('finds as many as are asked for while the graph is written, when the nearest were removed meanwhile', async () => {
+    const points = clusters(2000, d, 13);
+    let written = (): void => undefined;
+    const saving = new Promise<void>((begun) =>
+      mock.method(HnswGraph.prototype, 'save', () => {
+        begun();
+        return new Promise<void>((resolve) => (written = resolve));
+      }),
+    );
+    const { index } = await load(points, { folder: await freshFolder() });
+    await saving;
+    assert.equal(index.kind, 'hnsw');
+    const query = points[0].vector;
+    const gone = new Set(nearest(points, query, 20));
+    for (const key of gone) index.remove(key);
+    const left = points.filter(({ key }) => !gone.has(key));
+    const found = (k: number): number[] => index.search(query, k).map(({ key }) => key);
+    const check = (): void => {
+      const expected = new Set(nearest(left, query, 10));
+      assert.equal(found(10).length, 10);
+      assert.ok(found(10).filter((key) => expected.has(key)).length >= 9);
+    };
+    check();
+    written();
+    mock.restoreAll();
+    await index.settled();
+    check();
+    await index.close();
   });
 
   it('forgets what is removed while it is loaded', async () => {

@@ -7,7 +7,7 @@ import type { Document, DuplicatePair, Filter, Hit, Metadata, SearchMode } from 
 import { Thread } from '../threads.js';
 import type { CheckHandlers } from './check-worker.js';
 import { compileFilter } from './filter.js';
-import { fuse, HYBRID_CANDIDATES } from './hybrid.js';
+import { fuse, HYBRID_CANDIDATES, without } from './hybrid.js';
 import { VectorIndex } from './vector-index.js';
 import { lockFolder } from './lock.js';
 import { fingerprintMismatch } from './served.js';
@@ -355,9 +355,8 @@ export class SearchEngine {
       if (key !== undefined) excluded.add(key);
     }
     const among = filter && this.survivors(index, filter);
-    const wanted = Math.min(k, index.size) + excluded.size;
-    const ranking = this.rank(index, { query, vector, k: wanted, mode, lexicalWeight, among });
-    const best = ranking.filter(({ key }) => !excluded.has(key)).slice(0, k);
+    const wanted = Math.min(k, index.size);
+    const best = this.rank(index, { query, vector, k: wanted, mode, lexicalWeight, among, excluded });
     const documents = this.store.documents(best.map(({ key }) => key));
     return best.map(({ key, score }) => ({ ...found(documents.get(key), key), score }));
   }
@@ -394,18 +393,23 @@ export class SearchEngine {
       mode: SearchMode;
       lexicalWeight: number;
       among?: ReadonlySet<number>;
+      excluded: ReadonlySet<number>;
     },
   ): Scored[] {
-    const { query, vector, k, mode, lexicalWeight, among } = search;
+    const { query, vector, k, mode, lexicalWeight, among, excluded } = search;
     if (k < 1) return [];
     const accept = among && ((key: number): boolean => among.has(key));
-    if (mode === 'lexical') return this.store.lexical(query, k, accept);
+    const lexical = (n: number): Scored[] =>
+      without(excluded, this.store.lexical(query, n + excluded.size, accept), n);
+    if (mode === 'lexical') return lexical(k);
     if (!vector) throw new Error(`${mode} search needs the query's vector`);
-    if (mode === 'dense') return index.search(vector, k, among);
+    const dense = (n: number): Scored[] =>
+      without(excluded, index.search(vector, n + excluded.size, among), n);
+    if (mode === 'dense') return dense(k);
     const candidates = Math.max(k, HYBRID_CANDIDATES);
     return fuse(
-      index.search(vector, candidates, among),
-      this.store.lexical(query, candidates, accept).filter(({ key }) => index.has(key)),
+      dense(candidates),
+      lexical(candidates).filter(({ key }) => index.has(key)),
       (key) => index.score(vector, key),
       lexicalWeight,
     ).slice(0, k);

@@ -7,7 +7,7 @@ import { readBeirFolder, scoreRankings, type BeirFolder } from '../../evaluation
 import { compareScores, type Comparison } from '../../evaluation/bootstrap.js';
 import type { Scores } from '../../evaluation/evaluation.js';
 import { encodeUnique } from '../../evaluation/vectors.js';
-import { fuse, HYBRID_CANDIDATES } from './hybrid.js';
+import { fuse, HYBRID_CANDIDATES, without } from './hybrid.js';
 import { databaseFile, Store } from './store.js';
 import { VectorTable, type Scored } from './vectors.js';
 
@@ -88,17 +88,22 @@ async function rankAll(
     const put = documents.ids.map((id, i) => ({ id, text: documents.texts[i], vector: vectorOf(i) }));
     const [changes] = store.write(generation.id, [{ put }]);
     const idOf = new Map<number, string>();
+    const keyOf = new Map<string, number>();
     changes.forEach((change, i) => {
       if (!('added' in change)) return;
       table.add(change.added, vectorOf(i));
       idOf.set(change.added, documents.ids[i]);
+      keyOf.set(documents.ids[i], change.added);
     });
     queries.ids.forEach((id, q) => {
       const vector = vectorOf(documents.ids.length + q);
-      const dense = table.search(vector, HYBRID_CANDIDATES);
-      const lexical = store.lexical(queries.texts[q], HYBRID_CANDIDATES);
+      const own = keyOf.get(id);
+      const excluded = new Set(own === undefined ? [] : [own]);
+      const wanted = HYBRID_CANDIDATES + excluded.size;
+      const dense = without(excluded, table.search(vector, wanted), HYBRID_CANDIDATES);
+      const lexical = without(excluded, store.lexical(queries.texts[q], wanted), HYBRID_CANDIDATES);
       const keep = (method: Method, ranking: readonly Scored[]): void => {
-        const ids = ranking.map(({ key }) => idOf.get(key)!).filter((other) => other !== id);
+        const ids = ranking.map(({ key }) => idOf.get(key)!);
         const before = rankings.get(method);
         if (before) before.push(ids);
         else rankings.set(method, [ids]);

@@ -3,6 +3,11 @@ import type { Scored } from './vectors.js';
 /** How many of each ranking are considered. */
 export const HYBRID_CANDIDATES = 200;
 
+/** The n best of a ranking but for some keys. Before `fuse`: what nobody is shown is no scale for the others either. */
+export function without(excluded: ReadonlySet<number>, ranking: readonly Scored[], n: number): Scored[] {
+  return ranking.filter(({ key }) => !excluded.has(key)).slice(0, n);
+}
+
 /**
  * Fuses two rankings of one query: cosine + lexicalWeight x BM25 scaled to 0..1 by its least and greatest.
  * What the lexical ranking lacks counts as its least. Fusing by rank costs quality on short questions.

@@ -206,6 +206,18 @@ export function collectionSuite(store: TestStore): void {
         );
     });
 
+    it('scales words by what is not left out', async () => {
+      const collection = await open();
+      await collection.upsert(questions);
+      const [dense, hybrid] = await Promise.all(
+        (['dense', 'hybrid'] as const).map((mode) =>
+          collection.search({ query: 'how to install java', k: 1, mode, exclude: ['java'] }),
+        ),
+      );
+      assert.deepEqual([dense[0].id, hybrid[0].id], ['jdk', 'jdk']);
+      assert.ok(Math.abs(hybrid[0].score - dense[0].score - 0.05) < 1e-6, 'the best of the rest by words');
+    });
+
     it('reads no operator in a query', async () => {
       const collection = await open();
       await collection.upsert(questions);

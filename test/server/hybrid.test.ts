@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { appendFile, cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -86,6 +86,29 @@ describe('the evaluation of hybrid search', () => {
       kind: 'invalid',
       message: 'lexical_weight: expected a number from 0 to 1, found 2',
     });
+    await collection.close();
+  });
+
+  it('leaves a query that is itself a document out, as the server does when it is told to', async () => {
+    const inference = fakeInference({ dimensions: 32 });
+    const beir = path.join(folder, 'queries-in-corpus');
+    await cp(IDENTIFIERS, beir, { recursive: true });
+    await appendFile(path.join(beir, 'corpus.jsonl'), await readFile(path.join(beir, 'queries.jsonl')));
+    const scores = await evaluateHybrid(beir, undefined, inference);
+    const data = await readBeirFolder(beir, 'test');
+    const collection = await openCollection({ dataDir: path.join(folder, 'own'), inference });
+    const { ids, texts } = data.documents;
+    await collection.upsert(ids.map((id, i) => ({ id, text: texts[i] })));
+    for (const lexicalWeight of [0.2, 1]) {
+      const rankings: string[][] = [];
+      for (const [q, query] of data.queries.texts.entries()) {
+        const exclude = [data.queries.ids[q]];
+        const hits = await collection.search({ query, k: 100, mode: 'hybrid', lexicalWeight, exclude });
+        rankings.push(hits.map(({ id }) => id));
+      }
+      const { perQuery } = scoreRankings(data, rankings);
+      assert.deepEqual(of(scores, lexicalWeight).perQuery, perQuery);
+    }
     await collection.close();
   });
 

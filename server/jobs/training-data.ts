@@ -104,7 +104,10 @@ async function* documentsOf(collection: TrainableCollection): AsyncGenerator<{ i
   }
 }
 
-/** corpus.jsonl, queries.jsonl and qrels/test.tsv: every relevant document, and others spread over the collection. */
+/**
+ * corpus.jsonl, queries.jsonl and qrels/test.tsv: every relevant document, and others spread over the collection. They are
+ * numbered: an id may have a tab, or be a query's number, which would mean that the query is that document.
+ */
 async function writeDev(
   folder: string,
   queries: readonly string[],
@@ -114,18 +117,26 @@ async function writeDev(
   await mkdir(path.join(folder, 'qrels'), { recursive: true });
   const wanted = new Set(relevant.map(({ id }) => id));
   const step = Math.max(1, Math.ceil(collection.info().documents / DEV_DOCUMENTS));
+  const numberOf = new Map<string, number>();
   await writeLines(path.join(folder, 'corpus.jsonl'), async (write) => {
-    let place = 0;
-    for await (const { id, text } of documentsOf(collection))
-      if (place++ % step === 0 || wanted.has(id)) await write(JSON.stringify({ _id: id, text }));
+    let number = 0;
+    for await (const { id, text } of documentsOf(collection)) {
+      if (wanted.has(id)) numberOf.set(id, number);
+      if (number % step === 0 || wanted.has(id)) await write(JSON.stringify({ _id: `d${number}`, text }));
+      number++;
+    }
   });
-  const number = new Map(queries.map((query, i) => [query, i]));
+  const numberOfQuery = new Map(queries.map((query, i) => [query, i]));
   await writeLines(path.join(folder, 'queries.jsonl'), async (write) => {
-    for (const [query, i] of number) await write(JSON.stringify({ _id: `q${i}`, text: query }));
+    for (const [query, i] of numberOfQuery) await write(JSON.stringify({ _id: `q${i}`, text: query }));
   });
   await writeLines(path.join(folder, 'qrels', 'test.tsv'), async (write) => {
     await write('query-id\tcorpus-id\tscore');
-    for (const { query, id } of relevant) await write(`q${number.get(query)}\t${id}\t1`);
+    for (const { query, id } of relevant) {
+      const number = numberOf.get(id);
+      // Deleted meanwhile.
+      if (number !== undefined) await write(`q${numberOfQuery.get(query)}\td${number}\t1`);
+    }
   });
 }
 

@@ -13,7 +13,9 @@ import path from 'node:path';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { readBeirFolder } from '../../evaluation/beir.js';
 import { modelNameOf } from '../../server/jobs/job.js';
+import { writeTrainingData } from '../../server/jobs/training-data.js';
 import { verdictReport } from '../../server/jobs/verdict.js';
 import type { ServedGeneration } from '../../server/search/collection.js';
 import { partOf } from '../../server/search/feedback-table.js';
@@ -81,6 +83,25 @@ describe('a training job', () => {
       assert.equal(given.preset, 'context');
       assert.match(String(given.eval), /^beir:/);
       assert.ok(!existsSync(path.join(around.dataDir, 'jobs', String(id), 'data')));
+    }));
+
+  it('chooses weights by documents of any id: with a tab, or like a number of a query', () =>
+    withAround(async ({ collection, dataDir }) => {
+      const asked = feedbackOf(DOCUMENTS)
+        .map(({ query }) => query)
+        .filter((query) => partOf(query) === 'dev')
+        .sort();
+      const idOf = (i: number): string => (i % 2 === 0 ? `q${i}` : `a\tb${i}`);
+      await collection.upsert(asked.map((_, i) => ({ id: idOf(i), text: `answer ${i}` })));
+      await collection.addFeedback(asked.map((query, i) => ({ query, id: idOf(i), relevant: true })));
+      const folder = path.join(dataDir, 'written');
+      const { dev } = await writeTrainingData(folder, LIVE, { feedback: true }, {}, collection);
+      const { queries, documents, relevance } = await readBeirFolder(dev!, 'test');
+      assert.deepEqual([...queries.texts].sort(), asked);
+      queries.texts.forEach((query, q) => {
+        const found = [...relevance[q].keys()].map((id) => documents.texts[documents.ids.indexOf(id)]);
+        assert.deepEqual(found, [`answer ${asked.indexOf(query)}`]);
+      });
     }));
 
   it('trains on what was sent instead', () =>

@@ -84,7 +84,9 @@ async function judgeOnTest(
   signal: AbortSignal,
 ): Promise<Pick<Judgement, 'test'>> {
   const relevant = new Map<string, Set<string>>();
-  for (const { query, id } of await collection.relevant('test')) {
+  for (const { query, id, text } of await collection.relevant('test')) {
+    // A query that is itself a document is found by everybody, and tells nothing.
+    if (isSame(text, query)) continue;
     const ids = relevant.get(query);
     if (ids) ids.add(id);
     else relevant.set(query, new Set([id]));
@@ -94,9 +96,8 @@ async function judgeOnTest(
   const perQuery = async (side: ServedGeneration): Promise<RankingMetrics[]> => {
     return search(collection, side, queries, DEPTH, signal, (hits, q) => {
       const wanted = relevant.get(queries[q])!;
-      // A query that is itself a document is found by everybody, and tells nothing.
       const gains = hits
-        .filter(({ text }) => normalized(text) !== normalized(queries[q]))
+        .filter(({ text }) => !isSame(text, queries[q]))
         .map(({ id }) => Number(wanted.has(id)));
       return {
         'map@100': averagePrecision(gains, wanted.size, DEPTH),
@@ -117,6 +118,10 @@ async function judgeOnTest(
   return {
     test: { queries: queries.length, live: means(ofLive), candidate: means(ofCandidate), comparison },
   };
+}
+
+function isSame(text: string, query: string): boolean {
+  return normalized(text) === normalized(query);
 }
 
 async function agreement(

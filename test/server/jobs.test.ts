@@ -16,6 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { readBeirFolder } from '../../evaluation/beir.js';
 import { modelNameOf } from '../../server/jobs/job.js';
 import { writeTrainingData } from '../../server/jobs/training-data.js';
+import { judge } from '../../server/jobs/judge.js';
 import { verdictReport } from '../../server/jobs/verdict.js';
 import type { ServedGeneration } from '../../server/search/collection.js';
 import { partOf } from '../../server/search/feedback-table.js';
@@ -183,6 +184,27 @@ describe('a training job', () => {
       assert.equal(verdict?.decision, 'refused');
       assert.match(verdict!.reason, /expected at least 20 held-out queries/);
     }));
+
+  it('is judged by what else than the query itself is relevant', () =>
+    withAround(
+      async ({ collection }) => {
+        const asked = feedbackOf(DOCUMENTS)
+          .map(({ query }) => query)
+          .filter((query) => partOf(query) === 'test');
+        // Each is a document as well, and but for the first there is another that answers it.
+        const documents = asked.flatMap((query, i) => [
+          { query, id: `same${i}`, text: query.toUpperCase() },
+          ...(i === 0 ? [] : [{ query, id: `other${i}`, text: `${query} please` }]),
+        ]);
+        await collection.upsert(documents.map(({ id, text }) => ({ id, text })));
+        await collection.addFeedback(documents.map(({ query, id }) => ({ query, id, relevant: true })));
+        const live = collection.served();
+        const { test } = await judge(collection, live, live, new AbortController().signal);
+        assert.equal(test?.queries, asked.length - 1);
+        assert.deepEqual(test?.live, { 'map@100': 1, 'mrr@10': 1, 'recall@10': 1 });
+      },
+      { model: encoderNamed(LIVE, 'better') },
+    ));
 
   it('fails with the reason of the trainer when that collapses, and is never judged', () =>
     withAround(async (around) => {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 
@@ -35,10 +36,6 @@ interface Manifest extends HnswIdentity {
   file: string;
   bytes: number;
   sha256: string;
-  /** Vectors in the file, deleted ones included. */
-  count: number;
-  /** The highest key in the file: later ones are still to be added. */
-  lastKey: number;
   m: number;
   efConstruction: number;
   chosen?: ChosenEf;
@@ -78,10 +75,6 @@ export class HnswGraph {
     return this.labels.has(key);
   }
 
-  keys(): Iterable<number> {
-    return this.labels;
-  }
-
   add(key: number, vector: Float32Array): void {
     if (key > MAX_LABEL) throw new Error(`key ${key} is beyond what hnswlib-node can label`);
     const capacity = this.graph.getMaxElements();
@@ -114,9 +107,7 @@ export class HnswGraph {
    * stays valid until that moment. The graph must not change before the promise resolves.
    */
   async save(folder: string, identity: HnswIdentity, chosen?: ChosenEf): Promise<void> {
-    let lastKey = 0;
-    for (const key of this.labels) if (key > lastKey) lastKey = key;
-    const file = `hnsw-${Date.now().toString(36)}-${lastKey}.bin`;
+    const file = `hnsw-${randomUUID()}.bin`;
     const beside = besideName(path.join(folder, file));
     try {
       await this.graph.writeIndex(beside);
@@ -132,8 +123,6 @@ export class HnswGraph {
         file,
         bytes: (await stat(beside)).size,
         sha256: await sha256File(beside),
-        count: this.graph.getCurrentCount(),
-        lastKey,
         m: HNSW_PARAMETERS.m,
         efConstruction: HNSW_PARAMETERS.efConstruction,
         chosen,

@@ -35,6 +35,8 @@ function commit(write: Write): Promise<Change[]> {
 }
 
 function commitPending(): void {
+  // `flip` or `close` was faster.
+  if (pending.length === 0) return;
   const writes = pending;
   pending = [];
   for (const group of groups(writes)) commitGroup(group);
@@ -144,7 +146,7 @@ const handlers = {
 
   flip(generation: number): boolean {
     // What was answered before it has to be in both.
-    if (pending.length > 0) commitPending();
+    commitPending();
     const flipped = opened().flip(generation);
     report();
     return flipped;
@@ -227,7 +229,7 @@ const handlers = {
   },
 
   async close(): Promise<void> {
-    if (pending.length > 0) commitPending();
+    commitPending();
     await engine?.close();
     engine = undefined;
   },

@@ -71,10 +71,7 @@ function inspectNow(db: Database.Database, file: string, recorded: number): Insp
     };
     const vectors = `vectors_${id}`;
     if (hasChecksums) check(countDamagedVectors(db, generation), 'vectors are damaged');
-    check(
-      count(`SELECT count(*) FROM ${vectors} WHERE key NOT IN (SELECT key FROM documents)`),
-      'vectors belong to no document',
-    );
+    check(countOrphans(db, id), 'vectors belong to no document');
     check(
       count(`SELECT count(*) FROM ${vectors} WHERE length(vector) != ${4 * dimensions}`),
       `vectors have not ${dimensions} dimensions`,
@@ -116,10 +113,7 @@ export function checkAtStart(file: string): void {
     translated(file, () => {
       const problems = [...damagedDocuments(db), ...integrityProblems(db)];
       for (const id of db.prepare('SELECT id FROM generations').pluck().all() as number[]) {
-        const orphans = db
-          .prepare(`SELECT count(*) FROM vectors_${id} WHERE key NOT IN (SELECT key FROM documents)`)
-          .pluck()
-          .get() as number;
+        const orphans = countOrphans(db, id);
         if (orphans > 0) problems.push(`${orphans} vectors belong to no document`);
       }
       refuseProblems(file, problems);
@@ -148,6 +142,13 @@ function damagedDocuments(db: Database.Database): string[] {
   for (const row of rows as Iterable<CheckedDocument>)
     if (!isWholeDocument(row)) problems.push(`document ${JSON.stringify(row.id)} is damaged`);
   return problems;
+}
+
+function countOrphans(db: Database.Database, generation: number): number {
+  return db
+    .prepare(`SELECT count(*) FROM vectors_${generation} WHERE key NOT IN (SELECT key FROM documents)`)
+    .pluck()
+    .get() as number;
 }
 
 function countDamagedVectors(db: Database.Database, { id, dimensions }: Generation): number {

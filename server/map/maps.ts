@@ -29,7 +29,8 @@ export class Maps {
     const building = this.building?.generation === generation.id ? this.building : undefined;
     const error = this.failed.get(generation.id);
     if (error !== undefined) return { state: 'failed', error };
-    const { stale, ...known } = await this.readingThread().call('state', this.of(generation));
+    const of = this.of(generation);
+    const { stale, ...known } = await this.readingThread().call('state', of);
     if (building) return { state: 'building', progress: building.progress, ...known };
     // A draft that nobody goes on with, since a server was stopped, is no map.
     if (!known.map?.layouts.includes('umap')) return { state: 'none', since: 0 };
@@ -71,7 +72,8 @@ export class Maps {
 
   /** Undefined where there is no map. @param field of the metadata whose values are wanted */
   points(generation: ServedGeneration, field?: string): Promise<MapPoints | undefined> {
-    return this.readingThread().call('points', { ...this.of(generation), field });
+    const of = this.of(generation);
+    return this.readingThread().call('points', { ...of, field });
   }
 
   async close(): Promise<void> {

@@ -270,3 +270,14 @@ describe('/map', () => {
     await assert.rejects(maps.status(collection.served()), /shutting down/);
   });
 });
+
+describe('maps of a collection on a shared store', () => {
+  it('are refused before a thread is started for them', async () => {
+    const maps = new Maps(undefined);
+    const generation = { id: 1, model: 'fake-a', inference: fakeInference() };
+    await assert.rejects(maps.status(generation), { kind: 'usage', message: /no maps .*--store/ });
+    assert.throws(() => maps.points(generation), { kind: 'usage' });
+    assert.equal((maps as unknown as { reader?: unknown }).reader, undefined);
+    await maps.close();
+  });
+});

@@ -19,13 +19,17 @@ export function tsvectorOf(text: string): string {
   return [...positions].map(([word, places]) => `'${word}':${places.join(',')}`).join(' ');
 }
 
-/** A query as a tsquery: any of its words, and each name in it as a phrase. Undefined when it has no word at all. */
+/**
+ * A query as a tsquery: any of its words, and each name in it as a phrase. Undefined when it has no word at all.
+ * A name is no longer than a word may be: on a phrase of thousands of words PostgreSQL's parser runs out of stack.
+ */
 export function tsqueryOf(text: string): string | undefined {
+  const fits = (term: string): boolean => Buffer.byteLength(term) <= MAX_WORD_BYTES;
   const phrase = (name: string): string => `(${wordsOf(name).map(quoted).join(' <-> ')})`;
   const { words, names } = termsOf(plain(text));
-  const terms = words.filter((word) => Buffer.byteLength(word) <= MAX_WORD_BYTES);
+  const terms = words.filter(fits);
   if (terms.length === 0) return undefined;
-  return [...terms.map(quoted), ...names.map(phrase)].join(' | ');
+  return [...terms.map(quoted), ...names.filter(fits).map(phrase)].join(' | ');
 }
 
 /** Without accents, as FTS5's unicode61 compares. */

@@ -239,6 +239,22 @@ export function collectionSuite(store: TestStore): void {
       await ids(collection, { query: 'word '.repeat(50_000), mode: 'lexical' });
     });
 
+    it('finds what else is in a query with a token, an address or a path of any length', async () => {
+      const collection = await open();
+      await collection.upsert(questions);
+      for (const name of [
+        `a1-${'x'.repeat(2100)}`,
+        `https://host/${'segment/'.repeat(1000)}last`,
+        `${'a.'.repeat(30_000)}b`,
+        Array.from({ length: 16 }, (_, i) => `n${i}.${`${'x'.repeat(2000)}.`.repeat(50)}y`).join(' '),
+      ])
+        for (const mode of ['lexical', 'hybrid'] as const)
+          assert.ok(
+            (await ids(collection, { query: `java ${name}`, mode })).includes('java'),
+            name.slice(0, 20),
+          );
+    });
+
     it('stops when the caller has gone', async () => {
       const collection = await open();
       await collection.upsert(questions);

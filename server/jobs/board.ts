@@ -42,7 +42,7 @@ export interface JobBoard {
   kept(name: string): Promise<SentData>;
   forget(name: string): Promise<void>;
 
-  /** Passes on what the trainer tells, until it is stopped: then all of it is. */
+  /** Passes on what the trainer tells, until it is stopped, when all of it is, or the turn is lost. */
   follow(id: number): { stop(): Promise<void> };
   tellEmbedding(id: number, embedding: Embedding): Promise<void>;
   progress(job: Pick<Job, 'id' | 'state'>): Promise<JobProgress>;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { UserError } from '../../base/errors.js';
+import { messageOf, UserError } from '../../base/errors.js';
 import {
   logFile,
   readReport,
@@ -25,11 +25,14 @@ const EVERY_MS = 1_000;
 export class PostgresBoard implements JobBoard {
   readonly isShared = true;
   private toldAt = -Infinity;
+  /** Aborted when another process may have the turn that was had here last. */
+  private lost = new AbortController().signal;
 
   /** @param folders where the trainer tells it first, on this machine */
   constructor(
     private readonly database: Database,
     private readonly folders: JobFolders,
+    private readonly complain: (message: string) => void,
   ) {}
 
   /**
@@ -51,6 +54,7 @@ export class PostgresBoard implements JobBoard {
           while (!(await ask())) await sleep(EVERY_MS, undefined, { signal });
           // What is under way ends in order, and the lock is kept until then.
           signal.removeEventListener('abort', giveUp);
+          this.lost = lost.signal;
           await work(AbortSignal.any([signal, lost.signal]));
         }),
       )
@@ -79,7 +83,9 @@ export class PostgresBoard implements JobBoard {
   }
 
   follow(id: number): { stop(): Promise<void> } {
+    const { lost } = this;
     const stopping = new AbortController();
+    const over = AbortSignal.any([stopping.signal, lost]);
     const log = new TrainingLog(logFile(this.folders, id));
     const lines: string[] = [];
     let passed: number | undefined;
@@ -90,40 +96,54 @@ export class PostgresBoard implements JobBoard {
       passed = lines.length;
     };
     const passing = (async () => {
-      while (!stopping.signal.aborted) {
+      while (!over.aborted) {
         // What a database that is away did not take comes again.
         await pass().catch(() => undefined);
-        await sleep(EVERY_MS, undefined, { signal: stopping.signal }).catch(() => undefined);
+        await sleep(EVERY_MS, undefined, { signal: over }).catch(() => undefined);
       }
     })();
     return {
       stop: async () => {
         stopping.abort();
         await passing;
-        await pass();
-        const html = await readReport(this.folders, id);
-        if (html !== undefined)
-          await this.database.query(
-            `INSERT INTO job_reports (job, html) VALUES ($1, $2)
-             ON CONFLICT (job) DO UPDATE SET html = excluded.html`,
-            [id, html],
-          );
+        // The trainer was stopped, and what it told last is not what another worker's tells.
+        if (lost.aborted) return;
+        try {
+          await pass();
+          await this.passReport(id);
+        } catch (error) {
+          // Whoever goes on with the job passes it on.
+          if (error instanceof UserError && error.kind === 'unavailable') throw error;
+          this.complain(`job ${id}: its log and report are not passed on whole: ${messageOf(error)}`);
+        }
       },
     };
   }
 
-  /** @param passed how many are there; undefined: what is there is of a training that another worker began */
-  private async addLines(id: number, lines: readonly string[], passed?: number): Promise<void> {
-    const added = lines.slice(passed ?? 0);
+  /** @param passed how many are there */
+  private async addLines(id: number, lines: readonly string[], passed = 0): Promise<void> {
+    const added = lines.slice(passed);
     await this.database.transaction(async (queries) => {
-      if (passed === undefined) await queries.query('DELETE FROM job_logs WHERE job = $1', [id]);
+      // Of a worker that had the job before, and may just be adding its last ones, or of a COMMIT that was not answered.
+      await queries.query('DELETE FROM job_logs WHERE job = $1 AND line > $2', [id, passed]);
       await queries.query(
         `INSERT INTO job_logs (job, line, entry)
-         SELECT $1, $2 + place, entry FROM unnest($3::text[]) WITH ORDINALITY AS added (entry, place)`,
-        [id, passed ?? 0, added],
+         SELECT $1, $2 + place, entry FROM unnest($3::text[]) WITH ORDINALITY AS added (entry, place)
+         ON CONFLICT (job, line) DO UPDATE SET entry = excluded.entry`,
+        [id, passed, added],
       );
       await this.tell(queries, id, { training: progressOf(lines) });
     });
+  }
+
+  private async passReport(id: number): Promise<void> {
+    const html = await readReport(this.folders, id);
+    if (html === undefined) return;
+    await this.database.query(
+      `INSERT INTO job_reports (job, html) VALUES ($1, $2)
+       ON CONFLICT (job) DO UPDATE SET html = excluded.html`,
+      [id, html],
+    );
   }
 
   async tellEmbedding(id: number, embedding: Embedding): Promise<void> {

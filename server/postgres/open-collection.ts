@@ -560,7 +560,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
   }
 
   jobBoard(folders: JobFolders): JobBoard {
-    return new PostgresBoard(this.database, folders);
+    return new PostgresBoard(this.database, folders, (message) => this.log?.(message));
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,7 @@
 import pg from 'pg';
 
 import { messageOf, UserError } from '../../base/errors.js';
+import { MIGRATING } from './open-lock.js';
 import { storeName } from './store-name.js';
 
 /** Connections that a server holds at most. */
@@ -182,6 +183,8 @@ function userError(name: string, option: string, error: unknown): unknown {
     );
   if (code === '42501')
     return say('forbidden', `${error.message}; pgvector and tables need a user who may create them`);
+  // By migrations/0006.
+  if (code === '55006') return say('unavailable', MIGRATING);
   if (code === '54000') return say('too-large', `PostgreSQL can't hold this: ${error.message}`);
   if (code === '53100')
     return say('unavailable', "PostgreSQL's disk is full; nothing of the write is stored");

@@ -1,36 +1,45 @@
 import pg from 'pg';
 
-import { queriesOn } from './database.js';
-import { lockShared } from './open-lock.js';
+import { UserError } from '../../base/errors.js';
+import { queriesOn, type Database } from './database.js';
+import { lockShared, MIGRATING } from './open-lock.js';
 
 /** On which a server says that generations have changed. */
 export const CHANNEL = 'sentence_jepa_generations';
 
 /**
- * Calls `look` when another server says that something changed, and every so often anyway: a connection that listens may
- * be cut, or lead through a pooler that does not pass notifications on.
+ * The connection that says to migrations that a server has the collection open, and on which it hears of others that change
+ * something. It may be cut, or lead through a pooler that does not pass notifications on: so it is made again, and what is to be
+ * looked at is looked at, every so often anyway.
  */
 export class Listener {
   private client: pg.Client | undefined;
   private timer: NodeJS.Timeout | undefined;
   private running: Promise<void> = Promise.resolve();
+  private isRunning = false;
   private isClosed = false;
+  private look = async (): Promise<void> => undefined;
 
   constructor(
-    private readonly url: string,
+    private readonly database: Database,
     private readonly everyMs: number,
-    private readonly look: () => Promise<void>,
   ) {}
 
-  start(): void {
+  /** @throws UserError `unavailable` when a migration has the collection, or PostgreSQL does not answer */
+  async open(): Promise<void> {
+    await this.database.saying(() => this.connect());
     this.timer = setInterval(() => {
       this.run(async () => {
-        await this.connect();
+        await this.connect().catch(() => undefined);
         await this.look();
       });
     }, this.everyMs);
     this.timer.unref();
-    this.run(() => this.connect());
+  }
+
+  /** Calls `look` from here on. */
+  follow(look: () => Promise<void>): void {
+    this.look = look;
   }
 
   async close(): Promise<void> {
@@ -39,8 +48,6 @@ export class Listener {
     await this.running;
     await this.client?.end().catch(() => undefined);
   }
-
-  private isRunning = false;
 
   /** One at a time. A PostgreSQL that is away is for the requests to tell; the next turn looks again. */
   private run(work: () => Promise<void>): void {
@@ -54,7 +61,7 @@ export class Listener {
   private async connect(): Promise<void> {
     if (this.client) return;
     const client = new pg.Client({
-      connectionString: this.url,
+      connectionString: this.database.url,
       connectionTimeoutMillis: 5_000,
       keepAlive: true,
       application_name: 'sentence-jepa listener',
@@ -64,14 +71,16 @@ export class Listener {
     };
     client.on('error', lose).on('end', lose);
     client.on('notification', () => this.run(this.look));
+    this.client = client;
     try {
       await client.connect();
       await client.query(`LISTEN ${CHANNEL}`);
-      if (!(await lockShared(queriesOn(client)))) throw new Error('a migration has the collection');
+      if (!(await lockShared(queriesOn(client))))
+        throw new UserError('unavailable', `${this.database.name}: ${MIGRATING}`);
     } catch (error) {
+      lose();
       await client.end().catch(() => undefined);
       throw error;
     }
-    this.client = client;
   }
 }

@@ -49,7 +49,7 @@ import { PostgresIngests } from './ingests.js';
 import { PostgresBoard } from './job-board.js';
 import { addJob, allJobs, changeJob, changesSinceLastJob } from './jobs.js';
 import { CHANNEL, Listener } from './listener.js';
-import { lockSharedNow, refuseUnfinished } from './open-lock.js';
+import { refuseUnfinished } from './open-lock.js';
 import { migrate } from './schema.js';
 import { denseWanted, pairs, search } from './search.js';
 import { VectorIndexes } from './vector-indexes.js';
@@ -108,16 +108,13 @@ const LOAD_AGAIN_MS = 60_000;
 export async function openPostgresCollection(options: PostgresOptions): Promise<TrainableCollection> {
   const { inference, source, reembed = false } = options;
   const database = new Database(options.url);
+  const listener = new Listener(database, options.pollMs ?? POLL_MS);
   try {
     await migrate(database);
     await refuseUnfinished(database);
+    await listener.open();
     const { name, fingerprint, dimensions } = inference;
     const { id, state } = await database.transaction(async (queries) => {
-      if (!(await lockSharedNow(queries)))
-        throw new UserError(
-          'unavailable',
-          `${database.name}: a migration is at work on it; wait until it ends`,
-        );
       await holdGenerations(queries);
       return chooseGeneration(queries, { name, fingerprint, dimensions, source }, reembed);
     });
@@ -137,10 +134,11 @@ export async function openPostgresCollection(options: PostgresOptions): Promise<
         await putLive(queries, id);
         await queries.query(`NOTIFY ${CHANNEL}`);
       });
-    const collection = new PostgresCollection(database, { id, model: name, inference }, options);
+    const collection = new PostgresCollection(database, listener, { id, model: name, inference }, options);
     await collection.begin();
     return collection;
   } catch (error) {
+    await listener.close();
     await database.close();
     throw error;
   }
@@ -194,7 +192,6 @@ class PostgresCollection extends Serving implements TrainableCollection {
   protected known: (Generation & { vectors: number })[] = [];
   private documents = 0;
   readonly ingests: PostgresIngests;
-  private readonly listener: Listener;
   private readonly indexes: VectorIndexes;
   /** Of the generation that is live and not loaded here. */
   private loading: { id: number; backoff: Backoff } | undefined;
@@ -206,6 +203,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
 
   constructor(
     private readonly database: Database,
+    private readonly listener: Listener,
     live: ServedGeneration,
     private readonly options: PostgresOptions,
   ) {
@@ -222,13 +220,12 @@ class PostgresCollection extends Serving implements TrainableCollection {
       onStored: (inserted) => this.grow(inserted),
       log: (message) => this.log?.(message),
     });
-    this.listener = new Listener(database.url, options.pollMs ?? POLL_MS, () => this.watch());
   }
 
   async begin(): Promise<void> {
     await this.count();
     await this.refresh();
-    this.listener.start();
+    this.listener.follow(() => this.watch());
   }
 
   /** Says once why a look fails: nobody asked for it who could be told. */

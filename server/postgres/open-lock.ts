@@ -3,18 +3,16 @@ import type { Database, Queries } from './database.js';
 
 /**
  * Servers share this advisory lock on the connection that listens, and a migration wants it alone: each knows of the other,
- * and the lock ends with the connection, kill -9 included.
+ * and the lock ends with the connection, kill -9 included. Until a server that was cut off has it again a migration may take
+ * it; so each transaction that writes shares it as well (migrations/0006).
  */
 const LOCK = 760_401_176;
+
+export const MIGRATING = 'a migration is at work on it; wait until it ends';
 
 /** To the end of the connection. @returns false when a migration has it */
 export function lockShared(queries: Queries): Promise<boolean> {
   return locked(queries, 'pg_try_advisory_lock_shared');
-}
-
-/** To the end of the transaction. @returns false when a migration has it */
-export function lockSharedNow(queries: Queries): Promise<boolean> {
-  return locked(queries, 'pg_try_advisory_xact_lock_shared');
 }
 
 /** To the end of the connection. @returns false when servers or another migration have it */

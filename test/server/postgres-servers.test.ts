@@ -2,8 +2,12 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import type pg from 'pg';
+
 import { UserError } from '../../base/errors.js';
+import { queriesOn } from '../../server/postgres/database.js';
 import { openPostgresCollection, type PostgresOptions } from '../../server/postgres/open-collection.js';
+import { lockAlone } from '../../server/postgres/open-lock.js';
 import type { Filter, Metadata, TrainableCollection } from '../../server/search/collection.js';
 import { compileFilter } from '../../server/search/filter.js';
 import { isUserError } from './collection-suite.js';
@@ -186,6 +190,79 @@ describe('servers on one PostgreSQL', { skip: withoutPostgres }, () => {
     const b = await open(url);
     await b.activate(await b.prepare({ inference: fakeInference({ seed: 'b' }) }));
     while (a.served().model !== 'fake-b') await sleep(10);
+  });
+
+  /** As it is when a server's connection that says that it has the collection open is cut, and a migration comes first. */
+  async function withMigration(url: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
+    await onConnection(url, async (client) => {
+      for (let isLocked = false; !isLocked;) {
+        await client.query(
+          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE datname = current_database() AND application_name = 'sentence-jepa listener'`,
+        );
+        isLocked = await lockAlone(queriesOn(client));
+      }
+      await work(client);
+      await client.query('SELECT pg_advisory_unlock_all()');
+    });
+  }
+
+  it('write nothing while a migration has the collection, and are searched', async () => {
+    const url = await server.freshDatabase();
+    const a = await open(url);
+    await a.upsert(documents);
+    const job = await a.addJob({});
+    const next = await a.prepare({ inference: fakeInference({ seed: 'b' }) });
+    await withMigration(url, async () => {
+      const refused = isUserError('unavailable', 'a migration is at work on it');
+      for (const write of [
+        () => a.upsert([{ id: 'x', text: 'x' }]),
+        () => a.delete('d1'),
+        () => a.ingests!.queue([[{ id: 'x', text: 'x' }]]),
+        () => a.addFeedback([{ query: 'x', id: 'd1', relevant: true }]),
+        () => a.addJob({}),
+        () => a.changeJob(job, { state: 'failed' }),
+        () => a.activate(next),
+        () => a.discard(next.id),
+        () => open(url),
+      ])
+        await assert.rejects(write, refused);
+      const [hit] = await a.search({ query: 'question number7', k: 1, mode: 'hybrid' });
+      assert.equal(hit.id, 'd7');
+    });
+    await a.upsert([{ id: 'x', text: 'x' }]);
+    await a.activate(next);
+  });
+
+  it('look at the generations when they can not say that they have the collection open', async () => {
+    const url = await server.freshDatabase();
+    const a = await open(url);
+    const { id } = await a.prepare({ inference: fakeInference({ seed: 'b' }) });
+    await withMigration(url, async (client) => {
+      await client.query(`UPDATE generations SET state = 'retired' WHERE state = 'live'`);
+      await client.query(`UPDATE generations SET state = 'live' WHERE id = $1`, [id]);
+      while (a.served().model !== 'fake-b') await sleep(10);
+    });
+  });
+
+  it('keep migrations off while they begin, however long they embed', async () => {
+    const url = await server.freshDatabase();
+    const before = await open(url);
+    await before.upsert(documents);
+    await before.close();
+    const inference = fakeInference({ seed: 'b' });
+    const got: boolean[] = [];
+    await open(url, {
+      reembed: true,
+      inference: {
+        ...inference,
+        encode: async (...texts) => {
+          got.push(await onConnection(url, (client) => lockAlone(queriesOn(client))));
+          return inference.encode(...texts);
+        },
+      },
+    });
+    assert.deepEqual(got, [false]);
   });
 
   it('begin together on an empty database', async () => {

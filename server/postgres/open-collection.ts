@@ -18,7 +18,7 @@ import type {
   TrainableCollection,
 } from '../search/collection.js';
 import { unitRows } from '../search/engine.js';
-import { Serving } from '../search/serving.js';
+import { BULK_DOCUMENTS, FOLLOWING_DOCUMENTS, REEMBED_DOCUMENTS, Serving } from '../search/serving.js';
 import type { Feedback, FeedbackCounts, Part } from '../search/feedback-table.js';
 import type { JobChange, JobKnown, JobRecord } from '../search/job-table.js';
 import type { Generation } from '../search/store.js';
@@ -85,10 +85,6 @@ export interface PostgresOptions {
   pollMs?: number;
 }
 
-/** An upsert of more documents than this does not hurry. */
-const BULK_DOCUMENTS = 16;
-const REEMBED_DOCUMENTS = 256;
-const FOLLOWING_DOCUMENTS = 32;
 const POLL_MS = 500;
 /** The advisory lock of the server that switches. */
 const SWITCH_LOCK = 760_401_175;

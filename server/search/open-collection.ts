@@ -20,7 +20,7 @@ import { checkDocuments, checkK, checkText, checkThreshold, checkWeight } from '
 import type { Feedback, FeedbackCounts, Part } from './feedback-table.js';
 import type { JobChange, JobKnown, JobRecord } from './job-table.js';
 import type { EngineOptions } from './engine.js';
-import { Serving } from './serving.js';
+import { BULK_DOCUMENTS, FOLLOWING_DOCUMENTS, REEMBED_DOCUMENTS, Serving } from './serving.js';
 import { databaseFile, DocumentReader, type GenerationModel } from './store.js';
 import type { LogEvent, SearchHandlers, StatusEvent } from './worker.js';
 
@@ -65,13 +65,6 @@ export interface OpeningCollection {
   /** When there is no model to serve it with. */
   close(): Promise<void>;
 }
-
-/** An upsert of more documents than this does not hurry. */
-const BULK_DOCUMENTS = 16;
-/** Documents embedded and stored at a time at the start: what a killed process does again. */
-const REEMBED_DOCUMENTS = 256;
-/** Documents embedded at a time beside requests: each is a moment in which an inference thread is taken. */
-const FOLLOWING_DOCUMENTS = 32;
 
 /**
  * Begins to open the collection of a data folder, made when there is none. Database and index live in a thread of their own;

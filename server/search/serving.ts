@@ -12,6 +12,12 @@ import type {
 import { servedNamed } from './served.js';
 import type { Generation } from './store.js';
 
+/** An upsert of more documents than this does not hurry. */
+export const BULK_DOCUMENTS = 16;
+/** Documents embedded and stored at a time at the start: what a killed process does again. */
+export const REEMBED_DOCUMENTS = 256;
+/** Documents embedded at a time beside requests: each is a moment in which an inference thread is taken. */
+export const FOLLOWING_DOCUMENTS = 32;
 /** A dropped generation's model goes when requests that began with it have long been answered. */
 const CLOSE_AFTER_MS = 60_000;
 const RECENT_QUERIES = 256;

@@ -347,6 +347,17 @@ describe('POST /similarity', () => {
     assert.ok(Math.abs(body[1] - a.reduce((sum, x, j) => sum + x * b[j], 0)) < 1e-6);
   });
 
+  it('is 1 at most, whatever was rounded', async () => {
+    for (let i = 0; ; i++) {
+      const source_sentence = `text ${i}`;
+      const vector = await test.inference.encode([source_sentence]);
+      if (vector.reduce((sum, x) => sum + x * x, 0) <= 1) continue;
+      const inputs = { source_sentence, sentences: [source_sentence] };
+      assert.deepEqual((await post(`${test.url}/similarity`, { inputs })).body, [1]);
+      break;
+    }
+  });
+
   it('cuts long texts off, or refuses them with truncate: false', async () => {
     const inputs = { source_sentence: 'short', sentences: ['a', tooLong] };
     const cut = await post(`${test.url}/similarity`, { inputs, parameters: { truncate: true } });

@@ -69,7 +69,9 @@ async function cosines(
   const first = rowOf(vectors, inference.dimensions, 0);
   return others.map((_, i) => {
     const other = rowOf(vectors, inference.dimensions, i + 1);
-    return first.reduce((sum, x, j) => sum + x * other[j], 0);
+    const cosine = first.reduce((sum, x, j) => sum + x * other[j], 0);
+    // Rows of rounded numbers are of length 1 but for the last digits.
+    return Math.max(-1, Math.min(1, cosine));
   });
 }
 

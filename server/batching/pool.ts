@@ -417,7 +417,7 @@ export class InferencePool implements Inference {
   private async startAnother(): Promise<void> {
     for (let wait = FIRST_RESTART_MS; !this.isDone; wait = Math.min(2 * wait, LAST_RESTART_MS)) {
       try {
-        const worker = await this.startWorker();
+        const worker = await this.startAlike();
         this.broken = undefined;
         // Closed meanwhile: nobody would end this one.
         if (this.isDone) await worker.close();
@@ -431,6 +431,18 @@ export class InferencePool implements Inference {
       }
       await new Promise((resolve) => setTimeout(resolve, wait).unref());
     }
+  }
+
+  /** @throws UserError `fingerprint-mismatch` when the model folder was overwritten meanwhile */
+  private async startAlike(): Promise<ModelWorker> {
+    const worker = await this.startWorker();
+    const { folder, fingerprint } = worker.model;
+    if (fingerprint === this.fingerprint) return worker;
+    await worker.close();
+    throw new UserError(
+      'fingerprint-mismatch',
+      `${folder}: expected the model that is served, of fingerprint ${this.fingerprint}, found another one, ${fingerprint}; restart the server to serve that`,
+    );
   }
 
   /** No worker is left: what waits is not answered, nor is what comes until one can be started. */

@@ -12,24 +12,27 @@ import {
 } from '../../server/batching/pool.js';
 import type { EncodeTiming } from '../../server/observer.js';
 
+const MODEL: WorkerModel = {
+  name: 'manual',
+  dimensions: 2,
+  maxTokens: 8,
+  fingerprint: 'f',
+  folder: '/nowhere',
+  pooling: 'mean',
+  normalizes: true,
+};
+
 /** A worker that answers when the test says so. The vector of "3 4" is (3, 4). */
 class ManualWorker implements ModelWorker {
-  readonly model: WorkerModel = {
-    name: 'manual',
-    dimensions: 2,
-    maxTokens: 8,
-    fingerprint: 'f',
-    folder: '/nowhere',
-    pooling: 'mean',
-    normalizes: true,
-  };
+  readonly model: WorkerModel;
   readonly batches: string[][] = [];
   closed = false;
   readonly ended: Promise<UserError>;
   private endNow!: (reason: UserError) => void;
   private current: { resolve: (batch: WorkerBatch) => void; reject: (error: unknown) => void } | undefined;
 
-  constructor() {
+  constructor(fingerprint = 'f') {
+    this.model = { ...MODEL, fingerprint };
     this.ended = new Promise((resolve) => (this.endNow = resolve));
   }
 
@@ -402,6 +405,27 @@ describe('inference pool', () => {
       const result = inference.encode(['3 0'], { normalize: false });
       await workers[1].finish();
       assert.deepEqual([...(await result)], [3, 0]);
+    });
+
+    it('takes no worker with another model than the one that is served', async () => {
+      const told: string[] = [];
+      const first = new ManualWorker();
+      const other = new ManualWorker('g');
+      const again = new ManualWorker();
+      const starts = [other, again];
+      const inference = InferencePool.startBehind(first, async () => starts.shift()!, {
+        ...defaults,
+        workers: 2,
+        observer: { ...silent, workerNotStarted: ({ message }) => told.push(message) },
+      });
+      await turns();
+      assert.deepEqual([inference.stats().workers, other.closed], [1, true]);
+      assert.deepEqual(told, [
+        '/nowhere: expected the model that is served, of fingerprint f, found another one, g; restart the server to serve that',
+      ]);
+      mock.timers.tick(1_000);
+      await turns();
+      assert.deepEqual([inference.stats().workers, again.closed], [2, false]);
     });
 
     it('gives up when it is closed', async () => {

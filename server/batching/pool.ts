@@ -102,7 +102,7 @@ export class InferencePool implements Inference {
   private readonly requests = new Set<Request>();
   private readonly totals = { texts: 0, tokens: 0, batches: 0 };
   private readonly model: WorkerModel;
-  /** Why there is no worker left. */
+  /** Said while there is no worker left and none can be started. */
   private broken: UserError | undefined;
   private cosine: number | undefined;
   private comparing: Promise<void> | undefined;
@@ -427,7 +427,7 @@ export class InferencePool implements Inference {
         const reason =
           error instanceof UserError ? error : new UserError('backend', messageOf(error), { cause: error });
         this.options.observer?.workerNotStarted(reason, wait);
-        if (this.workers.size === 0) this.fail(reason);
+        if (this.workers.size === 0) this.fail(reason, wait / 1000);
       }
       await new Promise((resolve) => setTimeout(resolve, wait).unref());
     }
@@ -446,9 +446,11 @@ export class InferencePool implements Inference {
   }
 
   /** No worker is left: what waits is not answered, nor is what comes until one can be started. */
-  private fail(reason: UserError): void {
-    this.broken = reason;
-    for (const request of [...this.requests]) request.settle(reason);
+  private fail(cause: UserError, retryAfter: number): void {
+    // The cause is for the log: it names files of the server, and is not about what was asked for.
+    const message = `no inference thread can be started, for a reason that the log has; it is tried again in ${retryAfter} s`;
+    this.broken = new UserError('unavailable', message, { cause, retryAfter });
+    for (const request of [...this.requests]) request.settle(this.broken);
   }
 
   private get isDone(): boolean {

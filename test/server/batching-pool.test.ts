@@ -398,7 +398,7 @@ describe('inference pool', () => {
       const { state, workers, inference } = await flaky(1);
       state.starts = false;
       await workers[0].crash();
-      await assert.rejects(inference.encode(['3 0']), isUserError('unavailable', /no memory/));
+      await assert.rejects(inference.encode(['3 0']), isUserError('unavailable', /no inference thread/));
       state.starts = true;
       mock.timers.tick(1_000);
       await turns();
@@ -439,17 +439,21 @@ describe('inference pool', () => {
     });
   });
 
-  it('reports why when no worker can be started any more', async () => {
+  it('says without the files of the server when no worker can be started any more, and when one is tried', async () => {
     let starts = 0;
+    const cause = new UserError('not-found', '/srv/model/config.json: no such file');
     const worker = new ManualWorker();
     const inference = await InferencePool.start(async () => {
-      if (starts++ > 0) throw new UserError('corrupt', 'model.safetensors: truncated');
+      if (starts++ > 0) throw cause;
       return worker;
     }, defaults);
-    const fails = assert.rejects(inference.encode(['1 1']), isUserError('corrupt', /truncated/));
+    const message =
+      'no inference thread can be started, for a reason that the log has; it is tried again in 1 s';
+    const unavailable = { kind: 'unavailable', message, retryAfter: 1, cause };
+    const fails = assert.rejects(inference.encode(['1 1']), unavailable);
     await worker.crash();
     await fails;
-    await assert.rejects(inference.encode(['1 1']), isUserError('corrupt', /truncated/));
+    await assert.rejects(inference.encode(['1 1']), unavailable);
   });
 
   it('works with one worker while the others start', async () => {

@@ -1,11 +1,17 @@
 import { LRUCache } from 'lru-cache';
 
-import type { Inference, InferenceOptions, InferenceStats } from './inference.js';
+import type { Encoded, Inference, InferenceOptions, InferenceStats } from './inference.js';
 
 /** Longer texts are seldom asked for twice, and would each take the room of many. */
 const MOST_CHARACTERS = 2_000;
 /** Of an entry beside its text and its numbers, about. */
 const ENTRY_BYTES = 200;
+
+interface Entry {
+  vector: Float32Array;
+  /** Tokens of its text. */
+  length: number;
+}
 
 /**
  * An Inference that remembers vectors: what is asked for again, as a search box does with every key, is not computed
@@ -17,33 +23,42 @@ const ENTRY_BYTES = 200;
 export function cachedInference(inference: Inference, bytes: number): Inference {
   if (bytes === 0) return inference;
   const d = inference.dimensions;
-  const vectors = new LRUCache<string, Float32Array>({
+  const entries = new LRUCache<string, Entry>({
     maxSize: bytes,
-    sizeCalculation: (vector, key) => vector.byteLength + 2 * key.length + ENTRY_BYTES,
+    sizeCalculation: ({ vector }, key) => vector.byteLength + 2 * key.length + ENTRY_BYTES,
   });
   let hits = 0;
   let misses = 0;
 
-  const encode = async (texts: readonly string[], options: InferenceOptions = {}): Promise<Float32Array> => {
-    if (options.priority === 'bulk' || options.probe) return inference.encode(texts, options);
+  const encodeWithLengths = async (
+    texts: readonly string[],
+    options: InferenceOptions = {},
+  ): Promise<Encoded> => {
+    if (options.priority === 'bulk' || options.probe) return inference.encodeWithLengths(texts, options);
     options.signal?.throwIfAborted();
     const keyOf = (text: string): string => `${options.normalize ?? ''} ${text}`;
-    const found = texts.map((text) => vectors.get(keyOf(text)));
+    const found = texts.map((text) => entries.get(keyOf(text)));
     const unknown = [...new Set(texts.filter((_, i) => !found[i]))];
     hits += found.filter(Boolean).length;
     misses += unknown.length;
-    const rows = new Float32Array(texts.length * d);
-    const rowOf = new Map(unknown.map((text, i) => [text, i * d]));
-    const made = unknown.length > 0 ? await inference.encode(unknown, options) : rows;
+    const made = new Map<string, Entry>();
+    if (unknown.length > 0) {
+      const { vectors, lengths } = await inference.encodeWithLengths(unknown, options);
+      unknown.forEach((text, i) =>
+        made.set(text, { vector: vectors.subarray(i * d, (i + 1) * d), length: lengths[i] }),
+      );
+    }
+    const vectors = new Float32Array(texts.length * d);
+    const lengths = new Uint32Array(texts.length);
     texts.forEach((text, i) => {
-      const from = rowOf.get(text);
-      const vector = from === undefined ? found[i]! : made.subarray(from, from + d);
-      rows.set(vector, i * d);
+      const { vector, length } = found[i] ?? made.get(text)!;
+      vectors.set(vector, i * d);
+      lengths[i] = length;
     });
-    for (const [text, from] of rowOf)
+    for (const [text, { vector, length }] of made)
       // A copy: of a part of a large buffer the whole would stay.
-      if (text.length <= MOST_CHARACTERS) vectors.set(keyOf(text), made.slice(from, from + d));
-    return rows;
+      if (text.length <= MOST_CHARACTERS) entries.set(keyOf(text), { vector: vector.slice(), length });
+    return { vectors, lengths };
   };
 
   return {
@@ -53,14 +68,15 @@ export function cachedInference(inference: Inference, bytes: number): Inference 
     get cosineToFp32() {
       return inference.cosineToFp32;
     },
-    encode,
+    encode: async (texts, options) => (await encodeWithLengths(texts, options)).vectors,
+    encodeWithLengths,
     tokenize: (texts) => inference.tokenize(texts),
-    countTokens: (texts, options) => inference.countTokens(texts, options),
+    countTokens: (texts) => inference.countTokens(texts),
     stats: (): InferenceStats => ({
       ...inference.stats(),
-      cache: { hits, misses, vectors: vectors.size, bytes: vectors.calculatedSize },
+      cache: { hits, misses, vectors: entries.size, bytes: entries.calculatedSize },
     }),
-    forget: () => vectors.clear(),
+    forget: () => entries.clear(),
     close: () => inference.close(),
   };
 }

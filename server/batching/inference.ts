@@ -11,10 +11,12 @@ export interface Inference extends Encoder {
   /** How near its vectors are to those of fp32, where they are others: mean cosine of some titles. */
   readonly cosineToFp32?: number;
   encode(texts: readonly string[], options?: InferenceOptions): Promise<Float32Array>;
+  /** `encode`, and how much of each text was read. */
+  encodeWithLengths(texts: readonly string[], options?: InferenceOptions): Promise<Encoded>;
   /** Tokens of each text, special ones included, before truncation. */
   tokenize(texts: readonly string[]): Promise<Token[][]>;
-  /** Like `tokenize`, the number alone; with `truncated` of those that the encoder reads, which is quicker. */
-  countTokens(texts: readonly string[], options?: CountOptions): Promise<number[]>;
+  /** Like `tokenize`, the number alone. */
+  countTokens(texts: readonly string[]): Promise<number[]>;
   stats(): InferenceStats;
   /** Empties what is remembered, where something is. */
   forget?(): void;
@@ -32,8 +34,11 @@ export interface InferenceOptions extends EncodeOptions {
   probe?: boolean;
 }
 
-export interface CountOptions {
-  truncated?: boolean;
+export interface Encoded {
+  /** n x d. */
+  vectors: Float32Array;
+  /** Tokens of each text that the encoder read, special ones included. */
+  lengths: Uint32Array;
 }
 
 export interface Token {

@@ -6,7 +6,7 @@ import type { Pooling } from '../../encoder/model-folder.js';
 import type { EncodeTiming, Observer } from '../observer.js';
 import { Admission, type QueueLimits } from './admission.js';
 import type {
-  CountOptions,
+  Encoded,
   Inference,
   InferenceOptions,
   InferenceStats,
@@ -47,7 +47,7 @@ export interface ModelWorker {
   readonly ended: Promise<UserError>;
   run(texts: readonly string[]): Promise<WorkerBatch>;
   tokenize(texts: readonly string[]): Promise<Token[][]>;
-  countTokens(texts: readonly string[], options?: CountOptions): Promise<number[]>;
+  countTokens(texts: readonly string[]): Promise<number[]>;
   close(): Promise<void>;
 }
 
@@ -76,8 +76,9 @@ interface Request {
   readonly costs: Uint32Array;
   readonly texts: readonly string[];
   readonly normalize: boolean;
-  /** n x d, filled as batches come back. */
+  /** n x d, and n, filled as batches come back. */
   readonly vectors: Float32Array;
+  readonly lengths: Uint32Array;
   left: number;
   /** Answered, failed or given up: what still comes back for it is dropped. */
   settled: boolean;
@@ -190,7 +191,11 @@ export class InferencePool implements Inference {
     return this.model.fingerprint;
   }
 
-  async encode(texts: readonly string[], options: InferenceOptions = {}): Promise<Float32Array> {
+  async encode(texts: readonly string[], options?: InferenceOptions): Promise<Float32Array> {
+    return (await this.encodeWithLengths(texts, options)).vectors;
+  }
+
+  async encodeWithLengths(texts: readonly string[], options: InferenceOptions = {}): Promise<Encoded> {
     const { priority = 'interactive' } = options;
     const start = performance.now();
     const timing: EncodeTiming = {
@@ -213,7 +218,7 @@ export class InferencePool implements Inference {
     texts: readonly string[],
     { normalize = this.model.normalizes, probe = false, signal, onProgress }: InferenceOptions,
     timing: EncodeTiming,
-  ): Promise<Float32Array> {
+  ): Promise<Encoded> {
     const { priority } = timing;
     signal?.throwIfAborted();
     this.checkOpen();
@@ -221,7 +226,8 @@ export class InferencePool implements Inference {
     const tokens = costs.reduce((sum, cost) => sum + cost, 0);
     if (!probe) this.admission.check(priority, tokens, this.queue.waiting, this.options.workers);
     const vectors = new Float32Array(texts.length * this.dimensions);
-    if (texts.length === 0) return vectors;
+    const lengths = new Uint32Array(texts.length);
+    if (texts.length === 0) return { vectors, lengths };
 
     let abort: (() => void) | undefined;
     try {
@@ -232,6 +238,7 @@ export class InferencePool implements Inference {
           texts,
           normalize,
           vectors,
+          lengths,
           left: texts.length,
           settled: false,
           settle: (error) => {
@@ -255,15 +262,15 @@ export class InferencePool implements Inference {
     } finally {
       if (abort) signal?.removeEventListener('abort', abort);
     }
-    return vectors;
+    return { vectors, lengths };
   }
 
   async tokenize(texts: readonly string[]): Promise<Token[][]> {
     return this.anyWorker().tokenize(texts);
   }
 
-  async countTokens(texts: readonly string[], options?: CountOptions): Promise<number[]> {
-    return this.anyWorker().countTokens(texts, options);
+  async countTokens(texts: readonly string[]): Promise<number[]> {
+    return this.anyWorker().countTokens(texts);
   }
 
   stats(): InferenceStats {
@@ -314,7 +321,7 @@ export class InferencePool implements Inference {
         batch.texts.map(({ request, index }) => request.texts[index]),
       );
       this.count(batch, made, dispatched);
-      this.hand(batch.texts, made.vectors);
+      this.hand(batch.texts, made);
     } catch (error) {
       // A thread that died rejects its calls and says so on `ended` in the same turn: that goes first.
       await nextTurn();
@@ -361,8 +368,8 @@ export class InferencePool implements Inference {
     }
   }
 
-  /** Gives each row to its request. */
-  private hand(texts: readonly QueuedText<Request>[], vectors: Float32Array): void {
+  /** Gives each row, and its text's length, to its request. */
+  private hand(texts: readonly QueuedText<Request>[], { vectors, lengths }: WorkerBatch): void {
     const d = this.dimensions;
     const touched = new Set<Request>();
     texts.forEach(({ request, index }, i) => {
@@ -375,6 +382,7 @@ export class InferencePool implements Inference {
       }
       const scale = request.normalize && norm > 0 ? 1 / norm : 1;
       for (let j = 0; j < d; j++) request.vectors[index * d + j] = row[j] * scale;
+      request.lengths[index] = lengths[i];
       request.left--;
       touched.add(request);
     });

@@ -40,7 +40,7 @@ export type InferenceHandlers = {
   open(spec: ModelSpec): Promise<WorkerModel>;
   run(texts: readonly string[], context: CallContext): Promise<WorkerBatch>;
   tokenize(texts: readonly string[]): Token[][];
-  countTokens(input: { texts: readonly string[]; truncated?: boolean }): number[];
+  countTokens(texts: readonly string[]): number[];
 };
 
 export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'precision'> {
@@ -121,7 +121,7 @@ async function startModelWorker(script: URL, spec: ModelSpec): Promise<ModelWork
       ended: thread.ended,
       run: (texts) => thread.call('run', texts),
       tokenize: (texts) => thread.call('tokenize', texts),
-      countTokens: (texts, options) => thread.call('countTokens', { texts, ...options }),
+      countTokens: (texts) => thread.call('countTokens', texts),
       close: () => thread.terminate(),
     };
   } catch (error) {

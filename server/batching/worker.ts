@@ -49,9 +49,9 @@ const handlers: InferenceHandlers = {
     return texts.map((text) => tokenizer.tokens(text));
   },
 
-  countTokens({ texts, truncated = false }): number[] {
+  countTokens(texts: readonly string[]): number[] {
     const { tokenizer } = opened();
-    return texts.map((text) => (truncated ? tokenizer.encode(text).length : tokenizer.count(text)));
+    return texts.map((text) => tokenizer.count(text));
   },
 };
 

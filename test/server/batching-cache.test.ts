@@ -23,6 +23,13 @@ describe('remembered vectors', () => {
     assert.deepEqual({ ...cached.stats().cache, bytes: 0 }, { hits: 4, misses: 3, vectors: 3, bytes: 0 });
   });
 
+  it('have the lengths of their texts beside them', async () => {
+    const { cached } = open();
+    await cached.encode(['one two']);
+    const { lengths } = await cached.encodeWithLengths(['three', 'one two', 'three']);
+    assert.deepEqual([...lengths], [1, 2, 1]);
+  });
+
   it('are computed again after they were forgotten, and for a probe', async () => {
     const { cached, asked } = open();
     await cached.encode(['a']);

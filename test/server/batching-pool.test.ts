@@ -52,7 +52,7 @@ class ManualWorker implements ModelWorker {
     this.current = undefined;
     resolve({
       vectors: Float32Array.from(texts.flatMap((text) => text.split(' ').map(Number))),
-      lengths: texts.map(() => 4),
+      lengths: texts.map((text) => text.length + 1),
       tokenizeMs: texts.length,
       totalMs: texts.length,
     });
@@ -159,9 +159,19 @@ describe('inference pool', () => {
       queuedTexts: 0,
       queuedTokens: { interactive: 0, bulk: 0 },
       texts: 3,
-      tokens: 12,
+      tokens: 13,
       batches: 2,
     });
+  });
+
+  it('says how many tokens of each text were read', async () => {
+    const { pool: inference, workers } = await pool();
+    const result = inference.encodeWithLengths(['10 10', '0 2', '5 12'], { normalize: false });
+    await workers[0].finish();
+    await workers[0].finish();
+    const { vectors, lengths } = await result;
+    assert.deepEqual([...vectors], [10, 10, 0, 2, 5, 12]);
+    assert.deepEqual([...lengths], [6, 4, 5]);
   });
 
   it('tells how long a request waited and was worked on, and why one failed', async () => {
@@ -181,7 +191,7 @@ describe('inference pool', () => {
     await workers[0].finish();
     await workers[0].finish();
     await result;
-    assert.deepEqual(batches, [{ lengths: [4, 4] }, { lengths: [4] }]);
+    assert.deepEqual(batches, [{ lengths: [4, 4] }, { lengths: [5] }]);
     const [failed, done] = encoded;
     assert.deepEqual([failed.texts, failed.priority, failed.dispatched], [1, 'interactive', undefined]);
     assert.match(String(failed.error), /gone/);

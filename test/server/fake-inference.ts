@@ -36,6 +36,10 @@ export function fakeInference(
       texts.forEach((text, i) => rows.set(wordVector(text, dimensions, seed), i * dimensions));
       return rows;
     },
+    async encodeWithLengths(texts, encodeOptions) {
+      const vectors = await this.encode(texts, encodeOptions);
+      return { vectors, lengths: Uint32Array.from(await this.countTokens(texts)) };
+    },
     async tokenize(texts) {
       return texts.map((text) => text.split(' ').map((word, id) => ({ id, text: word, special: false })));
     },

@@ -244,6 +244,17 @@ describe('POST /v1/embeddings', () => {
     );
   });
 
+  it('does not go over its texts again to count what was read', async () => {
+    const { countTokens } = test.inference;
+    test.inference.countTokens = () => assert.fail('the encoder knows');
+    try {
+      const { status, body } = await post(`${test.url}/v1/embeddings`, { input: 'one two' });
+      assert.deepEqual([status, body.usage?.prompt_tokens], [200, 4]);
+    } finally {
+      test.inference.countTokens = countTokens;
+    }
+  });
+
   it('gives the same numbers as base64 of little-endian float32', async () => {
     const input = { model: FAKE_MODEL, input: 'a' };
     const numbers = (await post(`${test.url}/v1/embeddings`, input)).body.data[0].embedding;

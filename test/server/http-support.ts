@@ -49,13 +49,18 @@ export function fakeInference(): FakeInference {
       if (fake.failure !== undefined) throw fake.failure;
       return Float32Array.from(texts.flatMap((text) => fakeVector(text, normalize)));
     },
+    async encodeWithLengths(texts, options) {
+      const vectors = await fake.encode(texts, options);
+      const lengths = Uint32Array.from(texts, (text) => Math.min(words(text).length, FAKE_MAX_TOKENS));
+      return { vectors, lengths };
+    },
     async tokenize(texts) {
       return texts.map((text) =>
         words(text).map((word, id) => ({ id, text: word, special: word.startsWith('[') })),
       );
     },
-    async countTokens(texts, { truncated = false } = {}) {
-      return texts.map((text) => Math.min(words(text).length, truncated ? FAKE_MAX_TOKENS : Infinity));
+    async countTokens(texts) {
+      return texts.map((text) => words(text).length);
     },
     stats: () => ({
       workers: 1,

@@ -128,11 +128,9 @@ export const embeddingHandlers: Handlers<
     const texts = [body.input].flat();
     checkTexts(texts, 'input', limits);
     const dimensions = checkDimensions(body.dimensions, inference);
-    const [vectors, counts] = await Promise.all([
-      inference.encode(texts, { signal, normalize: true, priority: priorityOf(texts) }),
-      inference.countTokens(texts, { truncated: true }),
-    ]);
-    const tokens = counts.reduce((sum, count) => sum + count, 0);
+    const options = { signal, normalize: true, priority: priorityOf(texts) };
+    const { vectors, lengths } = await inference.encodeWithLengths(texts, options);
+    const tokens = lengths.reduce((sum, length) => sum + length, 0);
     const data = Array.from(rows(vectors, inference, dimensions, true), (row, index) => {
       const embedding = body.encoding_format === 'base64' ? `"${rowToBase64(row)}"` : rowToJson(row);
       return `{"object":"embedding","index":${index},"embedding":${embedding}}`;

@@ -25,7 +25,7 @@ export interface Inference extends Encoder {
 /** `bulk` work never delays `interactive` work by more than one batch. */
 export type Priority = 'interactive' | 'bulk';
 
-export interface InferenceOptions extends EncodeOptions {
+export interface InferenceOptions extends Pick<EncodeOptions, 'signal'> {
   /** Default interactive. */
   priority?: Priority;
   /** false: vectors as pooled, not scaled to length 1. Default: as the model folder says. */

@@ -85,7 +85,6 @@ interface Request {
   settle(error?: unknown): void;
   /** Sums over its texts until the end, then means. */
   readonly timing: EncodeTiming;
-  onProgress: InferenceOptions['onProgress'];
 }
 
 type Batch = { texts: QueuedText<Request>[]; isRetry: boolean };
@@ -216,7 +215,7 @@ export class InferencePool implements Inference {
 
   private async enqueue(
     texts: readonly string[],
-    { normalize = this.model.normalizes, probe = false, signal, onProgress }: InferenceOptions,
+    { normalize = this.model.normalizes, probe = false, signal }: InferenceOptions,
     timing: EncodeTiming,
   ): Promise<Encoded> {
     const { priority } = timing;
@@ -251,7 +250,6 @@ export class InferencePool implements Inference {
             if (this.requests.size === 0) this.drained?.();
           },
           timing,
-          onProgress,
         };
         abort = (): void => request.settle(signal?.reason);
         signal?.addEventListener('abort', abort, { once: true });
@@ -371,7 +369,6 @@ export class InferencePool implements Inference {
   /** Gives each row, and its text's length, to its request. */
   private hand(texts: readonly QueuedText<Request>[], { vectors, lengths }: WorkerBatch): void {
     const d = this.dimensions;
-    const touched = new Set<Request>();
     texts.forEach(({ request, index }, i) => {
       if (request.settled) return;
       const row = vectors.subarray(i * d, (i + 1) * d);
@@ -383,14 +380,8 @@ export class InferencePool implements Inference {
       const scale = request.normalize && norm > 0 ? 1 / norm : 1;
       for (let j = 0; j < d; j++) request.vectors[index * d + j] = row[j] * scale;
       request.lengths[index] = lengths[i];
-      request.left--;
-      touched.add(request);
+      if (--request.left === 0) request.settle();
     });
-    for (const request of touched) {
-      if (request.settled) continue;
-      request.onProgress?.(request.texts.length - request.left, request.texts.length);
-      if (request.left === 0) request.settle();
-    }
   }
 
   private recover(batch: Batch, error: unknown): void {

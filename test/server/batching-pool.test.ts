@@ -141,15 +141,10 @@ describe('inference pool', () => {
 
   it('gives every text its row, in order, across batches', async () => {
     const { pool: inference, workers } = await pool();
-    const progress: number[] = [];
-    const result = inference.encode(['3 4', '0 2', '5 12'], {
-      normalize: false,
-      onProgress: (done) => progress.push(done),
-    });
+    const result = inference.encode(['3 4', '0 2', '5 12'], { normalize: false });
     await workers[0].finish();
     await workers[0].finish();
     assert.deepEqual([...(await result)], [3, 4, 0, 2, 5, 12]);
-    assert.deepEqual(progress, [2, 3]);
     const { tokensPerSecond, ...stats } = inference.stats();
     assert.ok(tokensPerSecond > 0);
     assert.deepEqual(stats, {

@@ -70,8 +70,8 @@ export function cachedInference(inference: Inference, bytes: number): Inference 
     },
     encode: async (texts, options) => (await encodeWithLengths(texts, options)).vectors,
     encodeWithLengths,
-    tokenize: (texts) => inference.tokenize(texts),
-    countTokens: (texts) => inference.countTokens(texts),
+    tokenize: (texts, options) => inference.tokenize(texts, options),
+    countTokens: (texts, options) => inference.countTokens(texts, options),
     stats: (): InferenceStats => ({
       ...inference.stats(),
       cache: { hits, misses, vectors: entries.size, bytes: entries.calculatedSize },

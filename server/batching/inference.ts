@@ -1,4 +1,4 @@
-import type { EncodeOptions, Encoder } from '../../encoder/encoder.js';
+import type { Encoder } from '../../encoder/encoder.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import type { Pooling } from '../../encoder/model-folder.js';
 
@@ -14,9 +14,9 @@ export interface Inference extends Encoder {
   /** `encode`, and how much of each text was read. */
   encodeWithLengths(texts: readonly string[], options?: InferenceOptions): Promise<Encoded>;
   /** Tokens of each text, special ones included, before truncation. */
-  tokenize(texts: readonly string[]): Promise<Token[][]>;
+  tokenize(texts: readonly string[], options?: QueueOptions): Promise<Token[][]>;
   /** Like `tokenize`, the number alone. */
-  countTokens(texts: readonly string[]): Promise<number[]>;
+  countTokens(texts: readonly string[], options?: QueueOptions): Promise<number[]>;
   stats(): InferenceStats;
   /** Empties what is remembered, where something is. */
   forget?(): void;
@@ -25,9 +25,14 @@ export interface Inference extends Encoder {
 /** `bulk` work never delays `interactive` work by more than one batch. */
 export type Priority = 'interactive' | 'bulk';
 
-export interface InferenceOptions extends Pick<EncodeOptions, 'signal'> {
+/** How texts wait for a worker. */
+export interface QueueOptions {
   /** Default interactive. */
   priority?: Priority;
+  signal?: AbortSignal;
+}
+
+export interface InferenceOptions extends QueueOptions {
   /** false: vectors as pooled, not scaled to length 1. Default: as the model folder says. */
   normalize?: boolean;
   /** Computed whatever is remembered, and let in however much waits: to see whether anything is. */

@@ -11,6 +11,7 @@ import type {
   InferenceOptions,
   InferenceStats,
   Priority,
+  QueueOptions,
   Token,
 } from './inference.js';
 import { meanCosine } from './probe.js';
@@ -40,6 +41,14 @@ export interface WorkerBatch {
   totalMs: number;
 }
 
+/** What a worker does with a batch, and what comes back: of each text, in order. */
+interface Made {
+  run: WorkerBatch;
+  tokenize: Token[][];
+  countTokens: number[];
+}
+type Task = keyof Made;
+
 /** One thread with the model loaded. */
 export interface ModelWorker {
   readonly model: WorkerModel;
@@ -66,25 +75,46 @@ export interface PoolOptions {
 
 /** Characters of English a WordPiece token covers, about; only the sizes of batches and of the queue depend on it. */
 const CHARACTERS_PER_TOKEN = 4;
+/** Characters that are tokenized in the time in which a token is encoded, about: what they cost where that is all. */
+const CHARACTERS_TOKENIZED = 64;
 
 /** Before a worker that could not be started is tried again; doubled each time. */
 const FIRST_RESTART_MS = 1_000;
 const LAST_RESTART_MS = 60_000;
 
 interface Request {
+  readonly task: Task;
   readonly priority: Priority;
   readonly costs: Uint32Array;
   readonly texts: readonly string[];
-  readonly normalize: boolean;
-  /** n x d, and n, filled as batches come back. */
-  readonly vectors: Float32Array;
-  readonly lengths: Uint32Array;
+  /**
+   * Takes of what came back for a batch what is for the text `index`, in place i there.
+   *
+   * @throws what the request fails with
+   */
+  take(made: Made[Task], i: number, index: number): void;
   left: number;
   /** Answered, failed or given up: what still comes back for it is dropped. */
   settled: boolean;
   settle(error?: unknown): void;
   /** Sums over its texts until the end, then means. */
   readonly timing: EncodeTiming;
+}
+
+function startTiming(texts: readonly string[], { priority = 'interactive' }: QueueOptions): EncodeTiming {
+  const start = performance.now();
+  return {
+    ...{ texts: texts.length, priority, start, end: start },
+    ...{ queue: 0, tokenize: 0, inference: 0 },
+  };
+}
+
+/** @throws UserError `backend` when a number of the row is not finite */
+function copyRow(row: Float32Array, to: Float32Array, normalize: boolean): void {
+  const norm = Math.sqrt(row.reduce((sum, x) => sum + x * x, 0));
+  if (!Number.isFinite(norm)) throw new UserError('backend', `the model returned a vector of length ${norm}`);
+  const scale = normalize && norm > 0 ? 1 / norm : 1;
+  for (let j = 0; j < row.length; j++) to[j] = row[j] * scale;
 }
 
 type Batch = { texts: QueuedText<Request>[]; isRetry: boolean };
@@ -108,7 +138,6 @@ export class InferencePool implements Inference {
   private comparing: Promise<void> | undefined;
   private closing = false;
   private drained: (() => void) | undefined;
-  private turn = 0;
 
   private constructor(
     workers: readonly ModelWorker[],
@@ -179,7 +208,8 @@ export class InferencePool implements Inference {
    * @param startFp32 that worker
    */
   compareWith(startFp32: () => Promise<ModelWorker>): void {
-    this.comparing = meanCosine(this.anyWorker(), startFp32).then(
+    const [worker] = this.workers;
+    this.comparing = meanCosine(worker, startFp32).then(
       (cosine) => void (this.cosine = cosine),
       // A folder may have only a rounded graph, and a worker may die: the figure is for people, and they go without.
       () => undefined,
@@ -195,14 +225,18 @@ export class InferencePool implements Inference {
   }
 
   async encodeWithLengths(texts: readonly string[], options: InferenceOptions = {}): Promise<Encoded> {
-    const { priority = 'interactive' } = options;
-    const start = performance.now();
-    const timing: EncodeTiming = {
-      ...{ texts: texts.length, priority, start, end: start },
-      ...{ queue: 0, tokenize: 0, inference: 0 },
-    };
+    const { normalize = this.model.normalizes } = options;
+    const d = this.dimensions;
+    const vectors = new Float32Array(texts.length * d);
+    const lengths = new Uint32Array(texts.length);
+    const timing = startTiming(texts, options);
     try {
-      return await this.enqueue(texts, options, timing);
+      await this.enqueue('run', texts, options, timing, (made, i, index) => {
+        const row = made.vectors.subarray(i * d, (i + 1) * d);
+        copyRow(row, vectors.subarray(index * d, (index + 1) * d), normalize);
+        lengths[index] = made.lengths[i];
+      });
+      return { vectors, lengths };
     } catch (error) {
       timing.error = error;
       throw error;
@@ -213,31 +247,47 @@ export class InferencePool implements Inference {
     }
   }
 
-  private async enqueue(
+  async tokenize(texts: readonly string[], options: QueueOptions = {}): Promise<Token[][]> {
+    const tokens = new Array<Token[]>(texts.length);
+    await this.enqueue('tokenize', texts, options, startTiming(texts, options), (made, i, index) => {
+      tokens[index] = made[i];
+    });
+    return tokens;
+  }
+
+  async countTokens(texts: readonly string[], options: QueueOptions = {}): Promise<number[]> {
+    const counts = new Array<number>(texts.length);
+    await this.enqueue('countTokens', texts, options, startTiming(texts, options), (made, i, index) => {
+      counts[index] = made[i];
+    });
+    return counts;
+  }
+
+  /** Resolves when the last text has been taken. */
+  private async enqueue<T extends Task>(
+    task: T,
     texts: readonly string[],
-    { normalize = this.model.normalizes, probe = false, signal }: InferenceOptions,
+    { probe = false, signal }: InferenceOptions,
     timing: EncodeTiming,
-  ): Promise<Encoded> {
+    take: (made: Made[T], i: number, index: number) => void,
+  ): Promise<void> {
     const { priority } = timing;
     signal?.throwIfAborted();
     this.checkOpen();
-    const costs = Uint32Array.from(texts, (text) => this.estimateTokens(text));
+    const costs = Uint32Array.from(texts, (text) => this.estimateTokens(task, text));
     const tokens = costs.reduce((sum, cost) => sum + cost, 0);
     if (!probe) this.admission.check(priority, tokens, this.queue.waiting, this.options.workers);
-    const vectors = new Float32Array(texts.length * this.dimensions);
-    const lengths = new Uint32Array(texts.length);
-    if (texts.length === 0) return { vectors, lengths };
+    if (texts.length === 0) return;
 
     let abort: (() => void) | undefined;
     try {
       await new Promise<void>((resolve, reject) => {
         const request: Request = {
+          task,
           priority,
           costs,
           texts,
-          normalize,
-          vectors,
-          lengths,
+          take,
           left: texts.length,
           settled: false,
           settle: (error) => {
@@ -260,15 +310,6 @@ export class InferencePool implements Inference {
     } finally {
       if (abort) signal?.removeEventListener('abort', abort);
     }
-    return { vectors, lengths };
-  }
-
-  async tokenize(texts: readonly string[]): Promise<Token[][]> {
-    return this.anyWorker().tokenize(texts);
-  }
-
-  async countTokens(texts: readonly string[]): Promise<number[]> {
-    return this.anyWorker().countTokens(texts);
   }
 
   stats(): InferenceStats {
@@ -291,8 +332,10 @@ export class InferencePool implements Inference {
     await Promise.all([...this.workers].map((worker) => worker.close()));
   }
 
-  private estimateTokens(text: string): number {
-    return Math.min(this.maxTokens, 2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN));
+  private estimateTokens(task: Task, text: string): number {
+    return task === 'run'
+      ? Math.min(this.maxTokens, 2 + Math.ceil(text.length / CHARACTERS_PER_TOKEN))
+      : 1 + Math.ceil(text.length / CHARACTERS_TOKENIZED);
   }
 
   private dispatch(): void {
@@ -314,11 +357,14 @@ export class InferencePool implements Inference {
     try {
       const dispatched = performance.now();
       for (const { request } of batch.texts) request.timing.dispatched ??= dispatched;
-      const made = await this.runInTime(
-        worker,
-        batch.texts.map(({ request, index }) => request.texts[index]),
-      );
-      this.count(batch, made, dispatched);
+      const [
+        {
+          request: { task },
+        },
+      ] = batch.texts;
+      const texts = batch.texts.map(({ request, index }) => request.texts[index]);
+      const made = await this.inTime<Made[Task]>(worker, worker[task](texts));
+      if (task === 'run') this.count(batch, made as WorkerBatch, dispatched);
       this.hand(batch.texts, made);
     } catch (error) {
       // A thread that died rejects its calls and says so on `ended` in the same turn: that goes first.
@@ -330,7 +376,7 @@ export class InferencePool implements Inference {
   }
 
   /** @throws UserError `backend` when the worker hangs; it is replaced then */
-  private async runInTime(worker: ModelWorker, texts: readonly string[]): Promise<WorkerBatch> {
+  private async inTime<T>(worker: ModelWorker, answer: Promise<T>): Promise<T> {
     const { batchSeconds } = this.options;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
@@ -344,7 +390,7 @@ export class InferencePool implements Inference {
       }, batchSeconds * 1000);
     });
     try {
-      return await Promise.race([worker.run(texts), late]);
+      return await Promise.race([answer, late]);
     } finally {
       clearTimeout(timer);
     }
@@ -366,21 +412,15 @@ export class InferencePool implements Inference {
     }
   }
 
-  /** Gives each row, and its text's length, to its request. */
-  private hand(texts: readonly QueuedText<Request>[], { vectors, lengths }: WorkerBatch): void {
-    const d = this.dimensions;
+  private hand(texts: readonly QueuedText<Request>[], made: Made[Task]): void {
     texts.forEach(({ request, index }, i) => {
       if (request.settled) return;
-      const row = vectors.subarray(i * d, (i + 1) * d);
-      const norm = Math.sqrt(row.reduce((sum, x) => sum + x * x, 0));
-      if (!Number.isFinite(norm)) {
-        request.settle(new UserError('backend', `the model returned a vector of length ${norm}`));
-        return;
+      try {
+        request.take(made, i, index);
+        if (--request.left === 0) request.settle();
+      } catch (error) {
+        request.settle(error);
       }
-      const scale = request.normalize && norm > 0 ? 1 / norm : 1;
-      for (let j = 0; j < d; j++) request.vectors[index * d + j] = row[j] * scale;
-      request.lengths[index] = lengths[i];
-      if (--request.left === 0) request.settle();
     });
   }
 
@@ -454,14 +494,6 @@ export class InferencePool implements Inference {
 
   private get isDone(): boolean {
     return this.closing && this.requests.size === 0;
-  }
-
-  private anyWorker(): ModelWorker {
-    this.checkOpen();
-    const workers = [...this.workers];
-    if (workers.length === 0)
-      throw new UserError('not-ready', 'the inference thread is starting again; send it again in a second');
-    return workers[this.turn++ % workers.length];
   }
 
   private checkOpen(): void {

@@ -1,7 +1,8 @@
 import type { Priority } from './inference.js';
 
-/** What the queue needs to know of a request: the cost of each of its texts. */
+/** What the queue needs to know of a request: what is done with its texts, and the cost of each. */
 export interface QueuedRequest {
+  readonly task: string;
   readonly priority: Priority;
   /** Estimated tokens of each text. */
   readonly costs: ArrayLike<number>;
@@ -26,6 +27,7 @@ const INTERACTIVE_IN_A_ROW = 8;
 /**
  * Which texts go into the next batch. Interactive requests come before bulk ones, and never share a
  * batch with them; requests of one priority take turns, a text each, until the token budget is used.
+ * With all texts of a batch the same is done.
  */
 export class BatchQueue<R extends QueuedRequest> {
   private readonly lines: Record<Priority, Waiting<R>[]> = { interactive: [], bulk: [] };
@@ -80,9 +82,10 @@ export class BatchQueue<R extends QueuedRequest> {
 
   private take(line: Waiting<R>[]): QueuedText<R>[] {
     const batch: QueuedText<R>[] = [];
+    const task = line[0]?.request.task;
     let left = this.budget;
-    while (line.length > 0) {
-      const { request, order } = line[0];
+    for (let at; (at = line.findIndex(({ request }) => request.task === task)) >= 0;) {
+      const { request, order } = line[at];
       const index = order[order.length - 1];
       const cost = request.costs[index];
       if (batch.length > 0 && cost > left) break;
@@ -91,7 +94,7 @@ export class BatchQueue<R extends QueuedRequest> {
       batch.push({ request, index });
       order.pop();
       // The next text is another request's, in this batch and across batches.
-      const waiting = line.shift()!;
+      const [waiting] = line.splice(at, 1);
       if (order.length > 0) line.push(waiting);
     }
     this.count -= batch.length;

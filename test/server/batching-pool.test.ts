@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, it, mock } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { UserError } from '../../base/errors.js';
+import type { Token } from '../../server/batching/inference.js';
 import {
   InferencePool,
   type ModelWorker,
@@ -29,7 +30,7 @@ class ManualWorker implements ModelWorker {
   closed = false;
   readonly ended: Promise<UserError>;
   private endNow!: (reason: UserError) => void;
-  private current: { resolve: (batch: WorkerBatch) => void; reject: (error: unknown) => void } | undefined;
+  private current: { resolve: () => void; reject: (error: unknown) => void } | undefined;
 
   constructor(fingerprint = 'f') {
     this.model = { ...MODEL, fingerprint };
@@ -37,9 +38,32 @@ class ManualWorker implements ModelWorker {
   }
 
   run(texts: readonly string[]): Promise<WorkerBatch> {
+    return this.answerLater(texts, {
+      vectors: Float32Array.from(texts.flatMap((text) => text.split(' ').map(Number))),
+      lengths: texts.map((text) => text.length + 1),
+      tokenizeMs: texts.length,
+      totalMs: texts.length,
+    });
+  }
+
+  tokenize(texts: readonly string[]): Promise<Token[][]> {
+    return this.answerLater(
+      texts,
+      texts.map((text) => [{ id: text.length, text, special: false }]),
+    );
+  }
+
+  countTokens(texts: readonly string[]): Promise<number[]> {
+    return this.answerLater(
+      texts,
+      texts.map(({ length }) => length),
+    );
+  }
+
+  private answerLater<T>(texts: readonly string[], made: T): Promise<T> {
     assert.equal(this.current, undefined, 'a worker has one batch at a time');
     this.batches.push([...texts]);
-    return new Promise((resolve, reject) => (this.current = { resolve, reject }));
+    return new Promise((resolve, reject) => (this.current = { resolve: () => resolve(made), reject }));
   }
 
   get busy(): boolean {
@@ -47,15 +71,9 @@ class ManualWorker implements ModelWorker {
   }
 
   async finish(): Promise<void> {
-    const texts = this.batches.at(-1)!;
     const { resolve } = this.current!;
     this.current = undefined;
-    resolve({
-      vectors: Float32Array.from(texts.flatMap((text) => text.split(' ').map(Number))),
-      lengths: texts.map((text) => text.length + 1),
-      tokenizeMs: texts.length,
-      totalMs: texts.length,
-    });
+    resolve();
     await nextTurn();
   }
 
@@ -74,14 +92,6 @@ class ManualWorker implements ModelWorker {
     this.endNow(reason);
     await nextTurn();
     await nextTurn();
-  }
-
-  async tokenize(): Promise<[]> {
-    return [];
-  }
-
-  async countTokens(texts: readonly string[]): Promise<number[]> {
-    return texts.map(() => 4);
   }
 
   async close(): Promise<void> {
@@ -517,6 +527,73 @@ describe('inference pool', () => {
     for (let i = 0; i < 9; i++) await workers[0].finish();
     await Promise.all([bulk, first, second, probe]);
     assert.deepEqual(inference.stats().queuedTokens, { interactive: 0, bulk: 0 });
+  });
+
+  describe('that is asked for tokens', () => {
+    it('gives those of every text, in order, across batches', async () => {
+      const { pool: inference, workers } = await pool();
+      const counted = inference.countTokens(['a', 'bb', 'c'.repeat(200), 'dd']);
+      const tokens = inference.tokenize(['eeee', 'fff']);
+      while (workers[0].busy) await workers[0].finish();
+      assert.deepEqual(await counted, [1, 2, 200, 2]);
+      assert.deepEqual(
+        (await tokens).map(([{ id, text }]) => [id, text]),
+        [
+          [4, 'eeee'],
+          [3, 'fff'],
+        ],
+      );
+      const { texts, batches, tokensPerSecond } = inference.stats();
+      assert.deepEqual([texts, batches, tokensPerSecond], [0, 0, 0], 'figures are of what was embedded');
+    });
+
+    it('lets a text that is to be encoded wait for one batch alone', async () => {
+      const { pool: inference, workers } = await pool();
+      const tokens = inference.tokenize(['a', 'b', 'c', 'd', 'e'], { priority: 'bulk' });
+      const vector = inference.encode(['3 4']);
+      while (workers[0].busy) await workers[0].finish();
+      assert.deepEqual(workers[0].batches, [['a', 'b', 'c'], ['3 4'], ['d', 'e']]);
+      await Promise.all([tokens, vector]);
+    });
+
+    it('leaves out what waits of a request that is given up', async () => {
+      const { pool: inference, workers } = await pool();
+      const client = new AbortController();
+      const gone = assert.rejects(
+        inference.tokenize(['a', 'b', 'c', 'd', 'e'], { signal: client.signal }),
+        /the client left/,
+      );
+      client.abort(new Error('the client left'));
+      await gone;
+      await workers[0].finish();
+      assert.deepEqual([workers[0].busy, inference.stats().queuedTexts], [false, 0]);
+    });
+
+    it('tries once more when the worker dies, and waits while there is none', async () => {
+      const [first, second] = [new ManualWorker(), new ManualWorker()];
+      let arrive = (): void => undefined;
+      const arrived = new Promise<ManualWorker>((resolve) => (arrive = () => resolve(second)));
+      const inference = InferencePool.startBehind(first, () => arrived, defaults);
+      const tokens = inference.tokenize(['a']);
+      await first.crash();
+      const counts = inference.countTokens(['bb']);
+      arrive();
+      await turns();
+      for (let i = 0; i < 2; i++) await second.finish();
+      assert.deepEqual(second.batches, [['a'], ['bb']]);
+      assert.deepEqual([(await tokens).length, await counts], [1, [2]]);
+    });
+
+    it('refuses what would pass the limit of waiting tokens, by the length of its texts', async () => {
+      const { pool: inference, workers } = await pool({ queue: { tokens: 9, seconds: 60 } });
+      const first = inference.tokenize(['a'.repeat(320), 'b'.repeat(320)]);
+      await assert.rejects(
+        inference.countTokens(['c'.repeat(320)]),
+        isUserError('overloaded', /about 6 tokens are waiting and 6 more would pass the limit of 9/),
+      );
+      while (workers[0].busy) await workers[0].finish();
+      await first;
+    });
   });
 
   it('refuses a vector that is not finite', async () => {

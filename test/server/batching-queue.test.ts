@@ -8,8 +8,8 @@ interface Named extends QueuedRequest {
   name: string;
 }
 
-function request(name: string, costs: number[], priority: Priority = 'interactive'): Named {
-  return { name, costs, priority };
+function request(name: string, costs: number[], priority: Priority = 'interactive', task = 'encode'): Named {
+  return { name, task, costs, priority };
 }
 
 /** A batch as "a0 b0 a1": the request's name and the text's place. */
@@ -63,6 +63,18 @@ describe('batch queue', () => {
     assert.deepEqual(
       batches.flatMap((batch, i) => (batch.startsWith('b') ? [i] : [])),
       [8, 17],
+    );
+  });
+
+  it('makes batches of texts with which the same is done, each task in turn', () => {
+    const queue = new BatchQueue<Named>(3);
+    queue.add(request('a', [1, 1, 1]));
+    queue.add(request('t', [1, 1], 'interactive', 'tokenize'));
+    queue.add(request('b', [1, 1, 1]));
+    queue.add(request('c', [1], 'bulk', 'tokenize'));
+    assert.deepEqual(
+      Array.from({ length: 5 }, () => shown(queue)),
+      ['a0 b0 a1', 't0 t1', 'b1 a2 b2', 'c0', ''],
     );
   });
 

@@ -237,26 +237,32 @@ describe('a client that goes away while its texts wait', () => {
     const services = fakeServices(inference, await openTestCollection(inference));
     const server = await startServer(testConfig, log, async () => services);
     await server.ready;
-    const client = new AbortController();
-    const embed = (inputs: string[], signal?: AbortSignal): Promise<Response> =>
-      fetch(`${server.url}/embed`, {
+    const ask = (route: string, body: object, signal?: AbortSignal): Promise<Response> =>
+      fetch(`${server.url}${route}`, {
         method: 'POST',
         headers: { 'Content-Type': 'application/json' },
-        body: JSON.stringify({ inputs }),
+        body: JSON.stringify(body),
         signal,
       });
     const queued = async (texts: number): Promise<void> => {
       while (inference.stats().queuedTexts !== texts) await nextTurn();
     };
     try {
-      const first = embed(['first']);
+      const first = ask('/embed', { inputs: ['first'] });
       while (worker.batches.length === 0) await nextTurn();
-      const gone = embed(['gone', 'too'], client.signal);
-      await queued(2);
-      client.abort();
-      await assert.rejects(gone);
-      await queued(0);
-      const last = embed(['last']);
+      for (const [route, options] of [
+        ['/embed', {}],
+        ['/embed', { truncate: false }],
+        ['/tokenize', {}],
+      ] as const) {
+        const client = new AbortController();
+        const gone = ask(route, { inputs: ['gone', 'too'], ...options }, client.signal);
+        await queued(2);
+        client.abort();
+        await assert.rejects(gone);
+        await queued(0);
+      }
+      const last = ask('/embed', { inputs: ['last'] });
       await queued(1);
       worker.held.open();
       assert.deepEqual([(await first).status, (await last).status], [200, 200]);

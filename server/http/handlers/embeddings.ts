@@ -42,11 +42,17 @@ function* rows(
 }
 
 /** @throws HttpError `too-large` for the first text that would be cut off */
-async function refuseLongTexts(texts: readonly string[], inference: Inference, field: string): Promise<void> {
+async function refuseLongTexts(
+  texts: readonly string[],
+  inference: Inference,
+  field: string,
+  signal: AbortSignal,
+): Promise<void> {
   // Most texts are so short that nobody has to count.
   const places = Array.from(texts.keys()).filter((i) => mostTokens(texts[i]) > inference.maxTokens);
   if (places.length === 0) return;
-  const counts = await inference.countTokens(places.map((i) => texts[i]));
+  const long = places.map((i) => texts[i]);
+  const counts = await inference.countTokens(long, { signal, priority: priorityOf(texts) });
   const first = counts.findIndex((tokens) => tokens > inference.maxTokens);
   if (first < 0) return;
   const param = texts.length === 1 ? field : `${field}[${places[first]}]`;
@@ -110,7 +116,7 @@ export const embeddingHandlers: Handlers<
     const texts = [body.inputs].flat();
     checkTexts(texts, 'inputs', limits);
     const dimensions = checkDimensions(body.dimensions, inference);
-    if (!body.truncate) await refuseLongTexts(texts, inference, 'inputs');
+    if (!body.truncate) await refuseLongTexts(texts, inference, 'inputs', signal);
     const { normalize } = body;
     const vectors = await inference.encode(texts, { signal, normalize, priority: priorityOf(texts) });
     if (request.accepts([JSON_TYPE, BYTES_TYPE]) === BYTES_TYPE) {
@@ -147,8 +153,8 @@ export const embeddingHandlers: Handlers<
     checkText(inputs.source_sentence, 'inputs.source_sentence', limits);
     checkTexts(inputs.sentences, 'inputs.sentences', limits);
     if (parameters?.truncate === false) {
-      await refuseLongTexts([inputs.source_sentence], inference, 'inputs.source_sentence');
-      await refuseLongTexts(inputs.sentences, inference, 'inputs.sentences');
+      await refuseLongTexts([inputs.source_sentence], inference, 'inputs.source_sentence', signal);
+      await refuseLongTexts(inputs.sentences, inference, 'inputs.sentences', signal);
     }
     return cosines(inputs.source_sentence, inputs.sentences, inference, signal);
   },
@@ -160,8 +166,8 @@ export const embeddingHandlers: Handlers<
     checkText(query, 'query', limits);
     checkTexts(texts, 'texts', limits);
     if (!body.truncate) {
-      await refuseLongTexts([query], inference, 'query');
-      await refuseLongTexts(texts, inference, 'texts');
+      await refuseLongTexts([query], inference, 'query', signal);
+      await refuseLongTexts(texts, inference, 'texts', signal);
     }
     const ranks = ranked(await cosines(query, texts, inference, signal));
     return ranks.map((rank) => ({ ...rank, ...(body.return_text && { text: texts[rank.index] }) }));
@@ -171,11 +177,11 @@ export const embeddingHandlers: Handlers<
   rerankV2: (call) => rerankAsCohere(call, '2'),
 
   async tokenize(call) {
-    const { body, limits } = call;
+    const { body, limits, signal } = call;
     const { inference } = generationFor(call);
     const texts = [body.inputs].flat();
     checkTexts(texts, 'inputs', limits);
-    const tokens = await inference.tokenize(texts);
+    const tokens = await inference.tokenize(texts, { signal, priority: priorityOf(texts) });
     return body.add_special_tokens ? tokens : tokens.map((text) => text.filter(({ special }) => !special));
   },
 };

@@ -140,7 +140,7 @@ export interface paths {
         put?: never;
         /**
          * The tokens of texts
-         * @description text-embeddings-inference's form, without character offsets. Nothing is cut off.
+         * @description text-embeddings-inference's form, without character offsets. Nothing is cut off: what has more than 65,536 tokens together is refused with 413.
          */
         post: operations["tokenize"];
         delete?: never;
@@ -1424,7 +1424,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description Over a limit that `/info` states, or more documents than a data folder has room for. */
+        /** @description Over a limit that `/info` or the route's description states, or more documents than a data folder has room for. */
         TooLarge: {
             headers: {
                 [name: string]: unknown;

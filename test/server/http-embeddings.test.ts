@@ -453,6 +453,21 @@ describe('POST /tokenize', () => {
       [2, 1],
     );
   });
+
+  it('gives 65,536 tokens in one answer, and refuses texts with more', async () => {
+    // With [CLS] and [SEP] each half of it.
+    const half = 'w '.repeat(32_766);
+    const whole = await post(`${test.url}/tokenize`, { inputs: [half, half] });
+    assert.equal(whole.body.flat().length, 65_536);
+    const refused = await post(`${test.url}/tokenize`, { inputs: [half, half, 'a'] });
+    assert.equal(refused.status, 413);
+    assert.deepEqual(refused.body, {
+      error:
+        'inputs: expected at most 65536 tokens in one request, came 65539; send several requests, or parts of a text',
+      error_type: 'too-large',
+      param: 'inputs',
+    });
+  });
 });
 
 describe('numbers of a vector', () => {

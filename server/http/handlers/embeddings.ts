@@ -13,6 +13,9 @@ const BYTES_TYPE = 'application/octet-stream';
 /** A request of more texts than this does not hurry: it must not delay the short ones. */
 const INTERACTIVE_TEXTS = 32;
 
+/** What /tokenize answers at most: some 2 MB of JSON, which the event loop writes at one go. */
+const MOST_TOKENS = 65_536;
+
 function priorityOf(texts: readonly string[]): 'interactive' | 'bulk' {
   return texts.length > INTERACTIVE_TEXTS ? 'bulk' : 'interactive';
 }
@@ -61,6 +64,24 @@ async function refuseLongTexts(
     `${param}: expected at most ${inference.maxTokens} tokens, came ${counts[first]}; send "truncate": true to have the rest cut off`,
     { param },
   );
+}
+
+/** @throws HttpError `too-large` when the tokens of all texts are too many for one answer */
+async function refuseManyTokens(
+  texts: readonly string[],
+  inference: Inference,
+  signal: AbortSignal,
+): Promise<void> {
+  let most = 0;
+  if (texts.every((text) => (most += mostTokens(text)) <= MOST_TOKENS)) return;
+  const counts = await inference.countTokens(texts, { signal, priority: priorityOf(texts) });
+  const tokens = counts.reduce((sum, count) => sum + count, 0);
+  if (tokens > MOST_TOKENS)
+    throw new HttpError(
+      'too-large',
+      `inputs: expected at most ${MOST_TOKENS} tokens in one request, came ${tokens}; send several requests, or parts of a text`,
+      { param: 'inputs' },
+    );
 }
 
 /** Of a text's vector to those of others. */
@@ -181,6 +202,7 @@ export const embeddingHandlers: Handlers<
     const { inference } = generationFor(call);
     const texts = [body.inputs].flat();
     checkTexts(texts, 'inputs', limits);
+    await refuseManyTokens(texts, inference, signal);
     const tokens = await inference.tokenize(texts, { signal, priority: priorityOf(texts) });
     return body.add_special_tokens ? tokens : tokens.map((text) => text.filter(({ special }) => !special));
   },

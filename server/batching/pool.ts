@@ -139,39 +139,21 @@ export class InferencePool implements Inference {
   private closing = false;
   private drained: (() => void) | undefined;
 
-  private constructor(
-    workers: readonly ModelWorker[],
+  /**
+   * Works with one worker while it starts the others.
+   *
+   * @param startWorker with the model of `first`; tried again, less and less often, when it throws
+   */
+  constructor(
+    first: ModelWorker,
     private readonly startWorker: () => Promise<ModelWorker>,
     private readonly options: PoolOptions,
   ) {
-    this.model = workers[0].model;
+    this.model = first.model;
     this.queue = new BatchQueue(options.batchTokens);
     this.admission = new Admission(options.queue);
-    for (const worker of workers) this.employ(worker);
-  }
-
-  /** @throws what the first worker that can't start throws; the others are closed */
-  static async start(startWorker: () => Promise<ModelWorker>, options: PoolOptions): Promise<InferencePool> {
-    const starts = Array.from({ length: options.workers }, () => startWorker());
-    const started = await Promise.allSettled(starts);
-    const workers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
-    const failed = started.find((each) => each.status === 'rejected');
-    if (failed) {
-      await Promise.all(workers.map((worker) => worker.close()));
-      throw failed.reason;
-    }
-    return new InferencePool(workers, startWorker, options);
-  }
-
-  /** A pool that works with one worker while it starts the others. */
-  static startBehind(
-    first: ModelWorker,
-    startWorker: () => Promise<ModelWorker>,
-    options: PoolOptions,
-  ): InferencePool {
-    const pool = new InferencePool([first], startWorker, options);
-    for (let i = 1; i < options.workers; i++) void pool.startAnother();
-    return pool;
+    this.employ(first);
+    for (let i = 1; i < options.workers; i++) void this.startAnother();
   }
 
   get name(): string {

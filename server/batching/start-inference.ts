@@ -91,7 +91,7 @@ export async function startInference(options: StartInferenceOptions): Promise<In
     threadsPerWorker: threads,
     precision,
   };
-  const pool = InferencePool.startBehind(worker, () => start(precision, threads), pooled);
+  const pool = new InferencePool(worker, () => start(precision, threads), pooled);
   // Whoever waits for the server waits for no figure.
   if (precision !== 'fp32')
     pool.compareWith(() =>

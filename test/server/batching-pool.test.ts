@@ -112,14 +112,13 @@ async function pool(
   options: Partial<PoolOptions> = {},
 ): Promise<{ pool: InferencePool; workers: ManualWorker[] }> {
   const workers: ManualWorker[] = [];
-  const started = await InferencePool.start(
-    async () => {
-      const worker = new ManualWorker();
-      workers.push(worker);
-      return worker;
-    },
-    { ...defaults, ...options },
-  );
+  const start = async (): Promise<ManualWorker> => {
+    const worker = new ManualWorker();
+    workers.push(worker);
+    return worker;
+  };
+  const started = new InferencePool(await start(), start, { ...defaults, ...options });
+  await turns();
   return { pool: started, workers };
 }
 
@@ -140,8 +139,8 @@ describe('inference pool', () => {
     const first = new ManualWorker();
     const second = new ManualWorker();
     let started: (worker: ManualWorker) => void = () => undefined;
-    const starts = [Promise.resolve(first), new Promise<ManualWorker>((resolve) => (started = resolve))];
-    const inference = await InferencePool.start(async () => starts.shift()!, defaults);
+    const start = new Promise<ManualWorker>((resolve) => (started = resolve));
+    const inference = new InferencePool(first, () => start, defaults);
     await first.crash();
     await inference.close();
     started(second);
@@ -365,22 +364,21 @@ describe('inference pool', () => {
     async function flaky(count: number) {
       const state = { starts: true, tries: 0, told: [] as [string, number][] };
       const workers: ManualWorker[] = [];
-      const inference = await InferencePool.start(
-        async () => {
-          state.tries++;
-          if (!state.starts) throw new UserError('unavailable', 'no memory');
-          workers.push(new ManualWorker());
-          return workers.at(-1)!;
+      const start = async (): Promise<ManualWorker> => {
+        state.tries++;
+        if (!state.starts) throw new UserError('unavailable', 'no memory');
+        workers.push(new ManualWorker());
+        return workers.at(-1)!;
+      };
+      const inference = new InferencePool(await start(), start, {
+        ...defaults,
+        workers: count,
+        observer: {
+          ...silent,
+          workerNotStarted: ({ message }, again) => state.told.push([message, again]),
         },
-        {
-          ...defaults,
-          workers: count,
-          observer: {
-            ...silent,
-            workerNotStarted: ({ message }, again) => state.told.push([message, again]),
-          },
-        },
-      );
+      });
+      await turns();
       return { state, workers, inference };
     }
 
@@ -428,7 +426,7 @@ describe('inference pool', () => {
       const other = new ManualWorker('g');
       const again = new ManualWorker();
       const starts = [other, again];
-      const inference = InferencePool.startBehind(first, async () => starts.shift()!, {
+      const inference = new InferencePool(first, async () => starts.shift()!, {
         ...defaults,
         workers: 2,
         observer: { ...silent, workerNotStarted: ({ message }) => told.push(message) },
@@ -455,13 +453,9 @@ describe('inference pool', () => {
   });
 
   it('says without the files of the server when no worker can be started any more, and when one is tried', async () => {
-    let starts = 0;
     const cause = new UserError('not-found', '/srv/model/config.json: no such file');
     const worker = new ManualWorker();
-    const inference = await InferencePool.start(async () => {
-      if (starts++ > 0) throw cause;
-      return worker;
-    }, defaults);
+    const inference = new InferencePool(worker, () => Promise.reject(cause), defaults);
     const message =
       'no inference thread can be started, for a reason that the log has; it is tried again in 1 s';
     const unavailable = { kind: 'unavailable', message, retryAfter: 1, cause };
@@ -476,7 +470,7 @@ describe('inference pool', () => {
     const second = new ManualWorker();
     let arrive = (): void => undefined;
     const arrived = new Promise<ManualWorker>((resolve) => (arrive = () => resolve(second)));
-    const inference = InferencePool.startBehind(first, () => arrived, { ...defaults, workers: 2 });
+    const inference = new InferencePool(first, () => arrived, { ...defaults, workers: 2 });
     const [a, b] = [inference.encode(['1 0']), inference.encode(['0 2'])];
     await turns();
     const { workers, workersWanted } = inference.stats();
@@ -487,23 +481,6 @@ describe('inference pool', () => {
     assert.equal(second.batches.length, 1);
     for (const worker of [first, second]) worker.finish();
     assert.deepEqual([...(await a), ...(await b)], [1, 0, 0, 1]);
-  });
-
-  it('passes on what the first worker could not start for, and closes the others', async () => {
-    const workers: ManualWorker[] = [];
-    await assert.rejects(
-      InferencePool.start(
-        async () => {
-          if (workers.length === 1) throw new UserError('not-found', 'no such model');
-          const worker = new ManualWorker();
-          workers.push(worker);
-          return worker;
-        },
-        { ...defaults, workers: 2 },
-      ),
-      isUserError('not-found', /no such model/),
-    );
-    assert.equal(workers[0].closed, true);
   });
 
   it('refuses a request that would pass the limit of waiting tokens, for its priority', async () => {
@@ -573,7 +550,7 @@ describe('inference pool', () => {
       const [first, second] = [new ManualWorker(), new ManualWorker()];
       let arrive = (): void => undefined;
       const arrived = new Promise<ManualWorker>((resolve) => (arrive = () => resolve(second)));
-      const inference = InferencePool.startBehind(first, () => arrived, defaults);
+      const inference = new InferencePool(first, () => arrived, defaults);
       const tokens = inference.tokenize(['a']);
       await first.crash();
       const counts = inference.countTokens(['bb']);

@@ -225,7 +225,7 @@ describe('a client that goes away while its texts wait', () => {
 
   it('takes them out of the queue: they are never computed', async () => {
     const worker = new HeldWorker();
-    const inference = await InferencePool.start(async () => worker, {
+    const inference = new InferencePool(worker, async () => worker, {
       workers: 1,
       threadsPerWorker: 1,
       precision: 'fp32',

@@ -81,7 +81,7 @@ describe('traces', () => {
   after(() => rm(dataDir, { recursive: true, force: true }));
 
   async function openServices(observer: Observer): Promise<Services> {
-    const inference = await InferencePool.start(async () => worker, {
+    const inference = new InferencePool(worker, async () => worker, {
       ...{ workers: 1, threadsPerWorker: 1, precision: 'fp32', batchTokens: 100 },
       ...{ queue: { tokens: 1000, seconds: 60 }, batchSeconds: 60, observer },
     });

@@ -94,16 +94,12 @@ export class Thread<H extends Handlers> {
     return this.stopped;
   }
 
-  /**
-   * @param options.transfer buffers in `input` that move to the thread; the caller's views become empty
-   * @throws what the handler threw; UserError `backend` when the thread died; the signal's reason
-   */
+  /** @throws what the handler threw; UserError `backend` when the thread died; the signal's reason */
   async call<K extends keyof H & string>(
     name: K,
     input: Input<H, K>,
-    options: { transfer?: ArrayBuffer[]; signal?: AbortSignal } = {},
+    { signal }: { signal?: AbortSignal } = {},
   ): Promise<Output<H, K>> {
-    const { signal, transfer } = options;
     signal?.throwIfAborted();
     if (this.stopped) throw this.stopped;
     const call = ++this.lastCall;
@@ -116,7 +112,7 @@ export class Thread<H extends Handlers> {
           reject(signal?.reason);
         };
         signal?.addEventListener('abort', cancel, { once: true });
-        this.worker.postMessage({ call, name, input } satisfies ToThread, transfer);
+        this.worker.postMessage({ call, name, input } satisfies ToThread);
       });
     } finally {
       this.waiting.delete(call);

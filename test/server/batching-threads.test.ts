@@ -15,11 +15,9 @@ describe('thread', () => {
   });
   after(() => thread.terminate());
 
-  it('moves buffers both ways instead of copying them', async () => {
-    const vector = Float32Array.of(1, 2, 3);
-    const doubled = await thread.call('double', vector, { transfer: [vector.buffer] });
-    assert.deepEqual([...doubled], [2, 4, 6]);
-    assert.equal(vector.length, 0);
+  it('takes and gives typed arrays', async () => {
+    const doubled = await thread.call('double', Float32Array.of(1, 2, 3));
+    assert.deepEqual(doubled, Float32Array.of(2, 4, 6));
   });
 
   it('keeps the kind of a user error, and the class name of any other', async () => {

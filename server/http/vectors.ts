@@ -61,12 +61,3 @@ export function rowToBase64(row: Float32Array): string {
 export function rowOf(vectors: Float32Array, dimensions: number, i: number): Float32Array {
   return vectors.subarray(i * dimensions, (i + 1) * dimensions);
 }
-
-/** Scales a row to length 1, in place; a row of zeros stays. */
-export function normalizeRow(row: Float32Array): Float32Array {
-  let sum = 0;
-  for (const x of row) sum += x * x;
-  const length = Math.sqrt(sum);
-  if (length > 0) for (let j = 0; j < row.length; j++) row[j] /= length;
-  return row;
-}

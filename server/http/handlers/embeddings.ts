@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 
+import { normalizeRows } from '../../../encoder/pooling.js';
 import { mostTokens } from '../../../encoder/tokenizer-files.js';
 import type { Inference } from '../../batching/inference.js';
 import { HttpError } from '../errors.js';
 import { checkText, checkTexts, generationFor, type Call, type Handlers } from '../handler.js';
 import type { components } from '../openapi.js';
-import { normalizeRow, rowOf, rowsToBytes, rowToBase64, rowToJson } from '../vectors.js';
+import { rowOf, rowsToBytes, rowToBase64, rowToJson } from '../vectors.js';
 
 const JSON_TYPE = 'application/json';
 const BYTES_TYPE = 'application/octet-stream';
@@ -40,7 +41,8 @@ function* rows(
 ): Generator<Float32Array> {
   for (let start = 0; start < vectors.length; start += inference.dimensions) {
     const row = vectors.subarray(start, start + dimensions);
-    yield normalize && dimensions < inference.dimensions ? normalizeRow(row) : row;
+    if (normalize && dimensions < inference.dimensions) normalizeRows(row, dimensions);
+    yield row;
   }
 }
 

@@ -221,6 +221,7 @@ describe('finetune --adapt', () => {
     'batch=16',
     'maxSteps=4',
     'learningRate=1e-3',
+    'precision=fp32',
   ];
   const run = (changes: Partial<FinetuneOptions> = {}): Promise<FinetuneResult> =>
     finetune({

@@ -14,19 +14,21 @@ export function choosePrecision(tf: TF, precision: Recipe['precision']): 'fp32' 
 
 /**
  * How much faster this processor multiplies in bf16 than in fp32, casts included; below 1 where it has no
- * instructions for it.
+ * instructions for it. In processor time, which is the same whatever else the machine does: a run that is repeated has to
+ * find the same.
  */
 export function bf16Speedup(tf: TF): number {
   const [a, b] = [tf.ones([1024, 384]), tf.ones([384, 1536])];
-  const [exact, narrow] = [new Ops(tf, 'fp32'), new Ops(tf, 'bf16')];
-  const secondsOf = (ops: Ops): number => {
-    const begun = performance.now();
-    ops.matMul(a, b).dispose();
-    return performance.now() - begun;
-  };
-  // In turns: what else the machine does meets both.
-  const rounds = Array.from({ length: ROUNDS }, () => [secondsOf(exact), secondsOf(narrow)]);
+  const all = (['fp32', 'bf16'] as const).map((precision) => ({ ops: new Ops(tf, precision), micros: 0 }));
+  // In turns, and the first one not counted, in which kernels are made.
+  for (let round = 0; round <= ROUNDS; round++)
+    for (const each of all) {
+      const before = process.cpuUsage();
+      each.ops.matMul(a, b).dispose();
+      const { user, system } = process.cpuUsage(before);
+      if (round > 0) each.micros += user + system;
+    }
   tf.dispose([a, b]);
-  const [fp32, bf16] = [0, 1].map((which) => Math.min(...rounds.map((seconds) => seconds[which])));
+  const [fp32, bf16] = all.map(({ micros }) => micros);
   return fp32 / bf16;
 }

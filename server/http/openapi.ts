@@ -265,7 +265,8 @@ export interface paths {
          *     than they can be stored. A line is `{"id", "text", "metadata"?}` or BEIR's `{"_id", "title"?, "text", "metadata"?}` (title
          *     and text are joined by a space). A later line replaces an earlier one with the same id. At the first line that is wrong the
          *     stream ends: every line before it is stored, that line and those after it are not, and the error says which line it was
-         *     and how many are stored.
+         *     and how many are stored. Where lines can't be stored, `stored` says how many before them are; some after them may be as well, and
+         *     nothing is written any more once the error is there.
          *
          *     With `?async` the documents are stored and queued, and the answer is 202 with an ingest to follow, before they are embedded: `sentence-jepa worker`
          *     processes do that, and until then they are not found. All of them or none, NDJSON as well. A document keeps its place in time: when it is

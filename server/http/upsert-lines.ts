@@ -26,7 +26,7 @@ export interface Stored {
  *
  * @param onStored called whenever more is durable
  * @throws HttpError with `stored`, `inserted` and `replaced` in its body: every line before the one at
- *   fault is durable by then
+ *   fault is durable by then, and nothing is stored any more
  */
 export async function upsertLines(
   call: Call<'upsertDocuments'>,
@@ -36,30 +36,44 @@ export async function upsertLines(
   const { collection } = call.services;
   const stored: Stored = { stored: 0, inserted: 0, replaced: 0 };
   const inFlight: { ids: Set<string>; committed: ReturnType<Collection['upsert']> }[] = [];
+  const gaveUp = new AbortController();
+  const stop = AbortSignal.any([signal, gaveUp.signal]);
+  let hasFailed = false;
+  let storedBehind = 0;
   let chunk: Document[] = [];
   let ids = new Set<string>();
   let characters = 0;
 
   const send = (): void => {
-    if (chunk.length === 0) return;
-    const committed = storeInTurn(collection, chunk, signal);
+    if (chunk.length === 0 || hasFailed) return;
+    const committed = storeInTurn(collection, chunk, stop);
     // Awaited in order; a later chunk may fail while an earlier one is waited for.
-    committed.catch(() => undefined);
+    committed.catch(() => (hasFailed = true));
     inFlight.push({ ids, committed });
     chunk = [];
     ids = new Set();
     characters = 0;
   };
   const settle = async (leave: number): Promise<void> => {
-    while (inFlight.length > leave) {
+    while (inFlight.length > (hasFailed ? 0 : leave)) {
       const { ids, committed } = inFlight[0];
-      const { inserted, replaced } = await committed;
+      const { inserted, replaced } = await committed.catch(giveUp);
       inFlight.shift();
       stored.stored += ids.size;
       stored.inserted += inserted;
       stored.replaced += replaced;
       onStored?.({ ...stored });
     }
+  };
+  /** Stored behind the answer, later chunks would undo what others write once it is there. */
+  const giveUp = async (error: unknown): Promise<never> => {
+    gaveUp.abort();
+    const later = inFlight.splice(0).slice(1);
+    const settled = await Promise.allSettled(later.map(({ committed }) => committed));
+    later.forEach(({ ids }, i) => {
+      if (settled[i].status === 'fulfilled') storedBehind += ids.size;
+    });
+    throw error;
   };
 
   try {
@@ -92,7 +106,7 @@ export async function upsertLines(
     const { kind, message, details } = asHttpError(error, request.id);
     throw new HttpError(
       kind,
-      `${message} (${stored.stored} documents before it are stored)`,
+      `${message} (${stored.stored} documents before it are stored${storedBehind > 0 ? `, and ${storedBehind} behind it` : ''})`,
       { ...details, fields: { ...details.fields, ...stored } },
       { cause: error },
     );

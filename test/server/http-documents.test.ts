@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { once } from 'node:events';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { gzipSync } from 'node:zlib';
 
 import { UserError } from '../../base/errors.js';
 import {
   call,
   FAKE_MODEL,
+  gate,
   post,
   send,
   startTestServer,
@@ -282,6 +283,72 @@ describe('POST /documents with NDJSON', () => {
     response.resume();
     assert.equal(response.statusCode, 200);
     assert.equal((await ids()).length, sent);
+  });
+
+  describe('of which a chunk fails', () => {
+    let upsert: typeof test.collection.upsert;
+    beforeEach(() => (upsert = test.collection.upsert));
+    afterEach(() => (test.collection.upsert = upsert));
+
+    /** Sends 600 documents, of whose chunks the first fails as soon as the second has come to `store`. */
+    async function sendFailing(store: typeof upsert): Promise<{ answer: Answer; chunks: number }> {
+      const second = gate();
+      let chunks = 0;
+      test.collection.upsert = async (...args) => {
+        if (++chunks === 1) {
+          await second.opened;
+          throw new Error('the disk is full');
+        }
+        second.open();
+        return store(...args);
+      };
+      const answer = await post(`${test.url}/documents`, lines(...documents(...numbers(600))), ndjson);
+      test.collection.upsert = upsert;
+      return { answer, chunks };
+    }
+
+    it('writes nothing behind its answer', async () => {
+      const { opened, open } = gate();
+      let waiting: Promise<unknown> = opened;
+      const { answer, chunks } = await sendFailing((sent, signal) => {
+        // As inference waits: until it has its turn, or nobody wants it any more.
+        const given = new Promise((_, reject) =>
+          signal!.addEventListener('abort', () => reject(new Error('given up'))),
+        );
+        const stored = Promise.race([opened, given]).then(() => upsert(sent, signal));
+        waiting = stored.catch(() => undefined);
+        return stored;
+      });
+      assertRefused(answer, 500, /\(0 documents before it are stored\)$/);
+      assert.deepEqual([answer.body.error_type, answer.body.stored, chunks], ['backend', 0, 2]);
+      assert.equal((await send('PUT', `${test.url}/documents/300`, { text: 'later' })).status, 201);
+      open();
+      await waiting;
+      assert.deepEqual([...(await test.collection.texts())], [['300', 'later']]);
+    });
+
+    it('says what was stored behind the one that failed, and answers when it is', async () => {
+      const { answer } = await sendFailing(async (sent) => upsert(sent));
+      assertRefused(answer, 500, /\(0 documents before it are stored, and 256 behind it\)$/);
+      assert.equal(answer.body.stored, 0);
+      assert.equal((await ids()).length, 256);
+    });
+
+    it('stores those before it', async () => {
+      const { opened, open } = gate();
+      let chunks = 0;
+      test.collection.upsert = async (...args) => {
+        if (++chunks === 1) {
+          await opened;
+          return upsert(...args);
+        }
+        open();
+        throw new UserError('invalid', 'not this one');
+      };
+      const answer = await post(`${test.url}/documents`, lines(...documents(...numbers(600))), ndjson);
+      assertRefused(answer, 422, /^not this one \(256 documents before it are stored\)$/);
+      assert.deepEqual([answer.body.stored, chunks, (await ids()).length], [256, 2, 256]);
+    });
   });
 
   it('gives up what is not stored when the client goes away', async () => {

@@ -9,7 +9,7 @@ import { UserError } from '../../base/errors.js';
 import type { ServerConfig } from '../config.js';
 import type { Metrics } from '../metrics.js';
 import type { Services } from '../services.js';
-import { json, mediaType, ndjson, oneTextBytes, readJsonBody } from './body.js';
+import { json, mediaType, ndjson, oneTextBytes, readJsonBody, readLines, type Line } from './body.js';
 import { checkHead } from './connections.js';
 import { crossOrigin } from './cross-origin.js';
 import { docsAssets } from './docs.js';
@@ -160,11 +160,13 @@ async function serve(
   operation.checkPath(path);
   operation.checkQuery(query);
   let body: unknown;
+  let lines: AsyncGenerator<Line> | undefined;
   if (operation.checkBody) {
-    const accepted = operation.takesNdjson ? [json, ndjson] : [json];
-    if (mediaType(request, accepted) === json) {
+    const { bodySeconds: seconds } = limits;
+    if (mediaType(request, operation.takesNdjson ? [json, ndjson] : [json]) === ndjson) {
+      lines = readLines(request, { bytes: limits.bytes, seconds });
+    } else {
       const bytes = operation.takesOneText ? oneTextBytes(limits) : limits.bytes;
-      const seconds = limits.bodySeconds;
       body = await readJsonBody(request, response, { bytes, seconds }, held);
       operation.checkBody(body);
     }
@@ -176,6 +178,7 @@ async function serve(
   });
   const call = {
     body,
+    lines,
     query,
     path,
     services: ready,

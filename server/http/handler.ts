@@ -4,6 +4,7 @@ import { UserError } from '../../base/errors.js';
 import type { Limits } from '../config.js';
 import type { ServedGeneration } from '../search/collection.js';
 import type { Services } from '../services.js';
+import type { Line } from './body.js';
 import { HttpError } from './errors.js';
 import type { operations } from './openapi.js';
 
@@ -13,6 +14,8 @@ type Answers<Op extends keyof operations> = operations[Op]['responses'];
 /** A request that has been read and checked against openapi.yaml. */
 export interface Call<Op extends keyof operations> {
   body: JsonOf<NonNullable<operations[Op]['requestBody']>>;
+  /** Instead of `body` where NDJSON is sent, which is read and checked as it is taken. */
+  lines?: AsyncIterable<Line>;
   query: NonNullable<operations[Op]['parameters']['query']>;
   path: NonNullable<operations[Op]['parameters']['path']>;
   /** There when the operation needs them: it answers 503 when they are not. */

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { UserError } from '../../base/errors.js';
 import type { Collection, Document } from '../search/collection.js';
-import { readLines } from './body.js';
+import type { Line } from './body.js';
 import { documentOf } from './document-line.js';
 import { asHttpError, HttpError } from './errors.js';
 import type { Call } from './handler.js';
@@ -29,11 +29,10 @@ export interface Stored {
  *   fault is durable by then, and nothing is stored any more
  */
 export async function upsertLines(
-  call: Call<'upsertDocuments'>,
+  { request, limits, signal, draining, services: { collection } }: Call<'upsertDocuments'>,
+  lines: AsyncIterable<Line>,
   onStored?: (stored: Stored) => void,
 ): Promise<Stored> {
-  const { request, limits, signal, draining } = call;
-  const { collection } = call.services;
   const stored: Stored = { stored: 0, inserted: 0, replaced: 0 };
   const inFlight: { ids: Set<string>; committed: ReturnType<Collection['upsert']> }[] = [];
   const gaveUp = new AbortController();
@@ -78,7 +77,7 @@ export async function upsertLines(
 
   try {
     try {
-      for await (const line of readLines(request, { bytes: limits.bytes, seconds: limits.bodySeconds })) {
+      for await (const line of lines) {
         if (draining.aborted)
           throw new HttpError(
             'not-ready',
@@ -115,14 +114,13 @@ export async function upsertLines(
 }
 
 /** Documents line by line, in pieces of which each has an id once, read no faster than they are taken. */
-export async function* documentPieces({
-  request,
-  limits,
-  draining,
-}: Call<'upsertDocuments'>): AsyncGenerator<Document[]> {
+export async function* documentPieces(
+  { limits, draining }: Call<'upsertDocuments'>,
+  lines: AsyncIterable<Line>,
+): AsyncGenerator<Document[]> {
   let piece = new Map<string, Document>();
   let characters = 0;
-  for await (const line of readLines(request, { bytes: limits.bytes, seconds: limits.bodySeconds })) {
+  for await (const line of lines) {
     if (draining.aborted)
       throw new HttpError('not-ready', 'the server is shutting down, and nothing is queued; send it again');
     const document = documentOf(line, limits);

@@ -1,7 +1,7 @@
 import { UserError } from '../../../base/errors.js';
 import type { Collection, Document } from '../../search/collection.js';
 import type { Ingests } from '../../search/ingests.js';
-import { mediaType, json, ndjson } from '../body.js';
+import { ndjson, type Line } from '../body.js';
 import { HttpError } from '../errors.js';
 import { checkCount, checkText, type Call, type Handlers } from '../handler.js';
 import { documentPieces, upsertLines } from '../upsert-lines.js';
@@ -44,14 +44,14 @@ async function queue(
   return undefined;
 }
 
-async function upsertStream(call: Call<'upsertDocuments'>): Promise<undefined> {
+async function upsertStream(call: Call<'upsertDocuments'>, lines: AsyncIterable<Line>): Promise<undefined> {
   const { request, response } = call;
   const wantsProgress = (request.headers.accept ?? '').includes(ndjson);
   const write = (value: unknown): void => {
     if (!response.headersSent) response.status(200).type(ndjson);
     response.write(JSON.stringify(value) + '\n');
   };
-  const stored = await upsertLines(call, wantsProgress ? write : undefined);
+  const stored = await upsertLines(call, lines, wantsProgress ? write : undefined);
   if (!wantsProgress) {
     response.json(stored);
     return;
@@ -79,8 +79,8 @@ export const documentHandlers: Handlers<
   async upsertDocuments(call) {
     const isQueued = call.query.async !== undefined && call.query.async !== 'false';
     if (isQueued) ingestsOf(call.services.collection);
-    if (mediaType(call.request, [json, ndjson]) === ndjson)
-      return isQueued ? queue(call, documentPieces(call)) : upsertStream(call);
+    const { lines } = call;
+    if (lines) return isQueued ? queue(call, documentPieces(call, lines)) : upsertStream(call, lines);
     const documents = Array.isArray(call.body) ? call.body : call.body.documents;
     const wayOut = `send several requests, or a stream of ${ndjson}, which may be of any length`;
     checkCount(documents.length, 'documents', call.limits, wayOut);

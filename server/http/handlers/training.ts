@@ -6,7 +6,7 @@ import type { Jobs } from '../../jobs/jobs.js';
 import { verdictReport } from '../../jobs/verdict.js';
 import type { Feedback } from '../../search/feedback-table.js';
 import type { TrainableCollection } from '../../search/collection.js';
-import { json, mediaType, ndjson, parseJson, readLines } from '../body.js';
+import { ndjson, parseJson, type Line } from '../body.js';
 import { HttpError } from '../errors.js';
 import { checkCount, checkText, type Call, type Handlers } from '../handler.js';
 import type { components } from '../openapi.js';
@@ -42,9 +42,10 @@ async function checkKnown(
 }
 
 /** Stores lines as they come; those about documents that are not there are left out. */
-async function addLines(call: Call<'addFeedback'>): Promise<components['schemas']['FeedbackStored']> {
-  const { request, limits, services } = call;
-  const { collection } = services;
+async function addLines(
+  { limits, services: { collection } }: Call<'addFeedback'>,
+  lines: AsyncIterable<Line>,
+): Promise<components['schemas']['FeedbackStored']> {
   const counts = { stored: 0, unknown: 0 };
   let group: Feedback[] = [];
   const store = async (): Promise<void> => {
@@ -57,10 +58,7 @@ async function addLines(call: Call<'addFeedback'>): Promise<components['schemas'
     group = [];
   };
   try {
-    for await (const { number, bytes } of readLines(request, {
-      bytes: limits.bytes,
-      seconds: limits.bodySeconds,
-    })) {
+    for await (const { number, bytes } of lines) {
       const line = parseJson(bytes, `line ${number}`);
       try {
         checkFeedback(line);
@@ -156,8 +154,8 @@ export const trainingHandlers: Handlers<
   },
 
   async addFeedback(call) {
-    if (mediaType(call.request, [json, ndjson]) === ndjson) return addLines(call);
-    const { body, services, limits } = call;
+    const { body, lines, services, limits } = call;
+    if (lines) return addLines(call, lines);
     const feedback = 'feedback' in body ? body.feedback : [body];
     checkCount(feedback.length, 'feedback', limits, `send a stream of ${ndjson}, which may be of any length`);
     const fieldOf = (i: number): string => ('feedback' in body ? `feedback[${i}].` : '');

@@ -159,15 +159,16 @@ async function serve(
   const query = { ...request.query };
   operation.checkPath(path);
   operation.checkQuery(query);
+  const countBytes = held.counterFor(response);
   let body: unknown;
   let lines: AsyncGenerator<Line> | undefined;
   if (operation.checkBody) {
     const { bodySeconds: seconds } = limits;
     if (mediaType(request, operation.takesNdjson ? [json, ndjson] : [json]) === ndjson) {
-      lines = readLines(request, { bytes: limits.bytes, seconds });
+      lines = readLines(request, { bytes: limits.bytes, seconds }, countBytes);
     } else {
       const bytes = operation.takesOneText ? oneTextBytes(limits) : limits.bytes;
-      body = await readJsonBody(request, response, { bytes, seconds }, held);
+      body = await readJsonBody(request, { bytes, seconds }, countBytes);
       operation.checkBody(body);
     }
   }
@@ -179,6 +180,7 @@ async function serve(
   const call = {
     body,
     lines,
+    countBytes,
     query,
     path,
     services: ready,

@@ -6,7 +6,7 @@ import type express from 'express';
 import { messageOf } from '../../base/errors.js';
 import type { Limits } from '../config.js';
 import { HttpError } from './errors.js';
-import type { HeldBytes } from './held-bytes.js';
+import type { CountBytes } from './held-bytes.js';
 
 export const json = 'application/json';
 export const ndjson = 'application/x-ndjson';
@@ -87,14 +87,13 @@ function isWellFormed(value: unknown): boolean {
  * The whole body as JSON, inflated when it is compressed: the limit is of what comes out, and refuses it as soon as
  * it is passed.
  *
- * @param held what the requests in flight hold
+ * @param count of what comes, not of what is announced: who sends nothing must not keep others out
  * @throws HttpError `too-large`, `malformed`, `unsupported-media-type`, `timeout`, `overloaded`
  */
 export async function readJsonBody(
   request: express.Request,
-  response: express.Response,
   limits: { bytes: number; seconds: number },
-  held: HeldBytes,
+  count: CountBytes,
 ): Promise<unknown> {
   const checkSize = (bytes: number): void => {
     if (bytes > limits.bytes)
@@ -104,8 +103,6 @@ export async function readJsonBody(
       );
   };
   checkSize(Number(request.headers['content-length'] ?? 0));
-  // What comes, not what is announced: who sends nothing must not keep others out.
-  const count = held.counterFor(response);
   let bytes = 0;
   const chunks: Buffer[] = [];
   const late = `the request's body did not arrive within ${limits.seconds} s`;
@@ -126,12 +123,15 @@ export interface Line {
 
 /**
  * The lines of a stream that are not blank, read no faster than they are taken.
+ *
+ * @param count of what has come; who takes a line lets its bytes go when it is through with them
  * @throws HttpError `too-large` for a line over the limit, or as many blank ones in a row, `timeout` when nothing
- *   comes for so long
+ *   comes for so long, `overloaded`
  */
 export async function* readLines(
   request: express.Request,
   limits: { bytes: number; seconds: number },
+  count: CountBytes,
 ): AsyncGenerator<Line> {
   let number = 0;
   let pending: Buffer[] = [];
@@ -139,9 +139,9 @@ export async function* readLines(
   const lineOf = (parts: Buffer[]): Line | undefined => {
     number++;
     const bytes = parts.length === 1 ? parts[0] : Buffer.concat(parts);
-    return bytes.every((byte) => byte === 0x20 || byte === 0x0d || byte === 0x09)
-      ? undefined
-      : { number, bytes };
+    if (!bytes.every((byte) => byte === 0x20 || byte === 0x0d || byte === 0x09)) return { number, bytes };
+    count(-bytes.length);
+    return undefined;
   };
   const late = `the stream: nothing came for ${limits.seconds} s`;
   for await (const chunk of arriving(request, () => limits.seconds * 1000, late)) {
@@ -158,6 +158,7 @@ export async function* readLines(
             fields: { line: number + 1 },
           },
         );
+      count(part.length);
       if (end < 0) break;
       const line = lineOf(pending);
       pending = [];

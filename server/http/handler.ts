@@ -6,6 +6,7 @@ import type { ServedGeneration } from '../search/collection.js';
 import type { Services } from '../services.js';
 import type { Line } from './body.js';
 import { HttpError } from './errors.js';
+import type { CountBytes } from './held-bytes.js';
 import type { operations } from './openapi.js';
 
 type JsonOf<T> = T extends { content: { 'application/json': infer Body } } ? Body : undefined;
@@ -16,6 +17,8 @@ export interface Call<Op extends keyof operations> {
   body: JsonOf<NonNullable<operations[Op]['requestBody']>>;
   /** Instead of `body` where NDJSON is sent, which is read and checked as it is taken. */
   lines?: AsyncIterable<Line>;
+  /** For the lines' bytes, which whoever takes them lets go again. */
+  countBytes: CountBytes;
   query: NonNullable<operations[Op]['parameters']['query']>;
   path: NonNullable<operations[Op]['parameters']['path']>;
   /** There when the operation needs them: it answers 503 when they are not. */

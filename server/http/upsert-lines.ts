@@ -7,9 +7,9 @@ import { documentOf } from './document-line.js';
 import { asHttpError, HttpError } from './errors.js';
 import type { Call } from './handler.js';
 
-/** Documents, and characters of their texts, that are embedded and committed together. */
+/** Documents, and bytes of their lines, that are embedded and committed together. */
 const CHUNK = 256;
-const CHUNK_CHARACTERS = 1 << 20;
+const CHUNK_BYTES = 1 << 20;
 /** Chunks under way at a time: one is embedded while another is stored. */
 const CHUNKS_IN_FLIGHT = 2;
 
@@ -29,35 +29,36 @@ export interface Stored {
  *   fault is durable by then, and nothing is stored any more
  */
 export async function upsertLines(
-  { request, limits, signal, draining, services: { collection } }: Call<'upsertDocuments'>,
+  { request, limits, signal, draining, countBytes, services: { collection } }: Call<'upsertDocuments'>,
   lines: AsyncIterable<Line>,
   onStored?: (stored: Stored) => void,
 ): Promise<Stored> {
   const stored: Stored = { stored: 0, inserted: 0, replaced: 0 };
-  const inFlight: { ids: Set<string>; committed: ReturnType<Collection['upsert']> }[] = [];
+  const inFlight: { ids: Set<string>; bytes: number; committed: ReturnType<Collection['upsert']> }[] = [];
   const gaveUp = new AbortController();
   const stop = AbortSignal.any([signal, gaveUp.signal]);
   let hasFailed = false;
   let storedBehind = 0;
   let chunk: Document[] = [];
   let ids = new Set<string>();
-  let characters = 0;
+  let bytes = 0;
 
   const send = (): void => {
     if (chunk.length === 0 || hasFailed) return;
     const committed = storeInTurn(collection, chunk, stop);
     // Awaited in order; a later chunk may fail while an earlier one is waited for.
     committed.catch(() => (hasFailed = true));
-    inFlight.push({ ids, committed });
+    inFlight.push({ ids, bytes, committed });
     chunk = [];
     ids = new Set();
-    characters = 0;
+    bytes = 0;
   };
   const settle = async (leave: number): Promise<void> => {
     while (inFlight.length > (hasFailed ? 0 : leave)) {
-      const { ids, committed } = inFlight[0];
+      const { ids, bytes, committed } = inFlight[0];
       const { inserted, replaced } = await committed.catch(giveUp);
       inFlight.shift();
+      countBytes(-bytes);
       stored.stored += ids.size;
       stored.inserted += inserted;
       stored.replaced += replaced;
@@ -91,8 +92,8 @@ export async function upsertLines(
         }
         chunk.push(document);
         ids.add(document.id);
-        characters += document.text.length;
-        if (chunk.length === CHUNK || characters >= CHUNK_CHARACTERS) {
+        bytes += line.bytes.length;
+        if (chunk.length === CHUNK || bytes >= CHUNK_BYTES) {
           send();
           await settle(CHUNKS_IN_FLIGHT - 1);
         }
@@ -115,11 +116,11 @@ export async function upsertLines(
 
 /** Documents line by line, in pieces of which each has an id once, read no faster than they are taken. */
 export async function* documentPieces(
-  { limits, draining }: Call<'upsertDocuments'>,
+  { limits, draining, countBytes }: Call<'upsertDocuments'>,
   lines: AsyncIterable<Line>,
 ): AsyncGenerator<Document[]> {
   let piece = new Map<string, Document>();
-  let characters = 0;
+  let bytes = 0;
   for await (const line of lines) {
     if (draining.aborted)
       throw new HttpError('not-ready', 'the server is shutting down, and nothing is queued; send it again');
@@ -127,11 +128,12 @@ export async function* documentPieces(
     // Set again, it would keep its place.
     piece.delete(document.id);
     piece.set(document.id, document);
-    characters += document.text.length;
-    if (piece.size < CHUNK && characters < CHUNK_CHARACTERS) continue;
+    bytes += line.bytes.length;
+    if (piece.size < CHUNK && bytes < CHUNK_BYTES) continue;
     yield [...piece.values()];
+    countBytes(-bytes);
     piece = new Map();
-    characters = 0;
+    bytes = 0;
   }
   yield [...piece.values()];
 }

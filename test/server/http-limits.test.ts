@@ -151,6 +151,68 @@ describe('the size of a body', () => {
   });
 });
 
+describe('what requests in flight hold', () => {
+  const one = { id: 'a', text: 'a' };
+
+  it('is bounded for all together, unfinished lines of NDJSON among it, until they are gone', async () => {
+    // Eight of the largest bodies. Where nothing is refused, all of them are told after these seconds that they are late.
+    await withServer({ limits: { ...limits, bodySeconds: 5 } }, async ({ url }) => {
+      const streams = Array.from({ length: 12 }, (_, i) => {
+        const headers = { 'Content-Type': ndjson };
+        const path = i % 2 === 0 ? '/documents' : '/feedback';
+        const request = http.request(url + path, { method: 'POST', headers });
+        request.on('error', () => undefined);
+        request.write('x'.repeat(900));
+        return request;
+      });
+      const [response] = (await Promise.race(streams.map((each) => once(each, 'response')))) as [
+        http.IncomingMessage,
+      ];
+      let text = '';
+      for await (const part of response.setEncoding('utf8')) text += part;
+      assert.equal(response.statusCode, 429, text);
+      assert.match(text, /the bodies of requests in progress have 7\d\d\d bytes.*the limit of 8000/);
+      for (const each of streams) each.destroy();
+      let answer: Answer;
+      do answer = await post(`${url}/documents`, padded([one], 1000));
+      while (answer.status === 429);
+      assert.equal(answer.status, 200);
+    });
+  });
+
+  it('is of a stream no more than it has not stored, however long it is', async () => {
+    const bytes = 2 ** 16;
+    await withServer({ limits: { ...testConfig.limits, bytes } }, async ({ url, collection }) => {
+      const { opened, open } = gate();
+      collection.gate = opened;
+      const other = post(`${url}/documents`, [{ id: 'other', text: 'a' }]);
+      while (collection.upserts.length === 0) await nextTurn();
+      collection.gate = undefined;
+      // Four times what all together may hold, blank lines among it.
+      const lines = Array.from({ length: 4096 }, (_, i) => `${padded({ id: String(i), text: 'a' }, 400)}\n`);
+      const answer = await post(`${url}/documents`, lines.join(' '.repeat(111) + '\n'), {
+        'Content-Type': ndjson,
+      });
+      assert.deepEqual(answer.body, { stored: 4096, inserted: 4096, replaced: 0 });
+      open();
+      assert.equal((await other).status, 200);
+    });
+  });
+
+  it('is cut into pieces by all that a line has, not by its text alone', async () => {
+    await withServer({}, async ({ url, collection }) => {
+      const metadata = { much: 'x'.repeat(600_000) };
+      const lines = Array.from(
+        { length: 5 },
+        (_, i) => `${JSON.stringify({ id: String(i), text: 'a', metadata })}\n`,
+      );
+      const answer = await post(`${url}/documents`, lines.join(''), { 'Content-Type': ndjson });
+      assert.equal(answer.body.stored, 5);
+      assert.deepEqual(collection.upserts, [2, 2, 1]);
+    });
+  });
+});
+
 describe('--max-requests', () => {
   it('refuses what is beyond with 429, but not what costs nothing, until there is room again', async () => {
     await withServer({ maxRequests: 2 }, async ({ url, inference }) => {

@@ -199,6 +199,19 @@ describe('training over HTTP', () => {
     assert.deepEqual([now.total - before.total, now.relevant - before.relevant], [5, 4]);
     assert.equal(now.queries.train + now.queries.dev + now.queries.test, DOCUMENTS + 5);
   });
+
+  it('stores a stream of feedback in pieces of some size', async () => {
+    const { collection } = test.around;
+    const { addFeedback } = collection;
+    const pieces: number[] = [];
+    collection.addFeedback = (piece) => (pieces.push(piece.length), addFeedback.call(collection, piece));
+    const line = JSON.stringify({ query: 'x'.repeat(100_000), id: 'd1', relevant: true });
+    const answer = await post(`${url}/feedback`, `${line}\n`.repeat(25), {
+      'Content-Type': 'application/x-ndjson',
+    });
+    collection.addFeedback = addFeedback;
+    assert.deepEqual([answer.body, pieces], [{ stored: 25, unknown: 0 }, [11, 11, 3]]);
+  });
 });
 
 describe('models over HTTP', () => {

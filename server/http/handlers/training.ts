@@ -15,8 +15,9 @@ import { checkSchema } from '../spec.js';
 type JobAnswer = components['schemas']['Job'];
 
 const checkFeedback = checkSchema('Feedback', 'the line');
-/** Lines of feedback that are stored together. */
+/** Lines of feedback, and bytes of them, that are stored together. */
 const FEEDBACK_LINES = 1000;
+const FEEDBACK_BYTES = 1 << 20;
 const EVENTS_EVERY_MS = 500;
 
 async function answerOf(jobs: Jobs, job: Job): Promise<JobAnswer> {
@@ -43,11 +44,12 @@ async function checkKnown(
 
 /** Stores lines as they come; those about documents that are not there are left out. */
 async function addLines(
-  { limits, services: { collection } }: Call<'addFeedback'>,
+  { limits, countBytes, services: { collection } }: Call<'addFeedback'>,
   lines: AsyncIterable<Line>,
 ): Promise<components['schemas']['FeedbackStored']> {
   const counts = { stored: 0, unknown: 0 };
   let group: Feedback[] = [];
+  let groupBytes = 0;
   const store = async (): Promise<void> => {
     if (group.length === 0) return;
     const known = await collection.existing(group.map(({ id }) => id));
@@ -55,7 +57,9 @@ async function addLines(
     await collection.addFeedback(about);
     counts.stored += about.length;
     counts.unknown += group.length - about.length;
+    countBytes(-groupBytes);
     group = [];
+    groupBytes = 0;
   };
   try {
     for await (const { number, bytes } of lines) {
@@ -68,7 +72,8 @@ async function addLines(
         throw new HttpError(error.kind, `line ${number}: ${error.message}`, { fields: { line: number } });
       }
       group.push(line as Feedback);
-      if (group.length === FEEDBACK_LINES) await store();
+      groupBytes += bytes.length;
+      if (group.length === FEEDBACK_LINES || groupBytes >= FEEDBACK_BYTES) await store();
     }
   } finally {
     await store();

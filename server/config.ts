@@ -20,6 +20,8 @@ export interface ConnectionTimes {
   headers: number;
   /** For what a client still sends after it got its answer. */
   linger: number;
+  /** For a client that takes nothing of its answer. */
+  unread: number;
 }
 
 /** How many requests of one client are answered within so many seconds. */
@@ -100,7 +102,7 @@ export const defaults = Object.freeze({
   lexicalWeight: 0.05,
   cacheMib: 64,
   maxRequests: 512,
-  connectionTimes: Object.freeze({ headers: 15, linger: 10 }),
+  connectionTimes: Object.freeze({ headers: 15, linger: 10, unread: 60 }),
   maxTexts: 1024,
   maxCharacters: 131_072,
   maxBodyMib: 16,

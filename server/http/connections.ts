@@ -42,7 +42,7 @@ export const checkHead: express.RequestHandler = (request, _response, next) => {
 
 /**
  * Answers in our form what never becomes a request: no HTTP, headers that are too large or do not arrive. And cuts
- * connections whose clients go on sending a body long after the answer.
+ * connections whose clients go on sending a body long after the answer, or do not take it.
  */
 export function guardConnections(server: Server, times: ConnectionTimes, log: Logger): void {
   const answering = new WeakMap<Duplex, ServerResponse>();
@@ -50,6 +50,10 @@ export function guardConnections(server: Server, times: ConnectionTimes, log: Lo
     setTimeout(() => socket.destroy(), times.linger * 1000).unref();
 
   server.on('request', (request, response) => {
+    // So long nothing went either way; what waits for us may be quiet: an answer that is not there yet, a stream of events.
+    response.setTimeout(times.unread * 1000, () => {
+      if (response.writableEnded) request.socket.destroy();
+    });
     answering.set(request.socket, response);
     response.once('close', () => answering.delete(request.socket));
     response.once('finish', () => {

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-import { testConfig, withServer, type TestServer } from './http-support.js';
+import { gate, post, testConfig, withServer, type TestServer } from './http-support.js';
 
 /** The one or the other is as short as nobody should have to wait for. */
-const hurry = { connectionTimes: { headers: 0.1, linger: 15 } };
-const noLinger = { connectionTimes: { headers: 15, linger: 0.1 } };
+const hurry = { connectionTimes: { ...testConfig.connectionTimes, headers: 0.1 } };
+const noLinger = { connectionTimes: { ...testConfig.connectionTimes, linger: 0.1 } };
+const noPatience = { connectionTimes: { ...testConfig.connectionTimes, unread: 0.1 } };
 
 function connect({ url }: Pick<TestServer, 'url'>): net.Socket {
   const socket = net.connect(Number(new URL(url).port), '127.0.0.1');
@@ -235,6 +237,45 @@ describe('a slow client', () => {
         trickle(socket, ' ');
         assert.deepEqual(statusesOf(await received(socket)), [status]);
       }
+    });
+  });
+});
+
+describe('a client that does not take its answer', () => {
+  const much = head('GET /search?q=a&k=300 HTTP/1.1', 'Host: localhost');
+  for (const [name, requests] of [
+    ['', much],
+    [' who asks for more behind it as well', much + much + 'GET'],
+  ])
+    it(`is cut${name}, and its place goes to another one`, { timeout: 60_000 }, async ({ signal }) => {
+      await withServer({ ...noPatience, maxRequests: 1 }, async ({ url, collection }) => {
+        // More than the system's buffers of both sides take.
+        const metadata = { much: 'x'.repeat(100_000) };
+        await collection.upsert(
+          Array.from({ length: 300 }, (_, i) => ({ id: String(i), text: 'a', metadata })),
+        );
+        const { search } = collection;
+        const searching = gate();
+        collection.search = (request) => (searching.open(), search.call(collection, request));
+        const socket = connect({ url }).pause();
+        socket.write(requests);
+        await searching.opened;
+        let status = 429;
+        while (status === 429 && !signal.aborted) ({ status } = await post(`${url}/embed`, { inputs: 'a' }));
+        assert.equal(status, 200);
+        const { length } = await received(socket.resume());
+        assert.ok(length < 300 * 100_000, `${length} bytes`);
+      });
+    });
+
+  it('is not one that waits for it', async () => {
+    await withServer(noPatience, async (test) => {
+      const { opened, open } = gate();
+      test.inference.gate = opened;
+      const answer = post(`${test.url}/embed`, { inputs: 'a' });
+      await sleep(500);
+      open();
+      assert.equal((await answer).status, 200);
     });
   });
 });

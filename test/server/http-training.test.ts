@@ -20,6 +20,9 @@ interface Test {
   server: RunningServer;
 }
 
+/** Streams of events are quiet for longer than an answer may lie unread. */
+const connectionTimes = { ...testConfig.connectionTimes, unread: 0.1 };
+
 /** A server with documents and feedback, whose trainer is made up. */
 async function start(dataDir: string, apiKeys: string[] = []): Promise<Test> {
   const around = await openAround(dataDir, {
@@ -42,7 +45,7 @@ async function start(dataDir: string, apiKeys: string[] = []): Promise<Test> {
     maps: new Maps(dataDir),
   };
   const server = await startServer(
-    { ...testConfig, dataDir, apiKeys },
+    { ...testConfig, dataDir, apiKeys, connectionTimes },
     pino({ level: 'silent' }),
     async () => services,
   );

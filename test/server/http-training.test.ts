@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 
 import { pino } from 'pino';
@@ -133,6 +135,21 @@ describe('training over HTTP', () => {
     assert.equal(states.at(-1), 'done');
     const again = await call(`${url}/finetune/${body.id}/events`, { headers: { 'Last-Event-ID': '19' } });
     assert.deepEqual(again.text.match(/^id: \d+$/gm), ['id: 20', 'id: 21']);
+  });
+
+  it('answers HEAD for a job’s events at once', async () => {
+    const { body } = await post(`${url}/finetune`, { settings: { behave: 'slow' } });
+    // The second request is answered when the first is through.
+    const socket = net.connect(Number(new URL(url).port), '127.0.0.1');
+    socket.write(`HEAD /finetune/${body.id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+    socket.write('GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+    const answers = await textOf(socket);
+    assert.match(
+      answers,
+      /^HTTP\/1\.1 200 OK\r\n[^]*^Content-Type: text\/event-stream[^]*^HTTP\/1\.1 200 OK\r\n/m,
+    );
+    const { body: job } = await call(`${url}/finetune/${body.id}`, { method: 'DELETE' });
+    assert.equal(job.state, 'cancelled');
   });
 
   it('cancels, once', async () => {

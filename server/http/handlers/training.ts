@@ -119,6 +119,10 @@ export const trainingHandlers: Handlers<
     const id = Number(path.id);
     await jobs.job(id);
     response.status(200).set({ 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
+    if (request.method === 'HEAD') {
+      response.end();
+      return undefined;
+    }
     response.flushHeaders();
     const log = jobs.log(id);
     const seen = Number(request.headers['last-event-id'] ?? 0) || 0;

@@ -9,6 +9,7 @@ import type { TokenizerFiles } from './tokenizer-files.js';
 export interface Token {
   id: number;
   text: string;
+  /** [CLS] and [SEP] around the text; not [UNK], or what the text itself calls [SEP]. */
   special: boolean;
 }
 
@@ -39,7 +40,6 @@ export class Tokenizer {
   /** The same up to the words, which it gives as they are. */
   private readonly splitter: Inner;
   private readonly addedTokens: Set<string>;
-  private readonly specialIds: Set<number>;
 
   /**
    * @param maxTokens longest sequence that `encode` returns, with [CLS] and [SEP]
@@ -72,7 +72,6 @@ export class Tokenizer {
     const [cls, sep] = frame.ids;
     const { pad_token: pad, unk_token: unknown, mask_token: mask } = tokenizer;
     this.special = { cls, sep, pad: Math.max(0, idOf(pad)), unknown: idOf(unknown), mask: idOf(mask) };
-    this.specialIds = new Set([...Object.values(this.special), ...tokenizer.all_special_ids]);
     const asTheyAre = { model: (words: string[]) => words, post_processor: null };
     this.splitter = Object.assign(Object.create(this.inner) as Inner, asTheyAre);
     this.addedTokens = new Set(
@@ -94,7 +93,7 @@ export class Tokenizer {
   /** Every token, special ones included, before truncation. */
   tokens(text: string): Token[] {
     const { ids, tokens } = this.inner.encode(this.prepare(text));
-    return ids.map((id, i) => ({ id, text: tokens[i], special: this.specialIds.has(id) }));
+    return ids.map((id, i) => ({ id, text: tokens[i], special: i === 0 || i === ids.length - 1 }));
   }
 
   /** How many tokens a text has, special ones included, before truncation. */

@@ -867,12 +867,16 @@ export interface components {
         };
         TokenizeRequest: {
             inputs: components["schemas"]["Texts"];
-            /** @default true */
+            /**
+             * @description Whether with [CLS] and [SEP] around a text.
+             * @default true
+             */
             add_special_tokens: boolean;
         };
         Token: {
             id: number;
             text: string;
+            /** @description Put around the text: [CLS] and [SEP]. */
             special: boolean;
         };
         /** @description Flat values, which a filter can ask for. */

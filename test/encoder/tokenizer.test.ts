@@ -85,9 +85,16 @@ describe('a WordPiece tokenizer', () => {
     }
   });
 
-  it('tells special tokens apart', () => {
-    const special = tokenizer.tokens('Ω disk').map((token) => token.special);
-    assert.deepEqual(special, [true, true, false, true]);
+  it('tells apart what it put around a text, as the special_tokens_mask of tokenizers: not what stands for a word', () => {
+    const tokens = tokenizer.tokens('Ω disk [SEP]');
+    assert.deepEqual(
+      tokens.map(({ text }) => text),
+      ['[CLS]', '[UNK]', 'disk', '[SEP]', '[SEP]'],
+    );
+    assert.deepEqual(
+      tokens.map(({ special }) => special),
+      [true, false, false, false, true],
+    );
   });
 
   it('gives the words that it looks up: normalized, split, without special tokens', () => {

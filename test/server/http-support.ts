@@ -56,7 +56,11 @@ export function fakeInference(): FakeInference {
     },
     async tokenize(texts) {
       return texts.map((text) =>
-        words(text).map((word, id) => ({ id, text: word, special: word.startsWith('[') })),
+        words(text).map((word, id, { length }) => ({
+          id,
+          text: word,
+          special: id === 0 || id === length - 1,
+        })),
       );
     },
     async countTokens(texts) {

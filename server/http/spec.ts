@@ -79,11 +79,11 @@ const bodyAjv = new Ajv2020({ ...options, strictNumbers: true });
 const urlAjv = new Ajv2020({ ...options, coerceTypes: 'array' });
 
 /** Compiled when first asked for: all of them at once would be half a second of every start. */
-function compile(ajv: Ajv2020, schema: Schema, whole: string): Check {
+function compile(ajv: Ajv2020, schema: Schema, whole: string, within?: readonly string[]): Check {
   let validate: ValidateFunction | undefined;
   return (value) => {
     validate ??= ajv.compile(schema);
-    if (!validate(value)) throw validationError(validate.errors!, whole);
+    if (!validate(value)) throw validationError(validate.errors!, whole, within);
   };
 }
 
@@ -135,7 +135,11 @@ export const allOperations: readonly Operation[] = Object.entries(spec.paths).fl
   }),
 );
 
-/** A check for one of openapi.yaml's schemas, for what is neither a body nor a parameter. */
-export function checkSchema(name: keyof components['schemas'], whole: string): Check {
-  return compile(bodyAjv, spec.components.schemas[name], whole);
+/** A check for one of openapi.yaml's schemas, for what is neither a body nor a parameter; see validationError. */
+export function checkSchema(
+  name: keyof components['schemas'],
+  whole: string,
+  within?: readonly string[],
+): Check {
+  return compile(bodyAjv, spec.components.schemas[name], whole, within);
 }

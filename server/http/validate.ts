@@ -12,6 +12,8 @@ export interface Schema {
   maxLength?: number;
   minItems?: number;
   maxItems?: number;
+  minProperties?: number;
+  maxProperties?: number;
   properties?: Record<string, Schema>;
   anyOf?: Schema[];
   /** How an error message names what is expected, where the keywords say it badly. */
@@ -52,9 +54,11 @@ export function expected(schema: Schema): string {
   const numbers = range(schema.minimum, schema.maximum);
   const length = range(schema.minLength, schema.maxLength);
   const items = range(schema.minItems, schema.maxItems);
+  const fields = range(schema.minProperties, schema.maxProperties);
   if (numbers) return `${type} ${numbers.startsWith('at') ? 'of' : 'from'} ${numbers}`;
   if (length) return `${type} of ${length} characters`;
   if (items) return `${type} of ${items} ${items.endsWith(' 1') ? 'item' : 'items'}`;
+  if (fields) return `${type} of ${fields} ${fields.endsWith(' 1') ? 'field' : 'fields'}`;
   return type;
 }
 
@@ -67,7 +71,10 @@ export function came(value: unknown): string {
       : `${JSON.stringify(value.slice(0, 40))}... (${value.length} characters)`;
   }
   if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : `a list of ${value.length}`;
-  if (value !== null && typeof value === 'object') return 'an object';
+  if (value !== null && typeof value === 'object') {
+    const { length } = Object.keys(value);
+    return length === 0 ? 'an empty object' : `an object of ${length} ${length === 1 ? 'field' : 'fields'}`;
+  }
   return String(value);
 }
 
@@ -83,22 +90,35 @@ function fieldName(path: readonly string[]): string {
   return path.map((part, i) => (/^\d+$/.test(part) ? `[${part}]` : i === 0 ? part : `.${part}`)).join('');
 }
 
+/** Say only that others beside them do not hold. */
+const WRAPPERS = new Set(['anyOf', 'oneOf', 'propertyNames']);
+/** About which fields an object has, and how many: a step further in than the object. */
+const ABOUT_NAMES = new Set(['required', 'additionalProperties']);
+const ABOUT_FIELDS = new Set([...ABOUT_NAMES, 'minProperties', 'maxProperties']);
+
 /**
  * One message out of what ajv (with `verbose`) found: of the alternatives of an `anyOf` the one that
  * the value came closest to, which is the one whose error lies deepest.
  *
  * @param whole what to call the value itself: "the body", "the query"
+ * @param within the path to it, where it is a part of what was sent
  */
-export function validationError(errors: readonly ErrorObject[], whole: string): HttpError {
+export function validationError(
+  errors: readonly ErrorObject[],
+  whole: string,
+  within: readonly string[] = [],
+): HttpError {
   const candidates = errors
-    .filter(({ keyword }) => keyword !== 'anyOf' && keyword !== 'oneOf')
+    .filter(({ keyword }) => !WRAPPERS.has(keyword))
     .map((error) => {
-      const path = segments(error.instancePath);
-      const inside = error.keyword === 'required' || error.keyword === 'additionalProperties' ? 1 : 0;
-      return { error, path, depth: path.length + inside };
+      const path = [...within, ...segments(error.instancePath)];
+      return { error, path, depth: path.length + (ABOUT_FIELDS.has(error.keyword) ? 1 : 0) };
     });
   const deepest = Math.max(...candidates.map(({ depth }) => depth));
-  const closest = candidates.filter(({ depth }) => depth === deepest);
+  let closest = candidates.filter(({ depth }) => depth === deepest);
+  // An alternative that knows the field, and has something against its value, came closer than one that does not.
+  const known = closest.filter(({ error }) => !ABOUT_NAMES.has(error.keyword));
+  if (known.length > 0) closest = known;
   // Where one alternative has the right type, what is wrong is not the type.
   const { error, path } = closest.find(({ error }) => error.keyword !== 'type') ?? closest[0];
   const parent = error.parentSchema as Schema;

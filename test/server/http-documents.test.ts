@@ -91,6 +91,12 @@ describe('POST /documents with JSON', () => {
       /documents\[0\]\.metadata\.m: expected a string, a number.*, came an object/,
     ],
     [
+      'much metadata',
+      [{ id: 'a', text: 'x', metadata: Object.fromEntries(numbers(101).map((n) => [n, 1])) }],
+      422,
+      /^\[0\]\.metadata: expected an object of at most 100 fields, came an object of 101 fields$/,
+    ],
+    [
       'an infinite number',
       '[{"id":"a","text":"x","metadata":{"m":1e999}}]',
       422,
@@ -507,6 +513,30 @@ describe('/search', () => {
       422,
       /filter\.n: expected only eq, .*"above"/,
     ],
+    [
+      'a condition of no values',
+      { query: 'a', filter: { a: { in: [] } } },
+      400,
+      /^filter\.a\.in: expected a list of 1 to 1000 items, came an empty list$/,
+    ],
+    [
+      'a comparison with nothing',
+      { query: 'a', filter: { a: { gt: null } } },
+      422,
+      /^filter\.a\.gt: expected a string, a number or true or false, came null$/,
+    ],
+    [
+      'no condition',
+      { query: 'a', filter: { a: {} } },
+      422,
+      /^filter\.a: expected conditions \(eq, ne, gt, gte, lt, lte; or in\), came an empty object$/,
+    ],
+    [
+      'a list as a condition',
+      { query: 'a', filter: { a: ['b'] } },
+      422,
+      /^filter\.a: expected a string, a number, true or false, null or conditions \(.*\), came a list of 1$/,
+    ],
     ['a filter that is none', { query: 'a', filter: 'x' }, 422, /filter: expected an object, came "x"/],
   ];
   for (const [name, body, status, message] of refusals) {
@@ -524,7 +554,9 @@ describe('/search', () => {
     ['?q=%ff', 400, /the URL: expected percent-encoded UTF-8/],
     ['?q=100%', 400, /write % as %25/],
     ['?q=a&filter={', 400, /filter: expected JSON/],
-    ['?q=a&filter={"n":{"above":1}}', 422, /"above"/],
+    ['?q=a&filter={"n":{"above":1}}', 422, /^filter\.n: expected only eq, .*"above"/],
+    ['?q=a&filter={"0":{"in":[]}}', 400, /^filter\[0\]\.in: expected a list/],
+    ['?q=a&filter=[]', 422, /^filter: expected an object, came an empty list/],
     ['?query=a', 422, /expected/],
   ];
   for (const [query, status, message] of urls) {

@@ -167,7 +167,11 @@ describe('training over HTTP', () => {
       [{ preset: 7 }, 422, /preset/],
       [{ preset: 'contxt' }, 400, /^preset: expected context, pairs, came "contxt"$/],
       [{ settings: { lamda: 1 } }, 400, /^settings: lamda$/],
-      [{ settings: { 'a b': 1 } }, 422, /settings/],
+      [
+        { settings: { 'a-b': 1 } },
+        422,
+        /^settings: expected names of settings, in letters alone, came "a-b"$/,
+      ],
       [{ pairs: [['a']] }, 422, /pairs/],
       [{ epochs: 3 }, 422, /epochs/],
     ];

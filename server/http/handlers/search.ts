@@ -5,7 +5,7 @@ import { checkText, generationFor, type Call, type Handlers } from '../handler.j
 import type { components } from '../openapi.js';
 import { checkSchema } from '../spec.js';
 
-const checkFilter = checkSchema('Filter', 'filter');
+const checkFilter = checkSchema('Filter', 'filter', ['filter']);
 
 async function search(
   call: Pick<Call<'search'>, 'services' | 'limits' | 'signal' | 'response'>,

@@ -9,6 +9,7 @@ import { fileError } from '../../base/files.js';
 import type { PrecisionChoice } from '../../server/batching/start-inference.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { defaults, type RateLimit, type ServerConfig } from '../../server/config.js';
+import { checkKey } from '../../server/http/keys.js';
 import { checkSchema } from '../../server/http/spec.js';
 import type { FinetuneRequest } from '../../server/jobs/request.js';
 import { parseWindow, type TimeWindow } from '../../server/jobs/schedule.js';
@@ -344,6 +345,7 @@ export async function configOf(options: ServeOptions): Promise<ServerConfig> {
   } = options;
   const { refitAfter: after, refitWindow: window, refitRequest: request } = options;
   if (request !== REFIT_REQUEST) await checkRecipe(request).catch(refuseRequest);
+  for (const key of options.apiKey) checkKey(key, '--api-key or SENTENCE_JEPA_API_KEYS');
   const fileKeys = options.apiKeyFile ? await keysOf(options.apiKeyFile) : [];
   return {
     model,
@@ -407,10 +409,11 @@ async function keysOf(file: string): Promise<string[]> {
   const text = await readFile(file, 'utf8').catch((error: unknown) => {
     throw fileError(error, file, 'read');
   });
-  const keys = text
-    .split('\n')
-    .map((line) => line.trim())
-    .filter(Boolean);
+  const lines = text.split('\n').map((line) => line.trim());
+  lines.forEach((key, i) => {
+    if (key) checkKey(key, `${file}, line ${i + 1}`);
+  });
+  const keys = lines.filter(Boolean);
   if (keys.length === 0)
     throw new UserError('empty', `${file}: expected an API key on each line, found none`);
   return keys;

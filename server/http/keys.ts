@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 
+import { UserError } from '../../base/errors.js';
 import { HttpError } from './errors.js';
 
 /** What a key is for; each may do what those before it may. */
@@ -12,6 +13,20 @@ const digest = (text: string): Buffer => createHash('sha256').update(text).diges
 function parseKey(text: string): { scope: Scope; digest: Buffer } {
   const [, scope = 'admin', key = text] = /^(read|write|admin):(.+)$/.exec(text) ?? [];
   return { scope: scope as Scope, digest: digest(key) };
+}
+
+/**
+ * For a key as it is given at start: in a header, none with a space or a letter beyond ASCII would be the same.
+ *
+ * @param source where it came from, which the message has instead of it
+ * @throws UserError `usage`
+ */
+export function checkKey(key: string, source: string): void {
+  if (!/^[\x21-\x7e]+$/.test(key))
+    throw new UserError(
+      'usage',
+      `${source}: expected an API key of ASCII letters, digits and punctuation, without spaces, came one that no request could carry`,
+    );
 }
 
 /**

@@ -424,6 +424,8 @@ describe('sentence-jepa serve, told what it can not do', () => {
   const dataDir = (): string => path.join(folder, 'unused');
 
   it('says which option is wrong, with exit code 2', async () => {
+    const keyFile = path.join(folder, 'keys');
+    await writeFile(keyFile, 'read:fine\n\nschlüssel\n');
     const cases: [args: string[], env: Record<string, string>, message: RegExp][] = [
       [['--port', '70000'], {}, /--port <n>.*70000.*whole number from 0 to 65535/],
       [['--port', 'http'], {}, /--port <n>.*http/],
@@ -449,6 +451,13 @@ describe('sentence-jepa serve, told what it can not do', () => {
         {},
         /--refit-request: .*settings\.lambda: expected a number from 0 up, found "many"/,
       ],
+      [
+        ['--api-key', 'fine,not fine'],
+        {},
+        /: --api-key or SENTENCE_JEPA_API_KEYS: expected an API key of ASCII letters/,
+      ],
+      [[], { SENTENCE_JEPA_API_KEYS: 'write:nicht schön' }, /SENTENCE_JEPA_API_KEYS: expected an API key/],
+      [['--api-key-file', keyFile], {}, /keys, line 3: expected an API key/],
       [['--no-such-option'], {}, /unknown option '--no-such-option'/],
       [['--host', '0.0.0.0'], {}, /reachable from other machines: expected an API key.*--insecure/],
     ];
@@ -456,7 +465,7 @@ describe('sentence-jepa serve, told what it can not do', () => {
       const { code, stderr } = await run(['serve', '--model', model, '--data-dir', dataDir(), ...args], env);
       assert.equal(code, 2, stderr);
       assert.match(stderr, message);
-      assert.doesNotMatch(stderr, /\n {4}at /);
+      assert.doesNotMatch(stderr, /\n {4}at |not fine|nicht|schlüssel/);
     }
   });
 

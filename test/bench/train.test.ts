@@ -41,7 +41,7 @@ describe('the table of a training benchmark', () => {
   it('has a row a trainer, and under it what they trained', () => {
     const row = { sentencesPerSecond: 50, millisecondsPerStep: 2560, losses: [21, 20] };
     const table = trainBenchTable({
-      recipe: { ...PRESETS.vicreg, expander: [1536, 1536, 1536], threads: 2 },
+      recipe: { ...PRESETS.vicreg, precision: 'fp32', expander: [1536, 1536, 1536], threads: 2 },
       tokensOfFirstStep: 1183,
       rows: [
         {

@@ -27,6 +27,9 @@ export function checkKey(key: string, source: string): void {
       'usage',
       `${source}: expected an API key of ASCII letters, digits and punctuation, without spaces, came one that no request could carry`,
     );
+  // As of a variable that is not set: it would be a key for all, which is "read:".
+  if (SCOPES.some((scope) => key === `${scope}:`))
+    throw new UserError('usage', `${source}: expected a key behind ${key}, came none`);
 }
 
 /**

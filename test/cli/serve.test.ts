@@ -457,6 +457,7 @@ describe('sentence-jepa serve, told what it can not do', () => {
         /: --api-key or SENTENCE_JEPA_API_KEYS: expected an API key of ASCII letters/,
       ],
       [[], { SENTENCE_JEPA_API_KEYS: 'write:nicht schön' }, /SENTENCE_JEPA_API_KEYS: expected an API key/],
+      [['--api-key', 'read:'], {}, /SENTENCE_JEPA_API_KEYS: expected a key behind read:, came none/],
       [['--api-key-file', keyFile], {}, /keys, line 3: expected an API key/],
       [['--no-such-option'], {}, /unknown option '--no-such-option'/],
       [['--host', '0.0.0.0'], {}, /reachable from other machines: expected an API key.*--insecure/],

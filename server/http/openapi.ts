@@ -209,6 +209,7 @@ export interface paths {
          * @description A map is the collection in two dimensions: each document a point, near to what is like it. It is made when somebody asks for it (`POST /map`), one for each
          *     model that is served, and kept. While it is being made there may be an earlier one to look at, or a draft: then `made`, `points`, `layouts` and `since` are
          *     there, too. `stale` is one since which documents came or went: it still answers, without those that came.
+         *     Of a collection on a shared store (`--store`) there are none: 400.
          */
         get: operations["mapState"];
         put?: never;

@@ -65,7 +65,7 @@ export function attentionTiles(offsets: Int32Array): TileGroup[] {
     const length = lengthOf(sequence);
     let tile = all.find(({ room }) => room >= length);
     if (!tile) {
-      const width = Math.max(LEAST_WIDTH, 2 ** Math.ceil(Math.log2(length)));
+      const width = widthFor(length);
       all.push((tile = { width, room: width, sequences: [] }));
     }
     tile.sequences.push(sequence);
@@ -77,4 +77,40 @@ export function attentionTiles(offsets: Int32Array): TileGroup[] {
     groups.get(width)!.tiles.push(sequences);
   }
   return [...groups.values()];
+}
+
+function widthFor(length: number): number {
+  return Math.max(LEAST_WIDTH, 2 ** Math.ceil(Math.log2(length)));
+}
+
+/**
+ * Groups sequences into batches of about so many tokens, those together that need tiles of one width, else in the order they
+ * come. Sorted by length, as padding would have it, each batch would have another number of tiles, and kernels to compile.
+ *
+ * @param lengths tokens of each sequence
+ * @param budget tokens of a batch; a sequence longer than it is a batch of its own
+ * @returns the sequences' positions in `lengths`, the widest first
+ */
+export function batchesByWidth(lengths: ArrayLike<number>, budget: number): number[][] {
+  const byWidth = new Map<number, number[]>();
+  for (let i = 0; i < lengths.length; i++) {
+    const width = widthFor(lengths[i]);
+    const alike = byWidth.get(width);
+    if (alike) alike.push(i);
+    else byWidth.set(width, [i]);
+  }
+  const widths = [...byWidth.keys()].sort((a, b) => b - a);
+  return widths.flatMap((width) => {
+    const batches: number[][] = [];
+    let room = 0;
+    for (const i of byWidth.get(width)!) {
+      if (lengths[i] > room || batches.length === 0) {
+        batches.push([]);
+        room = budget;
+      }
+      batches.at(-1)!.push(i);
+      room -= lengths[i];
+    }
+    return batches;
+  });
 }

@@ -1,12 +1,11 @@
 import { setImmediate } from 'node:timers/promises';
 
-import { batchByLength } from '../encoder/batches.js';
 import { applyDense } from '../encoder/dense.js';
 import type { Encoder, EncodeOptions } from '../encoder/encoder.js';
 import { dimensionsOf, type ModelFolder } from '../encoder/model-folder.js';
 import { normalizeRows } from '../encoder/pooling.js';
 import type { Tokenizer } from '../encoder/tokenizer.js';
-import { pack } from './packing.js';
+import { batchesByWidth, pack } from './packing.js';
 import type { TrainableEncoder } from './types.js';
 
 /** Tokens of a batch. */
@@ -37,7 +36,7 @@ export function tensorFlowEncoder(
       const sequences = texts.map((text) => tokenizer.encode(text));
       const vectors = new Float32Array(texts.length * dimensions);
       let done = 0;
-      for (const batch of batchByLength(
+      for (const batch of batchesByWidth(
         sequences.map(({ length }) => length),
         BATCH_TOKENS,
       )) {

@@ -3,7 +3,7 @@ import { before, describe, it } from 'node:test';
 
 import { Random } from '../../base/random.js';
 import type { Pooling } from '../../encoder/model-folder.js';
-import { attentionTiles, cut, join, pack } from '../../trainer/packing.js';
+import { attentionTiles, batchesByWidth, cut, join, pack } from '../../trainer/packing.js';
 import { PRESETS } from '../../trainer/presets.js';
 import { attention, attentionBackward, attentionLayout } from '../../trainer/tensorflow/attention.js';
 import {
@@ -842,6 +842,13 @@ describe('packing', () => {
       [64, [[2, 4]]],
       [32, [[3], [1, 0]]],
     ]);
+  });
+
+  it('groups sequences whose tiles have one width, a batch of so many tokens at a time', () => {
+    const lengths = [10, 40, 12, 9, 33, 100, 32, 5, 7];
+    // 128 wide, 64, and the others 32.
+    assert.deepEqual(batchesByWidth(lengths, 50), [[5], [1], [4], [0, 2, 3], [6, 7, 8]]);
+    assert.deepEqual(batchesByWidth([], 50), []);
   });
 
   it('cuts a batch into parts of so many tokens, and no sequence in two', () => {

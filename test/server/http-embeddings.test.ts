@@ -97,7 +97,13 @@ describe('POST /embed', () => {
     ['a list of numbers', { inputs: [1, 2] }, 422, /inputs\[0\]: expected a text.*, came 1$/, 'invalid'],
     ['null in a list', { inputs: ['a', null] }, 422, /inputs\[1\]: expected a text.*, came null$/, 'invalid'],
     ['a number', { inputs: 5 }, 422, /inputs: expected a text.* or a list.*, came 5$/, 'invalid'],
-    ['an object', { inputs: { a: 1 } }, 422, /inputs: expected a text.*, came an object of 1 field$/, 'invalid'],
+    [
+      'an object',
+      { inputs: { a: 1 } },
+      422,
+      /inputs: expected a text.*, came an object of 1 field$/,
+      'invalid',
+    ],
     ['no inputs', {}, 422, /inputs: expected a text.*, came nothing$/, 'invalid'],
     ['a list as the body', ['a'], 422, /the body: expected an object, came a list of 1$/, 'invalid'],
     [

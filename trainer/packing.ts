@@ -84,11 +84,12 @@ function widthFor(length: number): number {
 }
 
 /**
- * Groups sequences into batches of about so many tokens, those together that need tiles of one width, else in the order they
- * come. Sorted by length, as padding would have it, each batch would have another number of tiles, and kernels to compile.
+ * Groups sequences into batches of nearly the same number of tokens, those together that need tiles of one width, else in the
+ * order they come. Sorted by length, as padding would have it, or with a small one at the end, batches would have more shapes, and
+ * each is compiled for.
  *
  * @param lengths tokens of each sequence
- * @param budget tokens of a batch; a sequence longer than it is a batch of its own
+ * @param budget tokens of a batch at most; a sequence longer than it is a batch of its own
  * @returns the sequences' positions in `lengths`, the widest first
  */
 export function batchesByWidth(lengths: ArrayLike<number>, budget: number): number[][] {
@@ -101,16 +102,19 @@ export function batchesByWidth(lengths: ArrayLike<number>, budget: number): numb
   }
   const widths = [...byWidth.keys()].sort((a, b) => b - a);
   return widths.flatMap((width) => {
-    const batches: number[][] = [];
-    let room = 0;
-    for (const i of byWidth.get(width)!) {
-      if (lengths[i] > room || batches.length === 0) {
-        batches.push([]);
-        room = budget;
-      }
-      batches.at(-1)!.push(i);
-      room -= lengths[i];
+    const sequences = byWidth.get(width)!;
+    const tokens = sequences.reduce((sum, i) => sum + lengths[i], 0);
+    // One sequence may reach over the end of a batch's share.
+    const share = tokens / Math.ceil(tokens / Math.max(1, budget - width));
+    const batches = new Map<number, number[]>();
+    let before = 0;
+    for (const i of sequences) {
+      const place = Math.floor(before / share);
+      const batch = batches.get(place);
+      if (batch) batch.push(i);
+      else batches.set(place, [i]);
+      before += lengths[i];
     }
-    return batches;
+    return [...batches.values()];
   });
 }

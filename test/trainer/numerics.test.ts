@@ -844,10 +844,24 @@ describe('packing', () => {
     ]);
   });
 
-  it('groups sequences whose tiles have one width, a batch of so many tokens at a time', () => {
-    const lengths = [10, 40, 12, 9, 33, 100, 32, 5, 7];
-    // 128 wide, 64, and the others 32.
-    assert.deepEqual(batchesByWidth(lengths, 50), [[5], [1], [4], [0, 2, 3], [6, 7, 8]]);
+  it('groups sequences whose tiles have one width into batches of nearly the same size, none beyond a budget', () => {
+    const random = new Random(1);
+    const lengths = Array.from({ length: 500 }, () => 3 + random.below(60));
+    const batches = batchesByWidth(lengths, 512);
+    assert.deepEqual(
+      batches.flat().sort((a, b) => a - b),
+      lengths.map((_, i) => i),
+    );
+    const isWide = batches.map((batch) => batch.map((i) => lengths[i] > 32));
+    assert.ok(isWide.every((alike) => new Set(alike).size === 1));
+    for (const wide of [true, false]) {
+      const sizes = batches
+        .filter((_, b) => isWide[b][0] === wide)
+        .map((batch) => batch.reduce((sum, i) => sum + lengths[i], 0));
+      assert.ok(Math.max(...sizes) <= 512 && Math.max(...sizes) - Math.min(...sizes) < 128, sizes.join(' '));
+    }
+    // Each longer than what there should be.
+    assert.deepEqual(batchesByWidth([100, 5, 120], 50), [[0], [2], [1]]);
     assert.deepEqual(batchesByWidth([], 50), []);
   });
 

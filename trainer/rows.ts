@@ -1,7 +1,4 @@
-import { pipeline, Readable } from 'node:stream';
-
-import { parse } from 'csv-parse';
-
+import { csvRecords } from '../base/csv.js';
 import { messageOf, UserError } from '../base/errors.js';
 import { readLines, type Line } from '../base/lines.js';
 import type { BrokenLines } from './broken-lines.js';
@@ -40,10 +37,7 @@ async function* csvRows(file: string, broken: BrokenLines): AsyncGenerator<Place
   }
   /** Where records were skipped that no row has come after yet. */
   const skipped: { line: number; error: UserError }[] = [];
-  const parser = parse({
-    info: true,
-    relaxColumnCount: true,
-    skipEmptyLines: true,
+  const records = csvRecords(lines(), {
     skipRecordsWithError: true,
     onSkip(error) {
       const message = `${file}: expected CSV: ${messageOf(error)}`;
@@ -54,11 +48,6 @@ async function* csvRows(file: string, broken: BrokenLines): AsyncGenerator<Place
       return undefined;
     },
   });
-  // The loop below sees every error: pipeline destroys the parser with it.
-  const records = pipeline(Readable.from(lines()), parser, () => undefined) as AsyncIterable<{
-    record: string[];
-    info: { lines: number };
-  }>;
   let end = 0;
   // A quote that is not closed takes the lines behind it along, up to the next row that can be read.
   const countSkipped = (next: number, start: number): void => {

@@ -1,9 +1,9 @@
 import path from 'node:path';
-import { pipeline, Readable } from 'node:stream';
 
 import { Command } from 'commander';
-import { CsvError, parse } from 'csv-parse';
+import { CsvError } from 'csv-parse';
 
+import { csvRecords } from '../../base/csv.js';
 import { UserError } from '../../base/errors.js';
 import { readLines } from '../../base/lines.js';
 import type { components } from '../../server/http/openapi.js';
@@ -97,22 +97,11 @@ async function* feedbackOf(file: string): AsyncGenerator<Feedback> {
     }
     return;
   }
-  const parser = parse({
-    info: true,
-    delimiter: kind === '.tsv' ? '\t' : ',',
-    // Titles have quotes of their own.
-    quote: kind === '.tsv' ? false : '"',
-    relax_column_count: true,
-    skip_empty_lines: true,
-  });
   async function* lines(): AsyncGenerator<string> {
     for await (const { text } of readLines(file)) yield text + '\n';
   }
-  // The loop below sees every error: pipeline destroys the parser with it.
-  const records = pipeline(Readable.from(lines()), parser, () => undefined) as AsyncIterable<{
-    record: string[];
-    info: { lines: number; records: number };
-  }>;
+  // Titles have quotes of their own.
+  const records = csvRecords(lines(), kind === '.tsv' ? { delimiter: '\t', quote: false } : {});
   try {
     for await (const { record, info } of records) {
       const [query, id, relevant = 'true'] = record;

@@ -339,11 +339,7 @@ export class InferencePool implements Inference {
     try {
       const dispatched = performance.now();
       for (const { request } of batch.texts) request.timing.dispatched ??= dispatched;
-      const [
-        {
-          request: { task },
-        },
-      ] = batch.texts;
+      const { task } = batch.texts[0].request;
       const texts = batch.texts.map(({ request, index }) => request.texts[index]);
       const made = await this.inTime<Made[Task]>(worker, worker[task](texts));
       if (task === 'run') this.count(batch, made as WorkerBatch, dispatched);

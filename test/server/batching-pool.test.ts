@@ -12,16 +12,7 @@ import {
   type WorkerModel,
 } from '../../server/batching/pool.js';
 import type { EncodeTiming } from '../../server/observer.js';
-
-const MODEL: WorkerModel = {
-  name: 'manual',
-  dimensions: 2,
-  maxTokens: 8,
-  fingerprint: 'f',
-  folder: '/nowhere',
-  pooling: 'mean',
-  normalizes: true,
-};
+import { WORKER_MODEL } from './worker-model.js';
 
 /** A worker that answers when the test says so. The vector of "3 4" is (3, 4). */
 class ManualWorker implements ModelWorker {
@@ -32,8 +23,8 @@ class ManualWorker implements ModelWorker {
   private endNow!: (reason: UserError) => void;
   private current: { resolve: () => void; reject: (error: unknown) => void } | undefined;
 
-  constructor(fingerprint = 'f') {
-    this.model = { ...MODEL, fingerprint };
+  constructor(fingerprint = WORKER_MODEL.fingerprint) {
+    this.model = { ...WORKER_MODEL, fingerprint };
     this.ended = new Promise((resolve) => (this.endNow = resolve));
   }
 

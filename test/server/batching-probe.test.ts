@@ -11,6 +11,7 @@ import type { ModelWorker } from '../../server/batching/pool.js';
 import { choosePrecision, chooseSharing, meanCosine } from '../../server/batching/probe.js';
 import { startInference } from '../../server/batching/start-inference.js';
 import { makeTinyModel } from '../support/tiny-model.js';
+import { WORKER_MODEL } from './worker-model.js';
 
 /** No test waits, nor does one depend on how fast the machine is. */
 let clock = 0;
@@ -19,15 +20,7 @@ const stopwatch = { now, withoutCore: () => 0 };
 
 function workerOf(milliseconds: number, closed: ModelWorker[] = [], vector = [1, 0]): ModelWorker {
   const worker: ModelWorker = {
-    model: {
-      name: 'fake',
-      dimensions: 2,
-      maxTokens: 8,
-      fingerprint: 'f',
-      folder: '/nowhere',
-      pooling: 'mean',
-      normalizes: true,
-    },
+    model: WORKER_MODEL,
     ended: new Promise<UserError>(() => undefined),
     async run(texts) {
       clock += milliseconds;

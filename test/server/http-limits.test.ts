@@ -8,15 +8,11 @@ import { constants, createBrotliCompress, createDeflate, createGzip, gzipSync } 
 
 import { pino } from 'pino';
 
-import {
-  InferencePool,
-  type ModelWorker,
-  type WorkerBatch,
-  type WorkerModel,
-} from '../../server/batching/pool.js';
+import { InferencePool, type ModelWorker, type WorkerBatch } from '../../server/batching/pool.js';
 import { startServer } from '../../server/main.js';
 import { call, fakeServices, gate, post, send, testConfig, withServer, type Answer } from './http-support.js';
 import { openTestCollection } from './test-collection.js';
+import { WORKER_MODEL } from './worker-model.js';
 
 const limits = { ...testConfig.limits, bytes: 1000 };
 const ndjson = 'application/x-ndjson';
@@ -257,15 +253,7 @@ describe('--max-requests', () => {
 describe('a client that goes away while its texts wait', () => {
   /** Holds its first batch until it is let go. */
   class HeldWorker implements ModelWorker {
-    readonly model: WorkerModel = {
-      name: 'held',
-      dimensions: 2,
-      maxTokens: 8,
-      fingerprint: 'f',
-      folder: '/nowhere',
-      pooling: 'mean',
-      normalizes: true,
-    };
+    readonly model = WORKER_MODEL;
     readonly ended = new Promise<never>(() => undefined);
     readonly batches: string[][] = [];
     readonly held = gate();

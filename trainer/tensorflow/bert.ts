@@ -326,6 +326,15 @@ export function bertPooled(
   return poolForward(ops, hidden, batch, pooling);
 }
 
+/** The same where JavaScript can see it. */
+export function bertVectors(...of: Parameters<typeof bertPooled>): Float32Array {
+  const [ops] = of;
+  const pooled = ops.tidy(() => bertPooled(...of));
+  const vectors = pooled.dataSync<'float32'>();
+  pooled.dispose();
+  return vectors;
+}
+
 /** Hidden states [rows, d] -> one vector a sequence [n, d]. */
 export function poolForward(ops: Ops, hidden: Tensor, batch: DeviceBatch, pooling: Pooling): Tensor {
   const { tf } = ops;

@@ -2,7 +2,7 @@ import type { BertConfig } from '../../encoder/bert.js';
 import type { Pooling } from '../../encoder/model-folder.js';
 import type { Tensor as StoredTensor } from '../../encoder/safetensors.js';
 import type { PackedBatch, TrainableEncoder } from '../types.js';
-import { bertPooled, type Weights } from './bert.js';
+import { bertVectors, type Weights } from './bert.js';
 import { fuseQkv } from './fused-qkv.js';
 import type { Ops, Tensor } from './ops.js';
 
@@ -33,11 +33,7 @@ export class FrozenBert implements Pick<TrainableEncoder, 'embed' | 'dispose'> {
   }
 
   async embed(packed: PackedBatch): Promise<Float32Array> {
-    const { ops, config, weight, pooling } = this;
-    const pooled = ops.tidy(() => bertPooled(ops, config, weight, packed, pooling));
-    const vectors = pooled.dataSync<'float32'>();
-    pooled.dispose();
-    return vectors;
+    return bertVectors(this.ops, this.config, this.weight, packed, this.pooling);
   }
 
   dispose(): void {

@@ -20,6 +20,7 @@ import {
   bertBackward,
   bertForward,
   bertPooled,
+  bertVectors,
   poolBackward,
   poolForward,
   toDevice,
@@ -213,10 +214,7 @@ class TrainableBert implements TrainableEncoder {
   }
 
   async embed(packed: PackedBatch): Promise<Float32Array> {
-    const pooled = this.ops.tidy(() => bertPooled(this.ops, this.config, this.settled, packed, this.pooling));
-    const vectors = pooled.dataSync<'float32'>();
-    pooled.dispose();
-    return vectors;
+    return bertVectors(this.ops, this.config, this.settled, packed, this.pooling);
   }
 
   async weights(): Promise<Map<string, HostTensor>> {

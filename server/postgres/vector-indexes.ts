@@ -132,8 +132,9 @@ export class VectorIndexes {
 
   private read(queries: Queries): Promise<IndexState[]> {
     return queries.query<IndexState>(
+      // Not by pg_get_indexdef, which fails where the index is dropped meanwhile: it looks past the statement's snapshot.
       `SELECT g.id AS generation, g.dimensions, i.indisvalid AS valid, c.vectors, c.ef,
-              coalesce(pg_get_indexdef(i.indexrelid) LIKE '%halfvec%', false) AS half,
+              EXISTS (SELECT FROM pg_opclass o WHERE o.oid = i.indclass[0] AND o.opcname LIKE 'halfvec%') AS half,
               (SELECT string_to_array(extversion, '.')::int[] >= '{0,8}' FROM pg_extension WHERE extname = 'vector') AS iterative,
               EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $2 AND l.objid = g.id::oid
                       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS locked

@@ -3,6 +3,8 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { openPostgresCollection, type PostgresOptions } from '../../server/postgres/open-collection.js';
+import { Database } from '../../server/postgres/database.js';
+import { indexStatement, VectorIndexes } from '../../server/postgres/vector-indexes.js';
 import type { Filter, Hit, SearchRequest, TrainableCollection } from '../../server/search/collection.js';
 import { clusters } from './clusters.js';
 import { fakeInference } from './fake-inference.js';
@@ -68,10 +70,10 @@ describe('the index on PostgreSQL', { skip: withoutPostgres }, () => {
     return found / (10 * QUERIES);
   }
 
-  const indexOf = (url: string): Promise<{ scans: number; valid: boolean; definition: string }[]> =>
+  const indexOf = (url: string): Promise<{ scans: number; valid: boolean }[]> =>
     onConnection(url, async (client) => {
-      const { rows } = await client.query<{ scans: number; valid: boolean; definition: string }>(
-        `SELECT idx_scan AS scans, indisvalid AS valid, pg_get_indexdef(indexrelid) AS definition
+      const { rows } = await client.query<{ scans: number; valid: boolean }>(
+        `SELECT idx_scan AS scans, indisvalid AS valid
          FROM pg_stat_user_indexes JOIN pg_index USING (indexrelid) WHERE indexrelname LIKE '%hnsw'`,
       );
       return rows;
@@ -258,6 +260,29 @@ describe('the index on PostgreSQL', { skip: withoutPostgres }, () => {
       [true],
     );
     assert.equal(log.length, 1);
+  });
+
+  it('is looked at while another server drops it and makes it again', async () => {
+    const url = await server.freshDatabase();
+    await open(url);
+    const database = new Database(url);
+    const indexes = new VectorIndexes(database, { recall: 0.95, exactUpTo: 0 });
+    let isMaking = true;
+    const look = async (): Promise<void> => {
+      while (isMaking) await indexes.follow([], 1);
+    };
+    try {
+      const looking = Promise.all([look(), look(), look()]);
+      await onConnection(url, async (client) => {
+        for (let i = 0; i < 100; i++) {
+          await client.query(indexStatement('vectors_1'));
+          await client.query('DROP INDEX CONCURRENTLY vectors_1_hnsw');
+        }
+      }).finally(() => (isMaking = false));
+      await looking;
+    } finally {
+      await database.close();
+    }
   });
 
   it('does not keep a generation from being dropped while it is made', async () => {

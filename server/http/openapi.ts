@@ -526,7 +526,9 @@ export interface paths {
         /**
          * Put a model live
          * @description Model and index change together, from one request to the next; requests in flight are answered by the one that they began with. The model that was live
-         *     stays, for a rollback. Of two models with that name it is the one that is not live that goes live. On a collection that servers share it may be sent to any of them, for any model that `GET /models` lists: the others follow.
+         *     stays, for a rollback. Of several models with that name it is one that waits to be activated, else the live one, which stays:
+         *     the same request sent again changes nothing, and `POST /models/rollback` goes back.
+         *     On a collection that servers share it may be sent to any of them, for any model that `GET /models` lists: the others follow.
          */
         post: operations["activateModel"];
         delete?: never;

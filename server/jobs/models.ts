@@ -30,7 +30,9 @@ export class Models {
   constructor(private readonly options: ModelsOptions) {}
 
   /**
-   * @param model of two with that name, the one that is not live
+   * Sent again, it changes nothing more.
+   *
+   * @param model of several with that name, one that waits, else the live one: `rollback` goes back
    * @throws UserError `not-found` for a model that there is not, `not-ready` while it is loaded after a start, `exists` while
    *   its job goes on
    */
@@ -134,7 +136,9 @@ export class Models {
     const { collection } = this.options;
     const generations = collection.generations();
     const named = generations.filter((each) => each.model === model);
-    const found = named.find(({ state }) => state !== 'live') ?? named[0];
+    const inState = (wanted: GenerationInfo['state']): GenerationInfo | undefined =>
+      named.find(({ state }) => state === wanted);
+    const found = inState('building') ?? inState('live') ?? inState('retired');
     if (found) return found;
     const { id } = collection.served(model);
     return generations.find((each) => each.id === id)!;

@@ -336,9 +336,14 @@ describe('switching models', () => {
         assert.equal((await jobs.rollback()).id, first.id);
         assert.equal(collection.served().id, first.id);
         assert.equal((await jobs.rollback()).id, second.id);
-        assert.equal((await jobs.activate('model')).id, first.id);
-        assert.equal(collection.served('model').id, first.id);
-        assert.equal((await jobs.activate('somebody/model')).id, first.id, 'by its last part, the live one');
+        assert.equal((await jobs.activate('model')).id, second.id, 'the live one, not what was before it');
+        assert.equal(collection.served('model').id, second.id);
+        assert.equal((await jobs.activate('somebody/model')).id, second.id, 'by its last part, the live one');
+        assert.equal((await jobs.rollback()).id, first.id);
+        await collection.prepare({ inference: encoderNamed('model', 'worse') });
+        const third = (await jobs.activate('model')).id;
+        assert.ok(third > second.id, 'the one that waits');
+        assert.equal((await jobs.activate('model')).id, third, 'sent again');
       },
       { model: encoderNamed('model', 'beginner') },
     ));

@@ -12,9 +12,14 @@ function metricOf({ job }: Model, jobs: readonly Job[]): string {
   return test ? (100 * test.candidate['map@100']).toFixed(1) : '';
 }
 
-/** A server loads what it has not, and refuses a model whose job has yet to judge it. */
-const canActivate = ({ state, job }: Model, jobs: readonly Job[]): boolean =>
-  state !== 'live' && !jobs.some((each) => each.id === job && !hasEnded(each));
+/**
+ * A server loads what it has not, and refuses a model whose job has yet to judge it. By a name that the live one has as well it
+ * takes one that waits; back from the live one leads only "Roll back".
+ */
+function canActivate({ state, name, job }: Model, models: readonly Model[], jobs: readonly Job[]): boolean {
+  if (state === 'live' || jobs.some((each) => each.id === job && !hasEnded(each))) return false;
+  return state !== 'retired' || !models.some((each) => each.state === 'live' && each.name === name);
+}
 
 /** Generations, and what can be done with them. */
 export function Models({
@@ -74,7 +79,7 @@ export function Models({
                 <td>{metricOf(model, jobs)}</td>
                 <td>{model.created && new Date(model.created).toLocaleString()}</td>
                 <td>
-                  {canActivate(model, jobs) && (
+                  {canActivate(model, models, jobs) && (
                     <button type="button" onClick={() => activate(model.name)}>
                       Activate<span class="hidden"> {model.name}</span>
                     </button>

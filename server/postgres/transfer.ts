@@ -194,6 +194,9 @@ class PostgresWriter extends PostgresReader implements StoreWriter {
     super(queries);
   }
 
+  /** PostgreSQL holds any number. */
+  checkRoom(): void {}
+
   async setGenerations(generations: readonly Generation[]): Promise<void> {
     const there = new Set((await this.generations()).map(({ id }) => id));
     const wanted = new Set(generations.map(({ id }) => id));

@@ -36,7 +36,7 @@ import {
   type Generation,
 } from './store.js';
 import { unfinishedFile } from './unfinished.js';
-import type { KeyedVector } from './vectors.js';
+import { checkFits, type KeyedVector } from './vectors.js';
 
 /** Where the collection comes from: `{"source", "begun"}`. */
 const RECORD = 'migrated-from.json';
@@ -219,6 +219,10 @@ class FolderReader implements StoreReader {
 }
 
 class FolderWriter extends FolderReader implements StoreWriter {
+  checkRoom(generations: readonly Generation[], vectors: number): void {
+    for (const { dimensions } of generations) checkFits(vectors, dimensions);
+  }
+
   async setGenerations(generations: readonly Generation[]): Promise<void> {
     const there = new Set((await this.generations()).map(({ id }) => id));
     const wanted = new Set(generations.map(({ id }) => id));

@@ -58,6 +58,8 @@ export interface StoreReader {
 }
 
 export interface StoreWriter extends StoreReader {
+  /** @throws UserError `too-large` when no server could open it with so many vectors of each */
+  checkRoom(generations: readonly Generation[], vectors: number): void;
   /** Makes its generations these: new ones without vectors, those not among them dropped. */
   setGenerations(generations: readonly Generation[]): Promise<void>;
   addDocuments(documents: readonly KeyedDocument[]): Promise<void>;

@@ -31,6 +31,7 @@ export async function contentsOf(store: StoreReader): Promise<Contents> {
  * other one held some time ago.
  *
  * @returns documents that were added and removed
+ * @throws UserError `too-large` before anything is written, when it can't hold them
  */
 export async function sync(
   from: StoreReader,
@@ -38,6 +39,7 @@ export async function sync(
   onProgress?: OnProgress,
 ): Promise<{ added: number; removed: number }> {
   const { generations, jobs } = await contentsOf(from);
+  to.checkRoom(generations, await from.count('documents'));
   await to.setGenerations(generations);
   const total = await countRows(from, generations);
   let done = 0;

@@ -1,7 +1,7 @@
 import pg from 'pg';
 
 import { UserError } from '../../base/errors.js';
-import { queriesOn, type Database } from './database.js';
+import { CONNECTION, noticeOurEnd, queriesOn, type Database } from './database.js';
 import { lockShared, MIGRATING } from './open-lock.js';
 
 /** On which a server says that generations have changed. */
@@ -62,8 +62,7 @@ export class Listener {
     if (this.client) return;
     const client = new pg.Client({
       connectionString: this.database.url,
-      connectionTimeoutMillis: 5_000,
-      keepAlive: true,
+      ...CONNECTION,
       application_name: 'sentence-jepa listener',
     });
     const lose = (): void => {
@@ -74,6 +73,7 @@ export class Listener {
     this.client = client;
     try {
       await client.connect();
+      await noticeOurEnd(client);
       await client.query(`LISTEN ${CHANNEL}`);
       if (!(await lockShared(queriesOn(client))))
         throw new UserError('unavailable', `${this.database.name}: ${MIGRATING}`);

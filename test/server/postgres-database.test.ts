@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { createServer, type AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 
-import { Database } from '../../server/postgres/database.js';
+import { Database, queriesOn, type Queries } from '../../server/postgres/database.js';
+import { startPostgres, withoutPostgres } from './postgres-server.js';
 
 /** A message of PostgreSQL's protocol: a letter, the length with itself, the body. */
 function message(type: string, body: Buffer): Buffer {
@@ -40,6 +41,31 @@ describe('a connection to PostgreSQL', () => {
     } finally {
       await database.close();
       server.close();
+    }
+  });
+});
+
+describe('PostgreSQL', { skip: withoutPostgres }, () => {
+  it('is told to look whether this process is still there, on any connection', async () => {
+    const server = await startPostgres();
+    const database = new Database(await server.freshDatabase());
+    const looks = async (queries: Queries): Promise<void> => {
+      const settings = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count'];
+      const rows = await queries.query<{ setting: string }>(
+        'SELECT current_setting(name) AS setting FROM unnest($1::text[]) AS name',
+        [settings],
+      );
+      const [idle, interval, count] = rows.map(({ setting }) => Number(setting));
+      // 0 stands for the system's two hours.
+      assert.ok(idle > 0 && idle + interval * count <= 30, rows.map(({ setting }) => setting).join());
+    };
+    try {
+      await looks(database);
+      await database.transaction(looks);
+      await database.withOwnClient(new AbortController().signal, (client) => looks(queriesOn(client)));
+    } finally {
+      await database.close();
+      await server.close();
     }
   });
 });

@@ -15,6 +15,7 @@ import { openEvaluation } from '../evaluation/open-evaluation.js';
 import { finetune } from '../trainer/finetune.js';
 import { loadTensorFlow } from '../trainer/tensorflow/load.js';
 import { call } from './server/http-support.js';
+import { keepEnvironment } from './support/environment.js';
 
 const STORED = path.join(projectRoot, 'models', DEFAULT_MODEL);
 const EXAMPLE = path.join(projectRoot, 'examples/askubuntu-style');
@@ -26,7 +27,7 @@ const NO_NETWORK = Object.fromEntries(
 
 describe('the default encoder', () => {
   let scratch: string;
-  const cache = process.env.SENTENCE_JEPA_CACHE;
+  const putBack = keepEnvironment('SENTENCE_JEPA_CACHE');
   before(async () => {
     // What setup built lies in the real cache folder.
     await loadTensorFlow();
@@ -34,8 +35,7 @@ describe('the default encoder', () => {
     process.env.SENTENCE_JEPA_CACHE = path.join(scratch, 'cache');
   });
   after(async () => {
-    if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-    else process.env.SENTENCE_JEPA_CACHE = cache;
+    putBack();
     await rm(scratch, { recursive: true });
   });
 

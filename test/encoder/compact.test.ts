@@ -25,6 +25,7 @@ import {
 import { unpackCompact } from '../../encoder/unpack.js';
 import { verifyModel } from '../../encoder/verify.js';
 import { TINY_VOCABULARY, tinyContent } from '../support/tiny-model.js';
+import { keepEnvironment } from '../support/environment.js';
 
 const MATRIX = 'encoder.layer.1.output.dense.weight';
 const content = {
@@ -32,7 +33,7 @@ const content = {
   card: '---\nlicense: apache-2.0\n---\n# Größe\r\n',
   provenance: { seed: 1, scores: [0.5] },
 };
-const cache = process.env.SENTENCE_JEPA_CACHE;
+const putBack = keepEnvironment('SENTENCE_JEPA_CACHE');
 let scratch: string;
 let compact: string;
 before(async () => {
@@ -42,8 +43,7 @@ before(async () => {
   await writeCompactFolder(compact, content);
 });
 after(async () => {
-  if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-  else process.env.SENTENCE_JEPA_CACHE = cache;
+  putBack();
   await rm(scratch, { recursive: true });
 });
 

@@ -13,10 +13,11 @@ import { openEncoder } from '../../encoder/open-encoder.js';
 import { readSafetensors, writeSafetensors } from '../../encoder/safetensors.js';
 import { verifyModel } from '../../encoder/verify.js';
 import { makeTinyModel, tinyContent } from '../support/tiny-model.js';
+import { keepEnvironment } from '../support/environment.js';
 
 const TEXTS = ['how do i install a package', 'usb', 'the wireless network is slow after the last upgrade'];
 
-const cache = process.env.SENTENCE_JEPA_CACHE;
+const putBack = keepEnvironment('SENTENCE_JEPA_CACHE');
 let scratch: string;
 /** Of 32 dimensions; with Dense modules to 24, and by a tanh to 16. */
 let whole: string;
@@ -27,8 +28,7 @@ before(async () => {
   await makeTinyModel(whole, { dense: [24, 16] });
 });
 after(async () => {
-  if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-  else process.env.SENTENCE_JEPA_CACHE = cache;
+  putBack();
   await rm(scratch, { recursive: true });
 });
 

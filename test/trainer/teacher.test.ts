@@ -8,9 +8,10 @@ import { openEncoder } from '../../encoder/open-encoder.js';
 import { loadTensorFlow, type TF } from '../../trainer/tensorflow/load.js';
 import { Teacher } from '../../trainer/teacher.js';
 import { makeTinyModel } from '../support/tiny-model.js';
+import { keepEnvironment } from '../support/environment.js';
 
 describe('a teacher', () => {
-  const cache = process.env.SENTENCE_JEPA_CACHE;
+  const putBack = keepEnvironment('SENTENCE_JEPA_CACHE');
   let tf: TF;
   let home: string;
   let plain: string;
@@ -26,8 +27,7 @@ describe('a teacher', () => {
     await makeTinyModel(withDense, { dense: [24, 16] });
   });
   after(async () => {
-    if (cache === undefined) delete process.env.SENTENCE_JEPA_CACHE;
-    else process.env.SENTENCE_JEPA_CACHE = cache;
+    putBack();
     await rm(home, { recursive: true, force: true });
   });
 

@@ -39,6 +39,7 @@ export class Admission {
    *
    * @param tokens of the request
    * @param waiting tokens that wait already
+   * @param underway tokens that are computed: what comes waits for them, too
    * @throws UserError `overloaded` when it would wait behind too many
    */
   check(
@@ -46,8 +47,9 @@ export class Admission {
     tokens: number,
     waiting: Readonly<Record<Priority, number>>,
     workers: number,
+    underway = 0,
   ): void {
-    const { allowed, option } = this.allowance(priority, workers);
+    const { allowed, option } = this.allowance(priority, workers, underway);
     const ahead = waiting[priority];
     if (ahead === 0 || ahead + tokens <= allowed) return;
     const tooMany = Math.min(ahead, ahead + tokens - allowed);
@@ -61,11 +63,16 @@ export class Admission {
       { retryAfter },
     );
   }
-  private allowance(priority: Priority, workers: number): { allowed: number; option: string } {
+
+  private allowance(
+    priority: Priority,
+    workers: number,
+    underway: number,
+  ): { allowed: number; option: string } {
     const { tokens, seconds } = this.limits;
     if (priority === 'bulk') return { allowed: BULK_SHARE * tokens, option: '--max-queue-tokens' };
     const rate = this.rate(workers);
-    const inTime = rate > 0 ? Math.floor(seconds * rate) : Infinity;
+    const inTime = rate > 0 ? Math.max(0, Math.floor(seconds * rate) - underway) : Infinity;
     return inTime < tokens
       ? { allowed: inTime, option: `--max-queue-seconds ${seconds}` }
       : { allowed: tokens, option: '--max-queue-tokens' };

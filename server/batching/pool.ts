@@ -37,8 +37,6 @@ export interface WorkerBatch {
   lengths: number[];
   /** Milliseconds that the tokenizer took. */
   tokenizeMs: number;
-  /** Milliseconds of it all in the thread. This one may come back to its answer late, with many requests to read. */
-  totalMs: number;
 }
 
 /** What a worker does with a batch, and what comes back: of each text, in order. */
@@ -119,6 +117,10 @@ function copyRow(row: Float32Array, to: Float32Array, normalize: boolean): void 
 
 type Batch = { texts: QueuedText<Request>[]; isRetry: boolean };
 
+function costOf({ texts }: Batch): number {
+  return texts.reduce((sum, { request, index }) => sum + request.costs[index], 0);
+}
+
 /**
  * Workers that take a batch whenever they are free. A batch that fails, or whose worker dies, is tried
  * once more, each request's texts apart from the others': one request can't take others down with it.
@@ -126,6 +128,8 @@ type Batch = { texts: QueuedText<Request>[]; isRetry: boolean };
 export class InferencePool implements Inference {
   private readonly queue: BatchQueue<Request>;
   private readonly admission: Admission;
+  /** Estimated tokens in batches that workers have. */
+  private underway = 0;
   private readonly retries: Batch[] = [];
   private readonly workers = new Set<ModelWorker>();
   private readonly idle: ModelWorker[] = [];
@@ -258,7 +262,8 @@ export class InferencePool implements Inference {
     this.checkOpen();
     const costs = Uint32Array.from(texts, (text) => this.estimateTokens(task, text));
     const tokens = costs.reduce((sum, cost) => sum + cost, 0);
-    if (!probe) this.admission.check(priority, tokens, this.queue.waiting, this.options.workers);
+    if (!probe)
+      this.admission.check(priority, tokens, this.queue.waiting, this.options.workers, this.underway);
     if (texts.length === 0) return;
 
     let abort: (() => void) | undefined;
@@ -336,19 +341,22 @@ export class InferencePool implements Inference {
   }
 
   private async runBatch(worker: ModelWorker, batch: Batch): Promise<void> {
+    const cost = costOf(batch);
+    this.underway += cost;
     try {
       const dispatched = performance.now();
       for (const { request } of batch.texts) request.timing.dispatched ??= dispatched;
       const { task } = batch.texts[0].request;
       const texts = batch.texts.map(({ request, index }) => request.texts[index]);
       const made = await this.inTime<Made[Task]>(worker, worker[task](texts));
-      if (task === 'run') this.count(batch, made as WorkerBatch, dispatched);
+      if (task === 'run') this.count(batch, made as WorkerBatch, cost, dispatched);
       this.hand(batch.texts, made);
     } catch (error) {
       // A thread that died rejects its calls and says so on `ended` in the same turn: that goes first.
       await nextTurn();
       this.recover(batch, error);
     }
+    this.underway -= cost;
     if (this.workers.has(worker)) this.idle.push(worker);
     this.dispatch();
   }
@@ -374,14 +382,19 @@ export class InferencePool implements Inference {
     }
   }
 
-  private count({ texts }: Batch, { lengths, tokenizeMs, totalMs }: WorkerBatch, dispatched: number): void {
+  private count(
+    { texts }: Batch,
+    { lengths, tokenizeMs }: WorkerBatch,
+    cost: number,
+    dispatched: number,
+  ): void {
     this.totals.batches++;
     this.totals.texts += texts.length;
     this.totals.tokens += lengths.reduce((sum, length) => sum + length, 0);
     this.options.observer?.batch({ lengths });
     const now = performance.now();
-    const cost = texts.reduce((sum, { request, index }) => sum + request.costs[index], 0);
-    this.admission.measured(cost, totalMs / 1000);
+    // With the time in which this thread had other things to do: the worker waits for its next batch then.
+    this.admission.measured(cost, (now - dispatched) / 1000);
     const inferenceMs = now - dispatched - tokenizeMs;
     for (const { request } of texts) {
       request.timing.queue += dispatched - request.timing.start;

@@ -19,18 +19,42 @@ interface Waiting<R> {
   request: R;
   /** Places of its texts, cheapest last: taken from the end, so that a batch has texts of like length. */
   order: number[];
+  /** Estimated tokens of all that waits of it. */
+  tokens: number;
+  /** When its portion is to be done, by the clock of its line. */
+  due: number;
+  /** Estimated tokens of its portion that wait. */
+  portion: number;
 }
+
+/** The requests of a priority. */
+interface Line<R> {
+  /** The soonest due first. */
+  readonly waiting: Waiting<R>[];
+  /** In estimated tokens: when what was taken last was due. */
+  clock: number;
+}
+
+/** The share of a batch below which requests count alike: among short texts the shorter ones do not pass the others. */
+const LEAST = 1 / 8;
 
 /** Bulk work gets a batch after this many interactive ones in a row, so that it is slow but never stuck. */
 const INTERACTIVE_IN_A_ROW = 8;
 
 /**
- * Which texts go into the next batch. Interactive requests come before bulk ones, and never share a
- * batch with them; requests of one priority take turns, a text each, until the token budget is used.
- * With all texts of a batch the same is done.
+ * Which texts go into the next batch. Interactive requests come before bulk ones, and never share a batch with them. With all
+ * texts of a batch the same is done.
+ *
+ * Requests of one priority are served by self-clocked fair queueing (Golestani 1994), in portions of at most a batch: a portion is
+ * due as many tokens after what is being served as it has itself, and the soonest due goes first. So a request of thousands of
+ * texts gets no more than its share beside small ones, which wait for one portion of it at most. Equal ones are done in the order
+ * in which they came; would they take turns text by text, each would be done when nearly all are, and wait up to twice as long.
  */
 export class BatchQueue<R extends QueuedRequest> {
-  private readonly lines: Record<Priority, Waiting<R>[]> = { interactive: [], bulk: [] };
+  private readonly lines: Record<Priority, Line<R>> = {
+    interactive: { waiting: [], clock: 0 },
+    bulk: { waiting: [], clock: 0 },
+  };
   private interactiveInARow = 0;
   private count = 0;
   private readonly tokens: Record<Priority, number> = { interactive: 0, bulk: 0 };
@@ -53,26 +77,30 @@ export class BatchQueue<R extends QueuedRequest> {
     const order = Array.from({ length: costs.length }, (_, i) => i).sort(
       (a, b) => costs[b] - costs[a] || b - a,
     );
-    if (order.length > 0) this.lines[priority].push({ request, order });
+    const tokens = order.reduce((sum, index) => sum + costs[index], 0);
+    if (order.length > 0) {
+      const line = this.lines[priority];
+      this.queueUp(line, { request, order, tokens, due: line.clock, portion: 0 });
+    }
     this.count += order.length;
-    for (const index of order) this.tokens[priority] += costs[index];
+    this.tokens[priority] += tokens;
   }
 
   /** Forgets what of a request is still waiting. */
   remove(request: R): void {
-    const line = this.lines[request.priority];
-    const at = line.findIndex((waiting) => waiting.request === request);
+    const { waiting } = this.lines[request.priority];
+    const at = waiting.findIndex((each) => each.request === request);
     if (at < 0) return;
-    this.count -= line[at].order.length;
-    for (const index of line[at].order) this.tokens[request.priority] -= request.costs[index];
-    line.splice(at, 1);
+    const [{ order, tokens }] = waiting.splice(at, 1);
+    this.count -= order.length;
+    this.tokens[request.priority] -= tokens;
   }
 
   /** The next batch; empty when nothing waits. */
   next(): QueuedText<R>[] {
     const { interactive, bulk } = this.lines;
     const bulkIsDue = this.interactiveInARow >= INTERACTIVE_IN_A_ROW;
-    if (interactive.length > 0 && !(bulk.length > 0 && bulkIsDue)) {
+    if (interactive.waiting.length > 0 && !(bulk.waiting.length > 0 && bulkIsDue)) {
       this.interactiveInARow++;
       return this.take(interactive);
     }
@@ -80,22 +108,36 @@ export class BatchQueue<R extends QueuedRequest> {
     return this.take(bulk);
   }
 
-  private take(line: Waiting<R>[]): QueuedText<R>[] {
+  /** Begins a portion of it, behind those that are due as soon. */
+  private queueUp({ waiting }: Line<R>, one: Waiting<R>): void {
+    one.portion = Math.min(one.tokens, this.budget);
+    one.due += Math.max(one.portion, LEAST * this.budget);
+    let at = waiting.length;
+    while (at > 0 && waiting[at - 1].due > one.due) at--;
+    waiting.splice(at, 0, one);
+  }
+
+  private take(line: Line<R>): QueuedText<R>[] {
+    const { waiting } = line;
     const batch: QueuedText<R>[] = [];
-    const task = line[0]?.request.task;
+    const task = waiting[0]?.request.task;
     let left = this.budget;
-    for (let at; (at = line.findIndex(({ request }) => request.task === task)) >= 0;) {
-      const { request, order } = line[at];
+    for (let at; (at = waiting.findIndex(({ request }) => request.task === task)) >= 0;) {
+      const one = waiting[at];
+      const { request, order } = one;
       const index = order[order.length - 1];
       const cost = request.costs[index];
       if (batch.length > 0 && cost > left) break;
       left -= cost;
       this.tokens[request.priority] -= cost;
+      line.clock = Math.max(line.clock, one.due);
       batch.push({ request, index });
       order.pop();
-      // The next text is another request's, in this batch and across batches.
-      const [waiting] = line.splice(at, 1);
-      if (order.length > 0) line.push(waiting);
+      one.tokens -= cost;
+      one.portion -= cost;
+      if (order.length > 0 && one.portion > 0) continue;
+      waiting.splice(at, 1);
+      if (order.length > 0) this.queueUp(line, one);
     }
     this.count -= batch.length;
     return batch;

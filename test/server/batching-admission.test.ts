@@ -51,6 +51,9 @@ describe('admission', () => {
     assert.match(message, /limit of 200 for interactive requests \(--max-queue-seconds 2\)/);
     assert.equal(retryAfter, 1);
     admission.check('interactive', 101, { interactive: 100, bulk: 3_000 }, 2);
+    // What is computed has to be done before.
+    refusal(() => admission.check('interactive', 100, { interactive: 100, bulk: 0 }, 1, 1));
+    admission.check('interactive', 50, { interactive: 100, bulk: 0 }, 1, 50);
     // Bulk work is for nobody who waits: it is bounded by tokens alone.
     admission.check('bulk', 900, { interactive: 0, bulk: 3_000 }, 1);
   });

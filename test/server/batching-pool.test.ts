@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it, mock } from 'node:test';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 
 import { UserError } from '../../base/errors.js';
 import type { Token } from '../../server/batching/inference.js';
@@ -33,7 +33,6 @@ class ManualWorker implements ModelWorker {
       vectors: Float32Array.from(texts.flatMap((text) => text.split(' ').map(Number))),
       lengths: texts.map((text) => text.length + 1),
       tokenizeMs: texts.length,
-      totalMs: texts.length,
     });
   }
 
@@ -495,6 +494,16 @@ describe('inference pool', () => {
     for (let i = 0; i < 9; i++) await workers[0].finish();
     await Promise.all([bulk, first, second, probe]);
     assert.deepEqual(inference.stats().queuedTokens, { interactive: 0, bulk: 0 });
+  });
+
+  it('knows its speed by what passes from one batch to the next, however short a thread computes', async () => {
+    const { pool: inference, workers } = await pool();
+    const first = inference.encode(['1 0', '2 0']);
+    await sleep(100);
+    await workers[0].finish();
+    await first;
+    const { tokensPerSecond } = inference.stats();
+    assert.ok(tokensPerSecond > 0 && tokensPerSecond < 6 / 0.09, `${tokensPerSecond}, of 6 tokens in 0.1 s`);
   });
 
   describe('that is asked for tokens', () => {

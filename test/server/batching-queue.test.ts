@@ -39,12 +39,55 @@ describe('batch queue', () => {
     assert.deepEqual([shown(queue), shown(queue), shown(queue)], ['a1 a4 a3', 'a2', 'a0']);
   });
 
-  it('lets requests take turns, a text each, across batches', () => {
+  it('serves requests of one size whole, in the order in which they came', () => {
     const queue = new BatchQueue<Named>(3);
-    queue.add(request('a', [1, 1, 1, 1, 1, 1, 1]));
+    queue.add(request('a', [1, 1]));
+    queue.add(request('b', [1, 1]));
+    assert.equal(shown(queue), 'a0 a1 b0');
+    queue.add(request('c', [1, 1]));
+    assert.deepEqual([shown(queue), shown(queue)], ['b1 c0 c1', '']);
+  });
+
+  it('lets small requests pass a large one, which has its share all the same', () => {
+    const queue = new BatchQueue<Named>(4);
+    queue.add(request('a', Array<number>(12).fill(1)));
     queue.add(request('b', [1, 1]));
     queue.add(request('c', [1]));
-    assert.deepEqual([shown(queue), shown(queue), shown(queue)], ['a0 b0 c0', 'a1 b1 a2', 'a3 a4 a5']);
+    assert.equal(shown(queue), 'c0 b0 b1 a0', 'what is done sooner goes first');
+    const batches: string[] = [];
+    for (let i = 0; i < 8; i++) {
+      queue.add(request('d', [1, 1]));
+      batches.push(shown(queue));
+    }
+    // Half of the tokens are its own for as long as it is there: 3 and 4 in turns.
+    const served = batches.join(' ').split(' ');
+    assert.equal(served.filter((text) => text.startsWith('a')).length, 11, batches.join(' | '));
+    assert.ok(
+      batches.slice(0, 5).every((batch) => batch.includes('a')),
+      batches.join(' | '),
+    );
+  });
+
+  it('makes a small request wait for one portion of a large one at most', () => {
+    const queue = new BatchQueue<Named>(4);
+    queue.add(request('a', Array<number>(100).fill(1)));
+    for (let i = 0; i < 10; i++) {
+      assert.equal(shown(queue).split(' ').length, 4);
+      queue.add(request('b', [1]));
+      assert.match(shown(queue), /b0/, 'the next batch has it');
+    }
+  });
+
+  it('lets nobody wait forever for small requests that never end', () => {
+    const queue = new BatchQueue<Named>(10);
+    queue.add(request('m', [10]));
+    let batches = 0;
+    do {
+      for (let i = 0; i < 10; i++) queue.add(request('s', [1]));
+      // Ten at a time, ten times: then each of ten callers has had as much as it has.
+      assert.ok(++batches <= 11, 'm waits still');
+    } while (!shown(queue).includes('m'));
+    assert.ok(batches > 5, 'they pass it');
   });
 
   it('serves interactive requests first, and never in one batch with bulk ones', () => {
@@ -74,7 +117,7 @@ describe('batch queue', () => {
     queue.add(request('c', [1], 'bulk', 'tokenize'));
     assert.deepEqual(
       Array.from({ length: 5 }, () => shown(queue)),
-      ['a0 b0 a1', 't0 t1', 'b1 a2 b2', 'c0', ''],
+      ['t0 t1', 'a0 a1 a2', 'b0 b1 b2', 'c0', ''],
     );
   });
 
@@ -86,7 +129,7 @@ describe('batch queue', () => {
     queue.add(request('c', [2, 5], 'bulk'));
     assert.equal(queue.size, 6);
     assert.deepEqual(queue.waiting, { interactive: 4, bulk: 7 });
-    assert.equal(shown(queue), 'a0 b0');
+    assert.equal(shown(queue), 'b0 a0');
     assert.deepEqual(queue.waiting, { interactive: 2, bulk: 7 });
     queue.remove(a);
     queue.remove(b);

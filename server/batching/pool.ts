@@ -37,6 +37,11 @@ export interface WorkerBatch {
   lengths: number[];
   /** Milliseconds that the tokenizer took. */
   tokenizeMs: number;
+  /**
+   * Milliseconds of it all in the thread. This one may come back to its answer late, with many requests to read at once: by its
+   * own clock the first batch of a burst would seem slow, and the burst be refused.
+   */
+  totalMs: number;
 }
 
 /** What a worker does with a batch, and what comes back: of each text, in order. */
@@ -384,7 +389,7 @@ export class InferencePool implements Inference {
 
   private count(
     { texts }: Batch,
-    { lengths, tokenizeMs }: WorkerBatch,
+    { lengths, tokenizeMs, totalMs }: WorkerBatch,
     cost: number,
     dispatched: number,
   ): void {
@@ -393,8 +398,7 @@ export class InferencePool implements Inference {
     this.totals.tokens += lengths.reduce((sum, length) => sum + length, 0);
     this.options.observer?.batch({ lengths });
     const now = performance.now();
-    // With the time in which this thread had other things to do: the worker waits for its next batch then.
-    this.admission.measured(cost, (now - dispatched) / 1000);
+    this.admission.measured(cost, totalMs / 1000);
     const inferenceMs = now - dispatched - tokenizeMs;
     for (const { request } of texts) {
       request.timing.queue += dispatched - request.timing.start;

@@ -41,7 +41,7 @@ const handlers: InferenceHandlers = {
       );
     }
     transfer.push(vectors.buffer);
-    return { vectors, lengths, tokenizeMs };
+    return { vectors, lengths, tokenizeMs, totalMs: performance.now() - start };
   },
 
   tokenize(texts: readonly string[]): Token[][] {

@@ -28,6 +28,7 @@ function workerOf(milliseconds: number, closed: ModelWorker[] = [], vector = [1,
         vectors: Float32Array.from(texts.flatMap(() => vector)),
         lengths: texts.map(() => 1),
         tokenizeMs: 0,
+        totalMs: 1,
       };
     },
     tokenize: async () => [],

@@ -265,6 +265,7 @@ describe('a client that goes away while its texts wait', () => {
         vectors: Float32Array.from(texts.flatMap(() => [3, 4])),
         lengths: texts.map(() => 1),
         tokenizeMs: 0,
+        totalMs: 1,
       };
     }
     tokenize = async (): Promise<[]> => [];

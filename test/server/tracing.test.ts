@@ -66,7 +66,7 @@ const worker: ModelWorker = {
   async run(texts) {
     await sleep(2);
     const vectors = Float32Array.from(texts.flatMap((text) => [...wordVector(text, 16)]));
-    return { vectors, lengths: texts.map(() => 1), tokenizeMs: 1 };
+    return { vectors, lengths: texts.map(() => 1), tokenizeMs: 1, totalMs: 2 };
   },
   tokenize: async () => [],
   countTokens: async (texts) => texts.map(() => 1),

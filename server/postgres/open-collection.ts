@@ -186,6 +186,8 @@ async function embedAll(
 
 class PostgresCollection extends Serving implements TrainableCollection {
   protected known: (Generation & { vectors: number })[] = [];
+  private reading = 0;
+  private knownBy = 0;
   private documents = 0;
   readonly ingests: PostgresIngests;
   private readonly indexes: VectorIndexes;
@@ -251,6 +253,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
     if (++this.looks % COUNT_EVERY === 0) await this.count();
     // What is prepared while this is on its way is not among them yet.
     const loaded = [...this.loaded.values()];
+    const reading = ++this.reading;
     const generations = await allGenerations(this.database);
     const whole = loaded.filter(({ id }) => id !== this.live.id && !this.building.has(id));
     await this.indexes.follow([this.live.id, ...whole.map(({ id }) => id)], this.documents);
@@ -259,7 +262,10 @@ class PostgresCollection extends Serving implements TrainableCollection {
     if (live && this.isBehind) this.live = this.loaded.get(live.id) ?? (await this.loadLive(live));
     this.isBehind = false;
     const before = new Map(this.known.map(({ id, vectors }) => [id, vectors]));
-    this.known = generations.map((each) => ({ ...each, vectors: before.get(each.id) ?? 0 }));
+    this.know(
+      reading,
+      generations.map((each) => ({ ...each, vectors: before.get(each.id) ?? 0 })),
+    );
     for (const each of loaded) if (!generations.some(({ id }) => id === each.id)) this.release(each);
   }
 
@@ -292,12 +298,23 @@ class PostgresCollection extends Serving implements TrainableCollection {
 
   private async count(): Promise<void> {
     const [{ count }] = await this.database.query<{ count: number }>('SELECT count(*) FROM documents');
+    const reading = ++this.reading;
     const generations = await allGenerations(this.database);
     const vectors = await Promise.all(
       generations.map(async ({ id }) => count - (await countMissing(this.database, id).catch(() => count))),
     );
     this.documents = count;
-    this.known = generations.map((each, i) => ({ ...each, vectors: vectors[i] }));
+    this.know(
+      reading,
+      generations.map((each, i) => ({ ...each, vectors: vectors[i] })),
+    );
+  }
+
+  /** Unless a reading that began later is known: this one may have missed what was changed between them. */
+  private know(reading: number, generations: (Generation & { vectors: number })[]): void {
+    if (reading < this.knownBy) return;
+    this.knownBy = reading;
+    this.known = generations;
   }
 
   async upsert(

@@ -108,6 +108,30 @@ describe('servers on one PostgreSQL', { skip: withoutPostgres }, () => {
     await assert.rejects(a.upsert([{ id: 'x', text: 'x' }]), isUserError('fingerprint-mismatch'));
   });
 
+  it('do not know a generation again that was discarded while they were looking', async () => {
+    const url = await server.freshDatabase();
+    let isLooking = false;
+    let load = (): void => undefined;
+    const openModel = async (): ReturnType<NonNullable<PostgresOptions['openModel']>> => {
+      isLooking = true;
+      await new Promise<void>((resolve) => (load = resolve));
+      return fakeInference({ seed: 'b' });
+    };
+    // Its next look would put right what this one leaves.
+    const a = await open(url, { openModel, pollMs: 1_000 });
+    const b = await open(url);
+    const { id } = await b.prepare({ inference: fakeInference({ seed: 'c' }) });
+    await b.activate(await b.prepare({ inference: fakeInference({ seed: 'b' }) }));
+    // It has read the generations, and is loading the live one.
+    while (!isLooking) await sleep(10);
+    await a.discard(id);
+    const models = (): string[] => a.generations().map(({ model }) => model);
+    assert.deepEqual(models(), ['fake-a', 'fake-b']);
+    load();
+    while (a.served().model !== 'fake-b') await sleep(10);
+    assert.deepEqual(models(), ['fake-a', 'fake-b']);
+  });
+
   it('drop what was retired before, and a generation that is discarded', async () => {
     const url = await server.freshDatabase();
     const a = await open(url);

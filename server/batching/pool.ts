@@ -38,8 +38,8 @@ export interface WorkerBatch {
   /** Milliseconds that the tokenizer took. */
   tokenizeMs: number;
   /**
-   * Milliseconds of it all in the thread. This one may come back to its answer late, with many requests to read at once: by its
-   * own clock the first batch of a burst would seem slow, and the burst be refused.
+   * Milliseconds of it all in the thread. The pool's may come to the first answer late, with many requests to read at once: by its
+   * clock the first batch of a burst would seem slow, and the burst be refused.
    */
   totalMs: number;
 }
@@ -334,8 +334,20 @@ export class InferencePool implements Inference {
     while (this.idle.length > 0) {
       const batch = this.nextBatch();
       if (!batch) return;
-      void this.runBatch(this.idle.pop()!, batch);
+      void this.work(this.idle.pop()!, batch);
     }
+  }
+
+  /** Until nothing waits, or the worker is gone. */
+  private async work(worker: ModelWorker, first: Batch): Promise<void> {
+    let since: number | undefined;
+    for (let batch: Batch | undefined = first; batch;) {
+      await this.runBatch(worker, batch, since);
+      since = performance.now();
+      batch = this.workers.has(worker) ? this.nextBatch() : undefined;
+    }
+    if (this.workers.has(worker)) this.idle.push(worker);
+    this.dispatch();
   }
 
   private nextBatch(): Batch | undefined {
@@ -345,7 +357,8 @@ export class InferencePool implements Inference {
     return texts.length > 0 ? { texts, isRetry: false } : undefined;
   }
 
-  private async runBatch(worker: ModelWorker, batch: Batch): Promise<void> {
+  /** @param since when the batch was done that this one follows on; missing when the worker was idle */
+  private async runBatch(worker: ModelWorker, batch: Batch, since?: number): Promise<void> {
     const cost = costOf(batch);
     this.underway += cost;
     try {
@@ -354,7 +367,7 @@ export class InferencePool implements Inference {
       const { task } = batch.texts[0].request;
       const texts = batch.texts.map(({ request, index }) => request.texts[index]);
       const made = await this.inTime<Made[Task]>(worker, worker[task](texts));
-      if (task === 'run') this.count(batch, made as WorkerBatch, cost, dispatched);
+      if (task === 'run') this.count(batch, made as WorkerBatch, { cost, dispatched, since });
       this.hand(batch.texts, made);
     } catch (error) {
       // A thread that died rejects its calls and says so on `ended` in the same turn: that goes first.
@@ -362,8 +375,6 @@ export class InferencePool implements Inference {
       this.recover(batch, error);
     }
     this.underway -= cost;
-    if (this.workers.has(worker)) this.idle.push(worker);
-    this.dispatch();
   }
 
   /** @throws UserError `backend` when the worker hangs; it is replaced then */
@@ -390,15 +401,15 @@ export class InferencePool implements Inference {
   private count(
     { texts }: Batch,
     { lengths, tokenizeMs, totalMs }: WorkerBatch,
-    cost: number,
-    dispatched: number,
+    { cost, dispatched, since }: { cost: number; dispatched: number; since?: number },
   ): void {
     this.totals.batches++;
     this.totals.texts += texts.length;
     this.totals.tokens += lengths.reduce((sum, length) => sum + length, 0);
     this.options.observer?.batch({ lengths });
     const now = performance.now();
-    this.admission.measured(cost, totalMs / 1000);
+    // Where batches follow on one another, what passes between them is part of what those that wait will have to wait.
+    this.admission.measured(cost, (since === undefined ? totalMs : now - since) / 1000);
     const inferenceMs = now - dispatched - tokenizeMs;
     for (const { request } of texts) {
       request.timing.queue += dispatched - request.timing.start;

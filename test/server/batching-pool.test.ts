@@ -508,6 +508,26 @@ describe('inference pool', () => {
     assert.equal((await Promise.all(burst)).length, 1_001);
   });
 
+  it('reckons its speed with what passes between batches that follow on one another', async () => {
+    const { pool: inference, workers } = await pool();
+    // Three batches of two texts, 6 estimated tokens, each of which the thread says it took 2 ms for.
+    const vectors = inference.encode(['1 0', '1 0', '1 0', '1 0', '1 0', '1 0']);
+    await workers[0].finish();
+    assert.ok(Math.abs(inference.stats().tokensPerSecond - 3_000) < 1e-6);
+    for (let i = 0; i < 2; i++) {
+      await sleep(100);
+      await workers[0].finish();
+    }
+    await vectors;
+    assert.ok(inference.stats().tokensPerSecond < 100);
+    const idle = inference.encode(['1 0', '1 0']);
+    const before = inference.stats().tokensPerSecond;
+    await sleep(100);
+    await workers[0].finish();
+    await idle;
+    assert.ok(inference.stats().tokensPerSecond > before, 'what it waited for work counts for nothing');
+  });
+
   describe('that is asked for tokens', () => {
     it('gives those of every text, in order, across batches', async () => {
       const { pool: inference, workers } = await pool();

@@ -231,6 +231,18 @@ describe('the map page', { skip: noBrowser }, () => {
     });
   });
 
+  it('shows the model that another tab has put live', async () => {
+    await withPage(browser, {}, async (page) => {
+      const putLive = await withTwoMaps(page);
+      await page.goto(`${server.url}/#map`);
+      await page.getByText('100 documents in').waitFor();
+      const model = page.getByRole('combobox', { name: /^Model/ });
+      assert.equal(await model.inputValue(), 'one');
+      putLive('two');
+      while ((await model.inputValue()) !== 'two') await page.waitForTimeout(100);
+    });
+  });
+
   it('fits a phone, in light and in dark', async () => {
     for (const colorScheme of ['light', 'dark'] as const)
       await withPage(browser, { ...PHONE, colorScheme }, async (page) => {
@@ -246,8 +258,13 @@ const SIDE = 10;
 const idOf = (model: string, row: number): string => `${model}-${row}`;
 const textOf = (id: string): string => `text of ${id}`;
 
-/** Has the page believe that there are two models, each with a map of its own documents: a square grid. */
-async function withTwoMaps(page: Page): Promise<void> {
+/**
+ * Has the page believe that there are two models, each with a map of its own documents: a square grid.
+ *
+ * @returns puts one of them live, which is "one" before
+ */
+async function withTwoMaps(page: Page): Promise<(model: string) => void> {
+  let live = 'one';
   const rows = Array.from({ length: SIDE * SIDE }, (_, row) => row);
   const grid = { x: rows.map((row) => row % SIDE), y: rows.map((row) => Math.floor(row / SIDE)) };
   const made = '2026-01-01T00:00:00.000Z';
@@ -257,7 +274,7 @@ async function withTwoMaps(page: Page): Promise<void> {
     return { model, generation: models.indexOf(model) };
   };
   const answers: Record<string, ((url: URL) => unknown) | undefined> = {
-    '/info': () => ({ model_id: 'one', documents: 2 * SIDE * SIDE }),
+    '/info': () => ({ model_id: live, documents: 2 * SIDE * SIDE }),
     '/models': () => ({ models: models.map((name) => ({ name, served: true })) }),
     '/map': (url) => ({ ...ofModel(url), state: 'ready', made, layouts: ['umap', 'pca'] }),
     '/map/points': (url) => ({
@@ -277,6 +294,7 @@ async function withTwoMaps(page: Page): Promise<void> {
     const answer = answers[url.pathname.replace(/^\/documents\/.*/, '/documents')];
     return answer ? route.fulfill({ json: answer(url) }) : route.continue();
   });
+  return (model) => (live = model);
 }
 
 /** Of a PNG file's bytes. Runs in the page. */

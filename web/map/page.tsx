@@ -6,7 +6,9 @@ import { Empty, Failure, Loading } from '../parts/notes.js';
 import type { Layout } from './atlas.js';
 import { MapView } from './view.js';
 
-const POLL_MS = 1000;
+/** While a map is made, and else. */
+const BUILDING_MS = 1000;
+const REFRESH_MS = 5000;
 
 type State = Schemas['MapState'];
 
@@ -19,7 +21,7 @@ export function MapPage() {
   const [chosen, setChosen] = useState<string | undefined>(undefined);
   const [wanted, setLayout] = useState<Layout>('umap');
   const [refused, setRefused] = useState<string | undefined>(undefined);
-  const { data, error } = useAnswer(
+  const { data, error, loading } = useAnswer(
     async (signal) => {
       const [info, { models }] = await Promise.all([
         dataOf(api.GET('/info', { signal })),
@@ -35,13 +37,14 @@ export function MapPage() {
   );
   const states = data?.states ?? [];
   const isBuilding = states.some(({ state }) => state === 'building');
+  // Documents come, and another tab or a schedule may put another model live.
   useEffect(() => {
-    if (!isBuilding) return;
-    const later = setTimeout(() => setTries((n) => n + 1), POLL_MS);
+    if (loading) return;
+    const later = setTimeout(() => setTries((n) => n + 1), isBuilding ? BUILDING_MS : REFRESH_MS);
     return () => clearTimeout(later);
-  }, [data]);
+  }, [loading]);
 
-  const model = chosen ?? data?.info.model_id;
+  const model = states.some((state) => state.model === chosen) ? chosen : data?.info.model_id;
   const shown = states.find((state) => state.model === model);
   const made = states.filter(isThere);
   const layouts = (['umap', 'pca'] as const).filter((each) => shown?.layouts?.includes(each));

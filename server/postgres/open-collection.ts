@@ -185,10 +185,17 @@ async function embedAll(
 }
 
 class PostgresCollection extends Serving implements TrainableCollection {
-  protected known: (Generation & { vectors: number })[] = [];
-  private reading = 0;
-  private knownBy = 0;
+  /** As they were read last. */
+  private rows: readonly Generation[] = [];
+  private readings = 0;
+  private lastRead = 0;
+  /** Of each generation, when they were counted last. */
+  private vectors: ReadonlyMap<number, number> = new Map();
+  private counts = 0;
+  private lastCounted = 0;
   private documents = 0;
+  /** Documents that were stored here, less those that were deleted. */
+  private grown = 0;
   readonly ingests: PostgresIngests;
   private readonly indexes: VectorIndexes;
   /** Of the generation that is live and not loaded here. */
@@ -253,19 +260,14 @@ class PostgresCollection extends Serving implements TrainableCollection {
     if (++this.looks % COUNT_EVERY === 0) await this.count();
     // What is prepared while this is on its way is not among them yet.
     const loaded = [...this.loaded.values()];
-    const reading = ++this.reading;
-    const generations = await allGenerations(this.database);
+    const generations = await this.readGenerations();
     const whole = loaded.filter(({ id }) => id !== this.live.id && !this.building.has(id));
     await this.indexes.follow([this.live.id, ...whole.map(({ id }) => id)], this.documents);
-    const live = generations.find(({ state }) => state === 'live');
+    // They may have been read again since.
+    const live = this.rows.find(({ state }) => state === 'live');
     this.isBehind = live !== undefined && live.id !== this.live.id;
     if (live && this.isBehind) this.live = this.loaded.get(live.id) ?? (await this.loadLive(live));
     this.isBehind = false;
-    const before = new Map(this.known.map(({ id, vectors }) => [id, vectors]));
-    this.know(
-      reading,
-      generations.map((each) => ({ ...each, vectors: before.get(each.id) ?? 0 })),
-    );
     for (const each of loaded) if (!generations.some(({ id }) => id === each.id)) this.release(each);
   }
 
@@ -296,25 +298,44 @@ class PostgresCollection extends Serving implements TrainableCollection {
     return served;
   }
 
-  private async count(): Promise<void> {
-    const [{ count }] = await this.database.query<{ count: number }>('SELECT count(*) FROM documents');
-    const reading = ++this.reading;
-    const generations = await allGenerations(this.database);
-    const vectors = await Promise.all(
-      generations.map(async ({ id }) => count - (await countMissing(this.database, id).catch(() => count))),
-    );
-    this.documents = count;
-    this.know(
-      reading,
-      generations.map((each, i) => ({ ...each, vectors: vectors[i] })),
-    );
+  protected get known(): (Generation & { vectors: number })[] {
+    return this.rows.map((generation) => ({ ...generation, vectors: this.vectors.get(generation.id) ?? 0 }));
   }
 
-  /** Unless a reading that began later is known: this one may have missed what was changed between them. */
-  private know(reading: number, generations: (Generation & { vectors: number })[]): void {
-    if (reading < this.knownBy) return;
-    this.knownBy = reading;
-    this.known = generations;
+  /** The generations; known from here on, unless what was read later is already. */
+  private async readGenerations(): Promise<Generation[]> {
+    const reading = ++this.readings;
+    const generations = await allGenerations(this.database);
+    if (reading > this.lastRead) {
+      this.lastRead = reading;
+      this.rows = generations;
+    }
+    return generations;
+  }
+
+  private async count(): Promise<void> {
+    const counting = ++this.counts;
+    const { grown } = this;
+    const [{ count }] = await this.database.query<{ count: number }>('SELECT count(*) FROM documents');
+    const generations = await this.readGenerations();
+    const vectors = await Promise.all(
+      generations.map(async ({ id }) => [id, count - (await this.countMissing(id, count))] as const),
+    );
+    if (counting < this.lastCounted) return;
+    this.lastCounted = counting;
+    // What was stored meanwhile need not be among them.
+    this.documents = count + this.grown - grown;
+    this.vectors = new Map(vectors);
+  }
+
+  /** All of them for a generation that was dropped meanwhile. */
+  private async countMissing(generation: number, documents: number): Promise<number> {
+    try {
+      return await countMissing(this.database, generation);
+    } catch (error) {
+      if (isDropped(error)) return documents;
+      throw error;
+    }
   }
 
   async upsert(
@@ -359,6 +380,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
 
   private grow(documents: number): void {
     this.documents += documents;
+    this.grown += documents;
     this.follow();
   }
 
@@ -386,7 +408,10 @@ class PostgresCollection extends Serving implements TrainableCollection {
       const wasQueued = await unqueue(queries, id);
       return { wasQueued, wasStored: await removeDocument(queries, generations, id) };
     });
-    if (wasStored) this.documents--;
+    if (wasStored) {
+      this.documents--;
+      this.grown--;
+    }
     return wasStored || wasQueued;
   }
 
@@ -504,8 +529,8 @@ class PostgresCollection extends Serving implements TrainableCollection {
     });
     await switching.catch(sayIfDropped(served));
     this.live = served;
-    await this.count();
     await this.lookAgain();
+    await this.count();
   }
 
   override alone<T>(work: () => Promise<T>): Promise<T> {
@@ -587,9 +612,13 @@ class PostgresCollection extends Serving implements TrainableCollection {
 const UNDEFINED_TABLE = '42P01';
 
 /** A generation that another server has dropped has no table any more. */
+function isDropped(error: unknown): boolean {
+  return (error as { code?: string }).code === UNDEFINED_TABLE;
+}
+
 function sayIfDropped({ model }: ServedGeneration): (error: unknown) => never {
   return (error) => {
-    if ((error as { code?: string }).code !== UNDEFINED_TABLE) throw error;
+    if (!isDropped(error)) throw error;
     throw new UserError(
       'unavailable',
       `the generation of ${model} was dropped meanwhile; send the request again`,

@@ -202,6 +202,7 @@ function userError(name: string, option: string, error: unknown): unknown {
     return say('forbidden', `${error.message}; pgvector and tables need a user who may create them`);
   // By migrations/0006.
   if (code === '55006') return say('unavailable', MIGRATING);
+  if (code === '40P01') return say('unavailable', 'two writes waited for each other; send this one again');
   if (code === '54000') return say('too-large', `PostgreSQL can't hold this: ${error.message}`);
   if (code === '53100')
     return say('unavailable', "PostgreSQL's disk is full; nothing of the write is stored");
@@ -211,6 +212,8 @@ function userError(name: string, option: string, error: unknown): unknown {
     AWAY.has(code) ||
     NETWORK.has(code) ||
     error instanceof AggregateError ||
-    /connection (terminated|timeout)|timeout exceeded|not queryable|query read timeout/i.test(error.message);
+    /connection (terminated|timeout)|timeout (exceeded|expired)|not queryable|query read timeout/i.test(
+      error.message,
+    );
   return isAway ? say('unavailable', `PostgreSQL does not answer (${code || messageOf(error)})`) : error;
 }

@@ -120,7 +120,7 @@ export async function countMissing(queries: Queries, generation: number): Promis
 
 /**
  * Vectors that a generation lacks. A document may have gone meanwhile, and its vector goes nowhere then: the lock on its row
- * makes whoever removes it wait, and see the vector.
+ * makes whoever removes it wait, and see the vector. Rows are locked in the order of their ids, as writers do: never in a circle.
  */
 export async function addVectors(
   queries: Queries,
@@ -131,7 +131,7 @@ export async function addVectors(
   await queries.query(
     `INSERT INTO ${vectorsTable(generation)} (key, vector)
      SELECT d.key, given.vector::vector FROM unnest($1::bigint[], $2::text[]) AS given (key, vector)
-     JOIN documents d ON d.key = given.key FOR KEY SHARE OF d
+     JOIN documents d ON d.key = given.key ORDER BY d.id FOR KEY SHARE OF d
      ON CONFLICT DO NOTHING`,
     [keys, rows.map(vectorText)],
   );

@@ -16,6 +16,15 @@ import { onConnection, startPostgres, withoutPostgres, type PostgresServer } fro
 
 const documents = Array.from({ length: 60 }, (_, i) => ({ id: `d${i}`, text: `question number${i}` }));
 
+/** Until a statement that begins so waits for a lock. */
+async function untilWaiting(url: string, beginning: string): Promise<void> {
+  const waiting = `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+    AND starts_with(query, $1)`;
+  await onConnection(url, async (client) => {
+    while ((await client.query(waiting, [beginning])).rows.length === 0) await sleep(10);
+  });
+}
+
 describe('servers on one PostgreSQL', { skip: withoutPostgres }, () => {
   let server: PostgresServer;
   const opened: TrainableCollection[] = [];
@@ -130,6 +139,59 @@ describe('servers on one PostgreSQL', { skip: withoutPostgres }, () => {
     load();
     while (a.served().model !== 'fake-b') await sleep(10);
     assert.deepEqual(models(), ['fake-a', 'fake-b']);
+  });
+
+  it('know what they have stored, and the vectors they have made, when they were counting and looking', async () => {
+    const url = await server.freshDatabase();
+    const a = await open(url, { pollMs: 10 });
+    await a.upsert(documents.slice(0, 3));
+    const building = await a.prepare({ inference: fakeInference({ seed: 'b' }) });
+    /** Keeps the vectors of a generation from being counted. */
+    const whileLocked = (generation: number, work: () => Promise<void>): Promise<void> =>
+      onConnection(url, async (client) => {
+        await client.query(`BEGIN; LOCK TABLE vectors_${generation} IN ACCESS EXCLUSIVE MODE`);
+        await work();
+        await client.query('ROLLBACK');
+      });
+    let counting: Promise<void> | undefined;
+    await whileLocked(building.id, async () => {
+      counting = a.discard(99);
+      await untilWaiting(url, 'SELECT count');
+      await a.upsert(documents.slice(3, 5));
+      assert.equal(a.info().documents, 5);
+    });
+    await counting;
+    assert.equal(a.info().documents, 5);
+
+    await whileLocked(a.served().id, async () => {
+      counting = a.embedMissing(building);
+      await untilWaiting(url, 'SELECT count');
+      // Meanwhile it looks again and again.
+      await sleep(100);
+    });
+    await counting;
+    assert.deepEqual(
+      a.generations().map(({ vectors }) => vectors),
+      [5, 5],
+    );
+  });
+
+  it('never wait in a circle for documents that are replaced while another model embeds them', async () => {
+    const url = await server.freshDatabase();
+    const a = await open(url);
+    // Their keys are not in the order of their ids.
+    for (const id of ['b', 'a']) await a.upsert([{ id, text: id }]);
+    const building = await a.prepare({ inference: fakeInference({ seed: 'b' }) });
+    const both = await onConnection(url, async (client) => {
+      await client.query(`BEGIN; SELECT FROM documents WHERE id = 'a' FOR UPDATE`);
+      const writing = a.upsert(['a', 'b'].map((id) => ({ id, text: `another ${id}` })));
+      await untilWaiting(url, 'INSERT INTO documents');
+      const embedding = a.embedMissing(building);
+      await untilWaiting(url, `INSERT INTO vectors_${building.id}`);
+      await client.query('ROLLBACK');
+      return Promise.all([writing, embedding]);
+    });
+    assert.deepEqual(both[0], { inserted: 0, replaced: 2 });
   });
 
   it('drop what was retired before, and a generation that is discarded', async () => {

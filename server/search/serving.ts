@@ -30,6 +30,7 @@ export abstract class Serving {
   /** Prepared and not complete yet: whoever prepared them embeds for them. */
   protected readonly building = new Set<number>();
   protected following: Promise<void> | undefined;
+  private isMoreToFollow = false;
   protected readonly closing = new AbortController();
   /** Of dropped generations, while requests may still be computed by them. */
   private readonly leaving = new Set<Inference>();
@@ -108,6 +109,8 @@ export abstract class Serving {
 
   /** Keeps those beside the live one complete, for a rollback. */
   protected follow(): void {
+    // What is stored from here on may be missed by what is under way.
+    this.isMoreToFollow = this.following !== undefined;
     if (this.following || this.closing.signal.aborted) return;
     const others = this.others().filter(({ id }) => !this.building.has(id));
     if (others.length === 0) return;
@@ -118,7 +121,10 @@ export abstract class Serving {
       .catch((error: unknown) => {
         if (!signal.aborted) this.log?.(`an earlier generation does not follow: ${messageOf(error)}`);
       })
-      .finally(() => (this.following = undefined));
+      .finally(() => {
+        this.following = undefined;
+        if (this.isMoreToFollow) this.follow();
+      });
   }
 
   /** Closes every model but the live one, which is closed by whoever opened it. */

@@ -87,9 +87,10 @@ export class BatchWorker implements IngestWorker {
   }
 
   private async work({ ingest, batch }: IngestJob): Promise<void> {
-    const { database, store } = this.options;
+    const { database, store, canStore } = this.options;
     const documents = await this.patiently(() => beginBatch(database, ingest, batch));
-    if (documents.length > 0) await this.patiently(() => store(ingest, documents, this.leaving.signal));
+    if (documents.length === 0) return;
+    await this.patiently(() => store(ingest, documents, this.leaving.signal), canStore);
   }
 
   private async bury(): Promise<boolean> {
@@ -98,15 +99,19 @@ export class BatchWorker implements IngestWorker {
     return false;
   }
 
-  /** What fails because something is away or too busy is no failure of the batch: it is tried until it is back. */
-  private async patiently<T>(work: () => Promise<T>): Promise<T> {
+  /**
+   * What fails because something is away or too busy is no failure of the batch: it is tried until it is back.
+   *
+   * @param isOurs while not, somebody else may be able to
+   */
+  private async patiently<T>(work: () => Promise<T>, isOurs = (): boolean => true): Promise<T> {
     for (let wait = WAIT_FIRST_MS; ; wait = Math.min(2 * wait, WAIT_MOST_MS))
       try {
         const result = await work();
         this.complaint = undefined;
         return result;
       } catch (error) {
-        if (!isPassing(error)) throw error;
+        if (!isPassing(error) || !isOurs()) throw error;
         this.complain(error.message);
         await sleep(wait, undefined, { signal: this.leaving.signal });
       }

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 import { pino } from 'pino';
 
+import { UserError } from '../../base/errors.js';
 import type { Inference } from '../../server/batching/inference.js';
 import { startServer } from '../../server/main.js';
 import { openPostgresCollection, type PostgresOptions } from '../../server/postgres/open-collection.js';
@@ -334,6 +335,23 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
       assert.ok(Math.abs(hit.score - 1) < 1e-5);
     }
     assert.equal(await strays(url, 2), 0);
+  });
+
+  it('go to another worker when what went live meanwhile can not be loaded here', async () => {
+    const url = await server.freshDatabase();
+    const inference = slowInference();
+    const b = await open(url, {
+      inference,
+      openModel: () => Promise.reject(new UserError('unavailable', 'the bucket is away')),
+    });
+    const a = await open(url);
+    const queued = await a.ingests.queue([many(5)]);
+    await b.work();
+    await inference.asked;
+    await a.activate(await a.prepare({ inference: fakeInference({ seed: 'b' }) }));
+    inference.go();
+    await embedAll(a, queued);
+    assert.equal(a.ingests.ingested, 5);
   });
 
   it('are left to workers that have the live model', async () => {

@@ -58,15 +58,18 @@ export async function runFinetune(
     if (line.startsWith('error: ') || !lastLine.startsWith('error: ')) lastLine = line;
     onLine?.(line);
   });
+  const exit = once(child, 'exit');
   const [[code, killedBy]] = (await Promise.all([
     // Its event "close" would do, but Node 20 leaves that out after a disconnect.
-    once(child, 'exit'),
+    exit,
     once(child.stdout!, 'close'),
     once(child.stderr!, 'close'),
     onStart(child.pid!),
-  ]).finally(() => {
+  ]).finally(async () => {
     stop();
     signal?.removeEventListener('abort', stop);
+    // Before that it may write to its folders, whatever went wrong.
+    await exit;
   })) as [[number | null, string | null], unknown, unknown, void];
 
   if (code === 0) return { status: 'finished', cpuSeconds: difference(childrenCpuSeconds(), cpuBefore) };

@@ -59,7 +59,11 @@ export class JobFolders {
     if (found && found.created !== created)
       for (const folder of [this.own(id), this.model(id), this.training(id)])
         await rm(folder, { recursive: true, force: true });
-    else if (found?.pid !== undefined) await waitUntilGone(found.pid, this.model(id), signal);
+    else if (found?.pid !== undefined) {
+      await waitUntilGone(found.pid, this.model(id), signal);
+      // It may be there still, and whoever comes next has to know.
+      signal.throwIfAborted();
+    }
     await this.note(id, { created });
   }
 

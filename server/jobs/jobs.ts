@@ -91,7 +91,8 @@ export class Jobs {
     const { collection, refusal, check } = this.options;
     if (refusal !== undefined) throw new UserError('usage', refusal);
     await check?.(request, data);
-    if (!data.texts && collection.info().documents === 0)
+    // Not by their number, which does not know at once what another server has stored.
+    if (!data.texts && (await collection.list({ limit: 1 })).length === 0)
       throw new UserError(
         'empty',
         'the collection is empty: expected documents to train on; add some, or send "texts"',

@@ -13,17 +13,22 @@ export function watchMemory(
   limit: number,
   onExceeded: (bytes: number) => void,
 ): () => void {
+  let isOver = false;
   const timer = setInterval(() => {
     void readFile(`/proc/${pid}/status`, 'utf8').then(
       (status) => {
         const kib = Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0);
-        if (kib * 1024 <= limit) return;
-        clearInterval(timer);
+        if (isOver || kib * 1024 <= limit) return;
+        stop();
         onExceeded(kib * 1024);
       },
       () => undefined,
     );
   }, EVERY_MS);
   timer.unref();
-  return () => clearInterval(timer);
+  const stop = (): void => {
+    isOver = true;
+    clearInterval(timer);
+  };
+  return stop;
 }

@@ -177,7 +177,11 @@ export class JobRunner {
       onStart: async (pid) => {
         stopWatching = watchMemory(pid, memoryBytes, (bytes) => {
           outgrown = `training took ${mib(bytes)} MiB of memory, the limit is ${mib(memoryBytes)} MiB; a smaller batch takes less ("settings": {"batch": 32})`;
-          process.kill(pid, 'SIGKILL');
+          try {
+            process.kill(pid, 'SIGKILL');
+          } catch {
+            // It has just ended.
+          }
         });
         await folders.noteTrainer(job, pid);
       },

@@ -156,7 +156,7 @@ describe('jobs that can not be looked at', () => {
     } as unknown as JobBoard;
     const collection = {
       jobBoard: () => board,
-      info: () => ({ documents: 1 }),
+      list: async () => [{ id: 'a', text: 'a' }],
       addJob: async (request: unknown) => ({ id: 1, request, state: 'queued', created: '' }),
     } as unknown as TrainableCollection;
     const said: string[] = [];

@@ -81,6 +81,9 @@ const CHARACTERS_PER_TOKEN = 4;
 /** Characters that are tokenized in the time in which a token is encoded, about: what they cost where that is all. */
 const CHARACTERS_TOKENIZED = 64;
 
+/** What a batch may seem to take, of what it takes in its thread: that this one stalls now and then is not its speed. */
+const STALLED_AT_MOST = 2;
+
 /** Before a worker that could not be started is tried again; doubled each time. */
 const FIRST_RESTART_MS = 1_000;
 const LAST_RESTART_MS = 60_000;
@@ -409,7 +412,8 @@ export class InferencePool implements Inference {
     this.options.observer?.batch({ lengths });
     const now = performance.now();
     // Where batches follow on one another, what passes between them is part of what those that wait will have to wait.
-    this.admission.measured(cost, (since === undefined ? totalMs : now - since) / 1000);
+    const elapsedMs = since === undefined ? totalMs : Math.min(now - since, STALLED_AT_MOST * totalMs);
+    this.admission.measured(cost, elapsedMs / 1000);
     const inferenceMs = now - dispatched - tokenizeMs;
     for (const { request } of texts) {
       request.timing.queue += dispatched - request.timing.start;

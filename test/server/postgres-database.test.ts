@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
 
 import { Database, queriesOn, type Queries } from '../../server/postgres/database.js';
@@ -40,6 +40,29 @@ describe('a connection to PostgreSQL', () => {
       );
     } finally {
       await database.close();
+      server.close();
+    }
+  });
+
+  it('that is taken and never answered is given up', async () => {
+    const sockets: Socket[] = [];
+    const server = createServer((socket) => sockets.push(socket));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const database = new Database(`postgres://somebody:secret@127.0.0.1:${port}/questions`);
+    const { signal } = new AbortController();
+    const away = { kind: 'unavailable', message: /PostgreSQL does not answer/ };
+    try {
+      await Promise.all([
+        assert.rejects(database.query('SELECT 1'), away),
+        assert.rejects(
+          database.withLock(1, signal, async () => assert.fail('it has no lock')),
+          away,
+        ),
+      ]);
+    } finally {
+      await database.close();
+      for (const socket of sockets) socket.destroy();
       server.close();
     }
   });

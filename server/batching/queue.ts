@@ -21,7 +21,7 @@ interface Waiting<R> {
   order: number[];
   /** Estimated tokens of all that waits of it. */
   tokens: number;
-  /** When its portion is to be done, by the clock of its line. */
+  /** When its portion is due, by the clock of its line. */
   due: number;
   /** Estimated tokens of its portion that wait. */
   portion: number;
@@ -31,12 +31,15 @@ interface Waiting<R> {
 interface Line<R> {
   /** The soonest due first. */
   readonly waiting: Waiting<R>[];
-  /** In estimated tokens: when what was taken last was due. */
+  /** Estimated tokens that were taken of it. */
   clock: number;
 }
 
-/** The share of a batch below which requests count alike: among short texts the shorter ones do not pass the others. */
+/** The share of a batch below which portions count alike: among short texts the shorter ones do not pass the others. */
 const LEAST = 1 / 8;
+
+/** How many times its tokens are done until a portion is due: more, and small requests pass more of what came before them. */
+const DUE_AFTER = 8;
 
 /** Bulk work gets a batch after this many interactive ones in a row, so that it is slow but never stuck. */
 const INTERACTIVE_IN_A_ROW = 8;
@@ -45,10 +48,12 @@ const INTERACTIVE_IN_A_ROW = 8;
  * Which texts go into the next batch. Interactive requests come before bulk ones, and never share a batch with them. With all
  * texts of a batch the same is done.
  *
- * Requests of one priority are served by self-clocked fair queueing (Golestani 1994), in portions of at most a batch: a portion is
- * due as many tokens after what is being served as it has itself, and the soonest due goes first. So a request of thousands of
- * texts gets no more than its share beside small ones, which wait for one portion of it at most. Equal ones are done in the order
- * in which they came; would they take turns text by text, each would be done when nearly all are, and wait up to twice as long.
+ * Requests of one priority are served in portions of at most a batch, the earliest due first. A portion is due when eight times
+ * its tokens have been done since its request came, or since the portion before was due. So a small request passes large ones,
+ * and one of thousands of texts makes nobody wait for more than a portion. Nothing passes a portion that comes when it is due:
+ * under load nobody waits much longer than for what was there before, which is what admission limits, whatever the sizes. (By fair
+ * queueing each would have a like share, and wait as much longer than the others as it is larger.) Requests of one size are done
+ * in the order in which they came.
  */
 export class BatchQueue<R extends QueuedRequest> {
   private readonly lines: Record<Priority, Line<R>> = {
@@ -111,7 +116,7 @@ export class BatchQueue<R extends QueuedRequest> {
   /** Begins a portion of it, behind those that are due as soon. */
   private queueUp({ waiting }: Line<R>, one: Waiting<R>): void {
     one.portion = Math.min(one.tokens, this.budget);
-    one.due += Math.max(one.portion, LEAST * this.budget);
+    one.due += DUE_AFTER * Math.max(one.portion, LEAST * this.budget);
     let at = waiting.length;
     while (at > 0 && waiting[at - 1].due > one.due) at--;
     waiting.splice(at, 0, one);
@@ -130,7 +135,7 @@ export class BatchQueue<R extends QueuedRequest> {
       if (batch.length > 0 && cost > left) break;
       left -= cost;
       this.tokens[request.priority] -= cost;
-      line.clock = Math.max(line.clock, one.due);
+      line.clock += cost;
       batch.push({ request, index });
       order.pop();
       one.tokens -= cost;

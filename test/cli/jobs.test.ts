@@ -140,7 +140,7 @@ describe('jobs and models', () => {
   });
 
   it('are cancelled, and end with 1 when they fail', async () => {
-    const [id] = (await told('jobs', 'start', '--set', 'behave=slow')).split(' ');
+    const [id] = (await told('jobs', 'start', '--set', 'behave=held')).split(' ');
     await until(around.jobs, Number(id), 'training');
     assert.match(await told('jobs', 'cancel', id), /cancelled/);
     assert.match(await refused('jobs', 'cancel', id), /409: job \d+ has ended already: cancelled/);

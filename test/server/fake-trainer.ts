@@ -1,6 +1,7 @@
 /**
  * Stands in for `sentence-jepa finetune`: the same options, folders and ways to end, but what it makes is a file that
- * says which fake encoder to open. `--set behave=...` says what happens to it.
+ * says which fake encoder to open. `--set behave=...` says what happens to it: `held` stops in the middle until the
+ * file of `--set until=...` is there, or for ever without one, so that a test has all the time it needs.
  */
 import { appendFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -8,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
 const STEPS = 20;
+const HELD_AT = 10;
 
 const { values } = parseArgs({
   args: process.argv.slice(3),
@@ -64,6 +66,8 @@ for (let step = 1; step <= STEPS; step++) {
   }
   if (behave === 'hog') Buffer.alloc(64 * 2 ** 20, 1).fill(step);
   await sleep(behave === 'slow' || behave === 'hog' ? 100 : 1);
+  const until = settings.get('until');
+  while (behave === 'held' && step === HELD_AT && !stopped && !(until && existsSync(until))) await sleep(10);
   writeFileSync(checkpoint, '{}');
   if (stopped) {
     console.log('{"status":"interrupted"}');

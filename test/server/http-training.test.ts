@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { pino } from 'pino';
 
@@ -79,19 +80,21 @@ describe('training over HTTP', () => {
   after(() => test.server.close());
 
   it('queues a job, tells how it goes, and what came of it', async () => {
-    const queued = await post(`${url}/finetune`, { settings: { behave: 'slow' }, preset: 'context' });
+    const settings = { behave: 'held', until: path.join(folder, 'told') };
+    const queued = await post(`${url}/finetune`, { settings, preset: 'context' });
     assert.equal(queued.status, 202);
     const { id, request } = queued.body;
     assert.deepEqual(request, {
       preset: 'context',
-      settings: { behave: 'slow' },
+      settings,
       feedback: true,
       activate: 'manual',
       margin: 0,
     });
     await until(test.around.jobs, id, 'training');
-    for (let told; told === undefined;) {
+    for (let told; told === undefined; await sleep(10)) {
       const { body } = await call(`${url}/finetune/${id}`);
+      assert.equal(body.state, 'training', 'it is still going on');
       told = body.training?.step > 0 ? body.training : undefined;
       if (told) {
         assert.equal(told.steps, 20);
@@ -99,6 +102,7 @@ describe('training over HTTP', () => {
       }
     }
     assert.equal((await call(`${url}/finetune/${id}/report`)).status, 404);
+    await writeFile(settings.until, '');
     await until(test.around.jobs, id);
     const { body: job } = await call(`${url}/finetune/${id}`);
     assert.equal(job.state, 'done');
@@ -138,7 +142,7 @@ describe('training over HTTP', () => {
   });
 
   it('answers HEAD for a job’s events at once', async () => {
-    const { body } = await post(`${url}/finetune`, { settings: { behave: 'slow' } });
+    const { body } = await post(`${url}/finetune`, { settings: { behave: 'held' } });
     // The second request is answered when the first is through.
     const socket = net.connect(Number(new URL(url).port), '127.0.0.1');
     socket.write(`HEAD /finetune/${body.id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n`);
@@ -153,7 +157,7 @@ describe('training over HTTP', () => {
   });
 
   it('cancels, once', async () => {
-    const { body } = await post(`${url}/finetune`, { settings: { behave: 'slow' } });
+    const { body } = await post(`${url}/finetune`, { settings: { behave: 'held' } });
     const { status, body: job } = await call(`${url}/finetune/${body.id}`, { method: 'DELETE' });
     assert.deepEqual([status, job.state], [200, 'cancelled']);
     const again = await call(`${url}/finetune/${body.id}`, { method: 'DELETE' });

@@ -29,7 +29,7 @@ export function encoderNamed(name: string, behave: string): Inference {
       : behave === 'beginner'
         ? text.replace(/(subject|thing)\d*[13579]\b/g, 'something')
         : text;
-  const seed = behave === 'slow' ? 'better' : behave;
+  const seed = behave === 'slow' || behave === 'held' ? 'better' : behave;
   const words = fakeInference({ dimensions: DIMENSIONS, seed: 'words' });
   return {
     ...words,
@@ -104,6 +104,11 @@ export function openFake(model: string): Inference {
 
 export function requestOf(behave: string, more: Partial<FinetuneRequest> = {}): FinetuneRequest {
   return { settings: { behave }, feedback: true, activate: 'manual', margin: 0, ...more };
+}
+
+/** Whose training does not end before the file is there. */
+export function heldUntil(file: string, more: Partial<FinetuneRequest> = {}): FinetuneRequest {
+  return requestOf('held', { settings: { behave: 'held', until: file }, ...more });
 }
 
 /** Waits until a job has come so far, or has ended. */

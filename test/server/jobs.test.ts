@@ -25,6 +25,7 @@ import {
   documentsOf,
   encoderNamed,
   feedbackOf,
+  heldUntil,
   LIVE,
   openAround,
   requestOf,
@@ -249,7 +250,7 @@ describe('a training job', () => {
     withAround(async (around) => {
       await fill(around);
       const { jobs, dataDir } = around;
-      const first = await jobs.submit(requestOf('slow'));
+      const first = await jobs.submit(requestOf('held'));
       const second = await jobs.submit(requestOf('better'));
       await until(jobs, first.id, 'training');
       assert.equal((await jobs.job(second.id)).state, 'queued');
@@ -272,13 +273,15 @@ describe('a training job', () => {
     let around = await openAround(dataDir);
     try {
       await fill(around);
-      const { id } = await around.jobs.submit(requestOf('slow', { activate: 'if-better' }));
+      const again = path.join(dataDir, 'again');
+      const { id } = await around.jobs.submit(heldUntil(again, { activate: 'if-better' }));
       const log = path.join(dataDir, 'models', `${modelNameOf(id)}.training`, 'log.jsonl');
       while (!existsSync(log)) await sleep(10);
       await around.close();
 
       around = await openAround(dataDir);
       assert.equal((await around.jobs.job(id)).state, 'training');
+      writeFileSync(again, '');
       const { verdict } = await until(around.jobs, id);
       assert.equal(verdict?.decision, 'activated');
       assert.equal(seen(around, id).arguments.resume, true);

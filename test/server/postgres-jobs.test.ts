@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -12,7 +12,16 @@ import { Jobs, type JobsOptions } from '../../server/jobs/jobs.js';
 import { openPostgresCollection } from '../../server/postgres/open-collection.js';
 import type { TrainableCollection } from '../../server/search/collection.js';
 import { isUserError } from './collection-suite.js';
-import { documentsOf, encoderNamed, feedbackOf, LIVE, openFake, requestOf, until } from './jobs-support.js';
+import {
+  documentsOf,
+  encoderNamed,
+  feedbackOf,
+  heldUntil,
+  LIVE,
+  openFake,
+  requestOf,
+  until,
+} from './jobs-support.js';
 import { onConnection, startPostgres, withoutPostgres, type PostgresServer } from './postgres-server.js';
 
 const DOCUMENTS = 300;
@@ -110,7 +119,8 @@ describe('training jobs on one PostgreSQL', { skip: withoutPostgres }, () => {
   it('are asked for on one server, told of on another, run in a worker, and go live on all', async () => {
     const { url, store, asked } = await filled();
     const other = await open(url, store);
-    const request = requestOf('slow', { activate: 'if-better' });
+    const seenAll = path.join(store, 'seen-all');
+    const request = heldUntil(seenAll, { activate: 'if-better' });
     const { id } = await asked.jobs.submit(request, { pairs: [['sent with it', 'as a pair']] });
     assert.equal((await other.jobs.job(id)).state, 'queued');
 
@@ -126,6 +136,7 @@ describe('training jobs on one PostgreSQL', { skip: withoutPostgres }, () => {
     const { training: told } = await other.jobs.progress(training);
     assert.ok(told!.step >= 3 && told!.steps === 20);
     await assert.rejects(asked.jobs.activate(modelNameOf(id)), isUserError('not-found'));
+    writeFileSync(seenAll, '');
 
     const { verdict } = await until(other.jobs, id);
     assert.equal(verdict?.decision, 'activated');
@@ -164,7 +175,8 @@ describe('training jobs on one PostgreSQL', { skip: withoutPostgres }, () => {
     const { url, store, asked } = await filled();
     const workers = [await open(url, store), await open(url, store)];
     for (const { jobs } of workers) jobs.work();
-    const { id } = await asked.jobs.submit(requestOf('slow'));
+    const cutOff = path.join(store, 'cut-off');
+    const { id } = await asked.jobs.submit(heldUntil(cutOff));
     const second = await asked.jobs.submit(requestOf('better'));
     await until(asked.jobs, id, 'training');
     const log = asked.jobs.log(id);
@@ -177,6 +189,7 @@ describe('training jobs on one PostgreSQL', { skip: withoutPostgres }, () => {
     await onConnection(url, (client) => client.query('SELECT pg_terminate_backend($1)', [pid]));
     // It may get the turn again; gone, it can't.
     await first.close();
+    writeFileSync(cutOff, '');
     const job = await until(asked.jobs, id);
     assert.equal(job.verdict?.decision, 'ready');
     assert.ok(begun(next));
@@ -210,7 +223,7 @@ describe('training jobs on one PostgreSQL', { skip: withoutPostgres }, () => {
     const { url, store, asked } = await filled();
     const worker = await open(url, store);
     worker.jobs.work();
-    const { id } = await asked.jobs.submit(requestOf('slow'), { texts: ['one text', 'another'] });
+    const { id } = await asked.jobs.submit(requestOf('held'), { texts: ['one text', 'another'] });
     await until(asked.jobs, id, 'training');
     while (!existsSync(path.join(trainingOf(worker, id), 'log.jsonl'))) await sleep(10);
     assert.equal((await asked.jobs.cancel(id)).state, 'cancelled');
@@ -245,11 +258,14 @@ describe('training jobs on one PostgreSQL', { skip: withoutPostgres }, () => {
       const { url, store, asked } = await filled();
       const worker = await open(url, store);
       worker.jobs.work();
-      const { id } = await asked.jobs.submit(requestOf('slow'));
+      const back = path.join(store, 'back');
+      const request = state === 'training' ? heldUntil(back) : requestOf('better');
+      const { id } = await asked.jobs.submit(request);
       await until(asked.jobs, id, state);
       await server.restart.stop();
       await sleep(200);
       await server.restart.start();
+      writeFileSync(back, '');
       for (;;) {
         const job = await asked.jobs.job(id).catch(() => undefined);
         if (job?.state === 'done') break;

@@ -21,7 +21,9 @@ import { onConnection, startPostgres, withoutPostgres, type PostgresServer } fro
 /** More than one batch. */
 const many = (n: number): Document[] =>
   Array.from({ length: n }, (_, i) => ({ id: `d${i}`, text: `question number${i}` }));
-const ingest = { expireSeconds: 1, maintenanceSeconds: 1, retrySeconds: 1, retries: 1, pollMs: 20 };
+const ingest = { expireSeconds: 600, maintenanceSeconds: 1, retrySeconds: 1, retries: 1, pollMs: 20 };
+/** For a worker that leaves a batch without a word. With retries: on a busy machine it may lose one that it is at. */
+const expiring = { ...ingest, expireSeconds: 1, retries: 20 };
 
 /** An encoder that waits, once it is asked, until it is let go. */
 function slowInference(seed?: string): Inference & { asked: Promise<void>; go: () => void } {
@@ -78,6 +80,8 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
     for (;;) {
       const found = (await collection.ingests.get(id))!;
       if (wanted.includes(found.state)) return found;
+      if (found.state === 'done' || found.state === 'failed')
+        throw new Error(`ingest ${id} ended: ${found.state} ${found.error ?? ''}`);
       await sleep(10);
     }
   }
@@ -182,7 +186,7 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
 
   it('are embedded by another worker where one was killed in the middle of a batch', async () => {
     const url = await server.freshDatabase();
-    const a = await open(url);
+    const a = await open(url, { ingest: expiring });
     const queued = await a.ingests.queue([many(300)]);
     const script = fileURLToPath(new URL('./ingest-worker.js', import.meta.url));
     const child = fork(script, [url], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
@@ -223,7 +227,7 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
     const url = await server.freshDatabase();
     const inference = slowInference();
     // Nobody looks for batches that were not heard of.
-    const a = await open(url, { inference, ingest: { ...ingest, maintenanceSeconds: 600 } });
+    const a = await open(url, { inference, ingest: { ...expiring, maintenanceSeconds: 600 } });
     const queued = await a.ingests.queue([many(5)]);
     await a.work();
     await inference.asked;
@@ -243,7 +247,7 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
   it('are left to others by a worker that is told to stop and has no time', async () => {
     const url = await server.freshDatabase();
     const inference = slowInference();
-    const [a, b] = [await open(url), await open(url, { inference })];
+    const [a, b] = [await open(url, { ingest: expiring }), await open(url, { inference, ingest: expiring })];
     const queued = await a.ingests.queue([many(5)]);
     const stopped = await b.work();
     await inference.asked;
@@ -298,7 +302,7 @@ describe('documents queued on PostgreSQL', { skip: withoutPostgres }, () => {
     const url = await server.freshDatabase();
     const inference = slowInference();
     const log: string[] = [];
-    const times = { ...ingest, expireSeconds: 600, retries: 0 };
+    const times = { ...ingest, retries: 0 };
     const a = await open(url, { inference, ingest: times, log: (line) => log.push(line) });
     const queued = await a.ingests.queue([many(10)]);
     const worker = await a.work();

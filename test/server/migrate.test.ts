@@ -26,6 +26,7 @@ import { onConnection, startPostgres, withoutPostgres, type PostgresServer } fro
 
 const cli = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const writer = fileURLToPath(new URL('./search-writer.js', import.meta.url));
+const killAtDocument = new URL('./kill-at-document.js', import.meta.url).href;
 
 interface Ended {
   code: number | null;
@@ -50,22 +51,27 @@ describe('sentence-jepa migrate', { skip: withoutPostgres }, () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  function start(from: string, to: string): { child: ChildProcess; ended: Promise<Ended> } {
-    const child = spawn(process.execPath, [cli, 'migrate', '--json', '--from', from, '--to', to], {
+  async function migrate(from: string, to: string, killAt?: number): Promise<Ended> {
+    const preload = killAt === undefined ? [] : ['--import', killAtDocument];
+    const args = [...preload, cli, 'migrate', '--json', '--from', from, '--to', to];
+    const child = spawn(process.execPath, args, {
+      env: { ...process.env, KILL_AT_DOCUMENT: String(killAt) },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     running.add(child);
     let [stdout, stderr] = ['', ''];
     child.stdout.on('data', (chunk) => (stdout += chunk));
     child.stderr.on('data', (chunk) => (stderr += chunk));
-    const ended = once(child, 'close').then(([code]) => {
-      running.delete(child);
-      return { code: code as number | null, stdout, stderr };
-    });
-    return { child, ended };
+    const [code] = (await once(child, 'close')) as [number | null];
+    running.delete(child);
+    return { code, stdout, stderr };
   }
 
-  const migrate = (from: string, to: string): Promise<Ended> => start(from, to).ended;
+  /** @param at killed before it has stored so many documents more */
+  async function killed(from: string, to: string, at: number): Promise<void> {
+    const { code, stderr } = await migrate(from, to, at);
+    assert.equal(code, null, `it was under way: ${stderr}`);
+  }
 
   async function finished(from: string, to: string): Promise<TransferReport> {
     const { code, stdout, stderr } = await migrate(from, to);
@@ -180,14 +186,14 @@ describe('sentence-jepa migrate', { skip: withoutPostgres }, () => {
       onConnection(url, async (client) => {
         const { rows } = await client.query<{ count: number }>('SELECT count(*) FROM documents');
         return rows[0].count;
-      }).catch(() => 0);
-    for (const atLeast of [1, 2500, 5000]) {
-      const { child, ended } = start(dataDir, url);
-      while ((await count()) < atLeast) await sleep(2);
-      child.kill('SIGKILL');
-      assert.equal((await ended).code, null, 'it was under way');
+      });
+    for (const at of [300, 2500, 2800]) {
+      const before = at === 300 ? 0 : await count();
+      await killed(dataDir, url, at);
+      const stored = (await count()) - before;
+      assert.ok(stored > at - 300 && stored < at, `${stored} before document ${at}`);
     }
-    assert.ok((await count()) < 8000, 'in the middle');
+    assert.ok((await count()) > 5000, 'in the middle');
     await assert.rejects(openPostgres(url), isUserError('not-ready', `migration from ${dataDir} is not fin`));
     const writtenBy = async (): Promise<unknown> => {
       const sql = 'SELECT md5(string_agg(xmin::text, $1 ORDER BY key)) FROM documents WHERE key <= 5000';
@@ -209,19 +215,16 @@ describe('sentence-jepa migrate', { skip: withoutPostgres }, () => {
       const db = new Sqlite(unfinished, { readonly: true });
       try {
         return db.prepare('SELECT count(*) FROM documents').pluck().get() as number;
-      } catch {
-        return 0;
       } finally {
         db.close();
       }
     };
-    for (const atLeast of [1, 2000, 4000]) {
-      const { child, ended } = start(url, target);
-      while (count() < atLeast) await sleep(2);
-      child.kill('SIGKILL');
-      assert.equal((await ended).code, null, 'it was under way');
+    for (const at of [300, 2000, 2000]) {
+      const before = count();
+      await killed(url, target, at);
+      const stored = count() - before;
+      assert.ok(stored > at - 300 && stored < at, `${stored} before document ${at}`);
     }
-    assert.ok(count() < 6000, 'in the middle');
     await assert.rejects(openFolder(target), isUserError('not-ready', 'is not finished'));
     const { ino } = await stat(unfinished);
     const back = await finished(url, target);

@@ -7,9 +7,15 @@ import { fakeInference } from './fake-inference.js';
 /**
  * A process made to be killed: four lanes write and delete documents of their own for ever, and say so
  * on stdout, before ("try") and after ("ack"). `node search-writer.js DIR SEED`, or `... DIR SEED reembed`.
+ * With `KIND LINES` behind `write` or `reembed` it kills itself, as kill -9 does, when it has said so many lines that
+ * begin so: whoever reads them may come too late for what it must not get to.
  */
-const [dataDir, seed, mode] = process.argv.slice(2);
-const say = (line: string): void => void writeSync(1, `${line}\n`);
+const [dataDir, seed, mode, kind, lines] = process.argv.slice(2);
+let left = Number(lines);
+const say = (line: string): void => {
+  writeSync(1, `${line}\n`);
+  if (kind !== undefined && line.startsWith(kind) && --left === 0) process.kill(process.pid, 'SIGKILL');
+};
 const lanes = 4;
 
 const collection = await openCollection({

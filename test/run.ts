@@ -15,7 +15,9 @@ if (files.length === 0) {
   console.error(`no test file matches ${wanted.join(', ')}`);
   process.exit(2);
 }
-const { status } = spawnSync(process.execPath, ['--test', '--test-concurrency=2', ...files], {
-  stdio: 'inherit',
-});
+// A test that waits for what does not come fails, instead of the run going on for ever. A file as a whole counts as well:
+// the longest takes 12 minutes on a busy machine.
+const TIMEOUT_MS = 30 * 60 * 1000;
+const options = ['--test', '--test-concurrency=2', `--test-timeout=${TIMEOUT_MS}`];
+const { status } = spawnSync(process.execPath, [...options, ...files], { stdio: 'inherit' });
 process.exit(status ?? 1);

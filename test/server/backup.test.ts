@@ -33,9 +33,15 @@ async function startWriter(dataDir: string) {
   const state = { acknowledged: 0 };
   const lines = createInterface({ input: child.stdout! });
   lines.on('line', (line) => (state.acknowledged = Number(line)));
+  // Asked for at once: a process that has ended says so only once.
+  const closed = once(child, 'close');
+  const ended = closed.then(() => {
+    throw new Error('the writer ended');
+  });
+  ended.catch(() => undefined);
   const more = async (n: number): Promise<void> => {
     const wanted = state.acknowledged + n;
-    while (state.acknowledged < wanted) await once(lines, 'line');
+    while (state.acknowledged < wanted) await Promise.race([once(lines, 'line'), ended]);
   };
   await more(FIRST);
   return {
@@ -43,7 +49,7 @@ async function startWriter(dataDir: string) {
     more,
     async stop() {
       child.kill('SIGKILL');
-      await once(child, 'close');
+      await closed;
     },
   };
 }

@@ -6,6 +6,7 @@ import { openPostgresCollection, type PostgresOptions } from '../../server/postg
 import { Database } from '../../server/postgres/database.js';
 import { indexStatement, VectorIndexes } from '../../server/postgres/vector-indexes.js';
 import type { Filter, Hit, SearchRequest, TrainableCollection } from '../../server/search/collection.js';
+import { eventually } from '../support/eventually.js';
 import { clusters } from './clusters.js';
 import { fakeInference } from './fake-inference.js';
 import { onConnection, startPostgres, withoutPostgres, type PostgresServer } from './postgres-server.js';
@@ -50,7 +51,7 @@ describe('the index on PostgreSQL', { skip: withoutPostgres }, () => {
   }
 
   const usesIndex = async (collection: TrainableCollection): Promise<void> => {
-    while (collection.info().index.kind !== 'hnsw') await sleep(10);
+    await eventually(() => collection.info().index.kind === 'hnsw', 'the index');
     assert.equal(collection.info().index.building, false);
   };
 

@@ -211,7 +211,9 @@ describe('an experiment that is cut off', () => {
     await run(TEXT, whole);
   });
 
-  async function start(out: string): Promise<{ child: ChildProcess; stderr(): string }> {
+  async function start(
+    out: string,
+  ): Promise<{ child: ChildProcess; closed: Promise<unknown[]>; stderr(): string }> {
     const args = [
       'experiment',
       await definition(TEXT),
@@ -227,11 +229,13 @@ describe('an experiment that is cut off', () => {
     });
     let stderr = '';
     child.stderr!.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    // Asked for at once: a process that has ended says so only once.
+    const closed = once(child, 'close');
     while (!existsSync(path.join(out, 'a-seed1.training/checkpoint.json'))) {
       assert.equal(child.exitCode, null, stderr);
       await sleep(10);
     }
-    return { child, stderr: () => stderr };
+    return { child, closed, stderr: () => stderr };
   }
 
   async function isWhole(out: string): Promise<void> {
@@ -247,9 +251,9 @@ describe('an experiment that is cut off', () => {
 
   it('by Ctrl-C stops with a checkpoint, says how to go on, and has the same results then', async () => {
     const out = newOut();
-    const { child, stderr } = await start(out);
+    const { child, closed, stderr } = await start(out);
     child.kill('SIGINT');
-    assert.deepEqual(await once(child, 'close'), [1, null]);
+    assert.deepEqual(await closed, [1, null]);
     assert.match(stderr(), /stopping behind this step.*stopped; the same command goes on/s);
     assert.equal((await recordOf(out, 'a-seed1')).status, 'begun');
     const made = (await lossesOf(out, 'a-seed1')).length;
@@ -259,9 +263,9 @@ describe('an experiment that is cut off', () => {
 
   it('by kill -9 leaves a training that stops by itself, and has the same results then', async () => {
     const out = newOut();
-    const { child } = await start(out);
+    const { child, closed } = await start(out);
     child.kill('SIGKILL');
-    await once(child, 'close');
+    await closed;
     await isWhole(out);
   });
 });

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -13,6 +14,8 @@ const START_SECONDS = 120;
 const POLL_MS = 20;
 /** Of its stderr, shown when a process fails. */
 const KEPT_CHARACTERS = 2000;
+const FIRST_PORT = 20_000;
+const LAST_PORT = 32_000;
 
 /** A process of the benchmark's own; it ends with the benchmark, however that ends. */
 export class BenchProcess {
@@ -83,14 +86,32 @@ export class BenchProcess {
   }
 }
 
-/** A port of 127.0.0.1 that is free at the moment. */
+const given = new Set<number>();
+
+/**
+ * A port of 127.0.0.1 that is free, for a process that is yet to begin. It is below those that the system gives by
+ * itself (net.ipv4.ip_local_port_range), to whoever asks for port 0 or connects, before that process has taken it.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
+  for (;;) {
+    const port = randomInt(FIRST_PORT, LAST_PORT + 1);
+    if (given.has(port) || !(await isFree(port))) continue;
+    given.add(port);
+    return port;
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer().listen(port, '127.0.0.1');
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') return false;
+    throw error;
+  }
   server.close();
   await once(server, 'close');
-  return port;
+  return true;
 }
 
 function processUsage(pid: number): { cpuSeconds: number; memoryMiB: number } | undefined {

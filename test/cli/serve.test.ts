@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import { cacheFolder, projectRoot } from '../../base/paths.js';
+import { freePort } from '../../bench/processes.js';
 import { openEncoder } from '../../encoder/open-encoder.js';
 import { openEvaluation } from '../../evaluation/open-evaluation.js';
 import { call, post, send } from '../server/http-support.js';
@@ -23,6 +24,7 @@ import {
   withoutPostgres,
   type PostgresServer,
 } from '../server/postgres-server.js';
+import { eventually } from '../support/eventually.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -74,15 +76,6 @@ async function run(
   child.stderr!.on('data', (chunk) => (stderr += chunk));
   const [code] = (await once(child, 'close')) as [number];
   return { code, stdout, stderr };
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** Starts a server on a free port and waits until it says where it listens. */
@@ -293,8 +286,13 @@ describe('sentence-jepa serve', () => {
     const port = await freePort();
     const url = `http://127.0.0.1:${port}`;
     const serving = start(path.join(folder, 'example-at-once'), '--example', '--port', String(port));
-    // Before it listens nobody answers.
-    while ((await call(`${url}/ready`).catch(() => undefined))?.status !== 200) await sleep(20);
+    let failure: unknown;
+    serving.catch((error: unknown) => (failure = error));
+    await eventually(async () => {
+      if (failure) throw failure;
+      // Before it listens nobody answers.
+      return (await call(`${url}/ready`).catch(() => undefined))?.status === 200;
+    }, `${url}/ready`);
     assert.equal((await call(`${url}/search?q=usb+stick`)).body.hits.length, 10);
     await (await serving).stop();
   });

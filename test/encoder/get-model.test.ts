@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -9,6 +8,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 
 import { env } from '@xenova/transformers';
 
+import { freePort } from '../../bench/processes.js';
 import { getModel } from '../../encoder/get-model.js';
 import { openModelFolder } from '../../encoder/model-folder.js';
 import { resolveModel } from '../../encoder/resolve.js';
@@ -160,12 +160,7 @@ describe('getting the default model', () => {
   });
 
   it('says what to do when neither source can be reached, in one message', async () => {
-    // A port that nobody listens to any more.
-    const gone = createServer().listen(0, '127.0.0.1');
-    await once(gone, 'listening');
-    env.remoteHost = `http://127.0.0.1:${(gone.address() as AddressInfo).port}/`;
-    gone.close();
-    await once(gone, 'close');
+    env.remoteHost = `http://127.0.0.1:${await freePort()}/`;
     await assert.rejects(getModel('all-MiniLM-L6-v2'), (error: Error & { kind: string }) => {
       assert.equal(error.kind, 'unavailable');
       assert.match(error.message, /Hub can't be reached .*ECONNREFUSED/);

@@ -12,6 +12,7 @@ import { chromium, type Browser, type BrowserContextOptions, type Page } from 'p
 import type { AxeResults } from 'axe-core';
 
 import { projectRoot } from '../../base/paths.js';
+import { freePort } from '../../bench/processes.js';
 
 const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
@@ -82,7 +83,8 @@ export async function startPageServer(...options: string[]): Promise<PageServer>
     child.kill(signal);
     await closed;
   };
-  const url = await start('0');
+  // It is started again on it.
+  const url = await start(String(await freePort()));
   if (corpus) await load(url, corpus);
   return {
     url,

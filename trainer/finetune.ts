@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { availableParallelism, cpus } from 'node:os';
 import path from 'node:path';
 
@@ -41,6 +41,7 @@ import { presetNamed } from './presets.js';
 import { knowsMore, learnsVectors, type Recipe } from './recipe.js';
 import { trainingReport } from './report.js';
 import { beforeAndAfter } from './report/verdict.js';
+import { emptyRun, lockRun } from './run-lock.js';
 import type { AdaptEntry, DataFile, EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
 import { withSettings } from './settings.js';
 import {
@@ -130,17 +131,28 @@ export interface FinetuneResult {
  *   is there; `unavailable` without TensorFlow or with a full disk; `backend` for a collapse
  */
 export async function finetune(options: FinetuneOptions): Promise<FinetuneResult> {
-  const { out } = options;
-  if (await exists(out))
-    throw new UserError('exists', `${out}: already there; name another folder with --out or remove it first`);
+  const { out, adaptOnly, onNote, signal } = options;
+  await refuseMade(out);
   const plan = await planOf(options);
   try {
-    const { adaptation } = plan;
-    if (options.adaptOnly && adaptation) return await adaptBase(adaptation, plan, options);
-    return await carryOut(plan, options);
+    const unlock = await lockRun(runFolderOf(out), { onNote, signal });
+    try {
+      // By whoever had it.
+      await refuseMade(out);
+      const { adaptation } = plan;
+      if (adaptOnly && adaptation) return await adaptBase(adaptation, plan, options);
+      return await carryOut(plan, options);
+    } finally {
+      unlock();
+    }
   } finally {
     await plan.teacher?.close();
   }
+}
+
+async function refuseMade(out: string): Promise<void> {
+  if (await exists(out))
+    throw new UserError('exists', `${out}: already there; name another folder with --out or remove it first`);
 }
 
 /** All that is known of a run before TensorFlow is loaded. */
@@ -299,8 +311,7 @@ async function carryOut(plan: Plan, options: FinetuneOptions): Promise<FinetuneR
   });
   if (from) await model.restore(from.state);
   const start = startOf(plan, options, tf, precision);
-  if (!from) await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
+  if (!from) await emptyRun(folder);
   const log = await LogFile.open(at('log.jsonl'), { keepThrough: from?.checkpoint.step });
   const board = new TensorBoard(tf, at('tensorboard'), recipe);
   let outcome: Outcome;
@@ -402,8 +413,7 @@ async function adaptBase(
   await startingPoint(new Checkpoints(folder, identityOf(plan, options)), options);
   const tf = await loadTensorFlow({ threads });
   const start = startOf(plan, options, tf, 'fp32');
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
+  await emptyRun(folder);
   const log = await LogFile.open(at('log.jsonl'));
   let adapted: Adapted;
   try {

@@ -1,7 +1,7 @@
 import type Database from 'better-sqlite3';
 
 import { checkDocument, checkVector, type CheckedDocument, type CheckedVector } from '../search/checksums.js';
-import { Sqlite } from '../search/sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 import { databaseFile, fromBlob } from '../search/store.js';
 
 export interface CollectionState {

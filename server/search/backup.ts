@@ -10,7 +10,7 @@ import { copyModels, restoreModels, type BackupFile } from './backup-models.js';
 import { inspect, openForReading, refuseProblems } from './inspect.js';
 import { lockFolder } from './lock.js';
 import { SCHEMA_VERSION, sqliteError } from './schema.js';
-import { Sqlite } from './sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 import { databaseFile } from './store.js';
 
 /** backup.json, beside the database. */

@@ -6,7 +6,7 @@ import { messageOf, UserError } from '../../base/errors.js';
 import { isWholeDocument, isWholeVector, type CheckedDocument, type CheckedVector } from './checksums.js';
 import { checkCommits, commitRecordFile, readCommitRecord } from './commit-record.js';
 import { CHECKSUMS_SINCE, checkSchemaVersion, translated } from './schema.js';
-import { Sqlite } from './sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 import type { Generation } from './store.js';
 
 /** What a database holds, and what is wrong with it. */

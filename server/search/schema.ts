@@ -4,7 +4,7 @@ import type Database from 'better-sqlite3';
 
 import { messageOf, UserError } from '../../base/errors.js';
 import { documentChecksum, vectorChecksum } from './checksums.js';
-import { Sqlite } from './sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 
 /**
  * One entry a schema version; `user_version` counts how many a file has had. Entries are never edited

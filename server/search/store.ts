@@ -18,7 +18,7 @@ import { JobTable } from './job-table.js';
 import { mendLexicon } from './inspect.js';
 import { ftsQuery } from './lexical.js';
 import { openForWriting, translated } from './schema.js';
-import { Sqlite } from './sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 import type { KeyedVector, Scored } from './vectors.js';
 
 export interface Generation {

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { backUp, restore } from '../../server/search/backup.js';
 import { inspect } from '../../server/search/inspect.js';
 import { openCollection } from '../../server/search/open-collection.js';
-import { Sqlite } from '../../server/search/sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 import { databaseFile } from '../../server/search/store.js';
 import { fakeInference } from './fake-inference.js';
 

@@ -1,6 +1,6 @@
 import pg from 'pg';
 
-import { Sqlite } from '../../server/search/sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 
 /**
  * Loaded before a migration (`node --import`), which ends as kill -9 ends it when it comes to store its n-th document:

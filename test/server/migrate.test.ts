@@ -17,7 +17,7 @@ import type { Document, TrainableCollection } from '../../server/search/collecti
 import { withFolderTarget } from '../../server/search/folder-transfer.js';
 import { inspect } from '../../server/search/inspect.js';
 import { openCollection } from '../../server/search/open-collection.js';
-import { Sqlite } from '../../server/search/sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 import { databaseFile } from '../../server/search/store.js';
 import type { TransferReport } from '../../server/transfer/transfer.js';
 import { isUserError } from './collection-suite.js';

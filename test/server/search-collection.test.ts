@@ -9,7 +9,7 @@ import type Database from 'better-sqlite3';
 import { UserError } from '../../base/errors.js';
 import type { Collection } from '../../server/search/collection.js';
 import { SearchEngine } from '../../server/search/engine.js';
-import { Sqlite } from '../../server/search/sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 import { openCollection, type CollectionOptions } from '../../server/search/open-collection.js';
 import { Store, type EmbeddedDocument } from '../../server/search/store.js';
 import { VectorTable } from '../../server/search/vectors.js';

@@ -10,7 +10,7 @@ import type { Collection } from '../../server/search/collection.js';
 import { inspect } from '../../server/search/inspect.js';
 import { openCollection } from '../../server/search/open-collection.js';
 import { SCHEMA_VERSION } from '../../server/search/schema.js';
-import { Sqlite } from '../../server/search/sqlite.js';
+import { Sqlite } from '../../base/sqlite.js';
 import { databaseFile } from '../../server/search/store.js';
 import { fakeInference } from './fake-inference.js';
 

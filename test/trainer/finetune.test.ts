@@ -15,6 +15,7 @@ import { openEncoder } from '../../encoder/open-encoder.js';
 import type { Tensor } from '../../encoder/safetensors.js';
 import { verifyModel } from '../../encoder/verify.js';
 import { finetune, type FinetuneOptions, type FinetuneResult } from '../../trainer/finetune.js';
+import { lockRun } from '../../trainer/run-lock.js';
 import type { StepEntry } from '../../trainer/run-log.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { DEFAULT_PRESET } from '../../trainer/presets.js';
@@ -857,6 +858,20 @@ describe('a fine-tuning that is cut off', () => {
     const resumed = start(out, '--resume');
     assert.deepEqual(await resumed.closed, [0, null], resumed.said());
     assert.deepEqual(story(out), story(unbroken));
+  });
+
+  it('waits for another one that is at work in the same folder', async () => {
+    const out = newOut();
+    const unlock = await lockRun(runFolderOf(out), { onNote: assert.fail });
+    const child = start(out);
+    while (!child.said().includes('another training is at work there; it is waited for')) {
+      assert.equal(child.exitCode, null, child.said());
+      await setTimeout(5);
+    }
+    unlock();
+    assert.deepEqual(await child.closed, [0, null], child.said());
+    assert.deepEqual(story(out), story(unbroken));
+    assert.ok(!existsSync(path.join(runFolderOf(out), 'lock')));
   });
 
   it('is not started anew by mistake, nor resumed with another recipe', async () => {

@@ -10,8 +10,7 @@ import { Sqlite } from './sqlite.js';
 export function tryLock(file: string): (() => void) | undefined {
   const db = new Sqlite(file, { timeout: 0 });
   try {
-    // Nothing is written that could have to be taken back, and so there need be no journal beside it.
-    db.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
+    db.exec('BEGIN EXCLUSIVE');
   } catch (error) {
     db.close();
     if ((error as { code?: string }).code === 'SQLITE_BUSY') return undefined;

@@ -9,6 +9,7 @@ import { exists, writeFileAtomic } from '../base/files.js';
 import { cacheFolder, version } from '../base/paths.js';
 import { Random } from '../base/random.js';
 import { runFolderOf } from '../base/run-folder.js';
+import { emptyRun, lockRun } from '../base/run-lock.js';
 import { fingerprintOf, weightsDigest } from '../encoder/fingerprint.js';
 import {
   dimensionsOf,
@@ -41,7 +42,6 @@ import { presetNamed } from './presets.js';
 import { knowsMore, learnsVectors, type Recipe } from './recipe.js';
 import { trainingReport } from './report.js';
 import { beforeAndAfter } from './report/verdict.js';
-import { emptyRun, lockRun } from './run-lock.js';
 import type { AdaptEntry, DataFile, EvaluationEntry, Run, RunStart, StepEntry } from './run-log.js';
 import { withSettings } from './settings.js';
 import {
@@ -128,14 +128,14 @@ export interface FinetuneResult {
  * after an interruption or kill -9, everything needed to go on is in the run's folder.
  *
  * @throws UserError for data, settings or a model that can't be used; `exists` when `out` or an unfinished run
- *   is there; `unavailable` without TensorFlow or with a full disk; `backend` for a collapse
+ *   is there; `unavailable` without TensorFlow, with a full disk, or when another run is at work with that `out`; `backend` for a collapse
  */
 export async function finetune(options: FinetuneOptions): Promise<FinetuneResult> {
-  const { out, adaptOnly, onNote, signal } = options;
+  const { out, adaptOnly, onNote } = options;
   await refuseMade(out);
   const plan = await planOf(options);
   try {
-    const unlock = await lockRun(runFolderOf(out), { onNote, signal });
+    const unlock = await lockRun(runFolderOf(out), onNote);
     try {
       // By whoever had it.
       await refuseMade(out);

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { exists, readJson, writeFileAtomic } from '../../base/files.js';
 import { waitUntilGone } from '../../base/finetune-process.js';
 import { runFolderOf } from '../../base/run-folder.js';
+import { untilRunIsFree } from '../../base/run-lock.js';
 import type { GenerationInfo } from '../search/collection.js';
 import { trainedModelFolder } from '../search/store.js';
 import { modelNameOf, type Job } from './job.js';
@@ -59,11 +60,12 @@ export class JobFolders {
     if (found && found.created !== created)
       for (const folder of [this.own(id), this.model(id), this.training(id)])
         await rm(folder, { recursive: true, force: true });
-    else if (found?.pid !== undefined) {
-      await waitUntilGone(found.pid, this.model(id), signal);
-      // It may be there still, and whoever comes next has to know.
-      signal.throwIfAborted();
-    }
+    else if (found?.pid !== undefined) await waitUntilGone(found.pid, this.model(id), signal);
+    // It may be there still, and whoever comes next has to know.
+    signal.throwIfAborted();
+    // Whoever was killed before it could note its trainer has left one as well.
+    await untilRunIsFree(this.training(id), signal);
+    signal.throwIfAborted();
     await this.note(id, { created });
   }
 

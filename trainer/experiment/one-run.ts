@@ -6,6 +6,7 @@ import { UserError } from '../../base/errors.js';
 import { exists } from '../../base/files.js';
 import { runFinetune, waitUntilGone } from '../../base/finetune-process.js';
 import { hasCheckpoint, runFolderOf } from '../../base/run-folder.js';
+import { untilRunIsFree } from '../../base/run-lock.js';
 import { readRun } from '../log-file.js';
 import { secondsOf } from '../throughput.js';
 import type { ExperimentOptions } from './experiment.js';
@@ -50,6 +51,8 @@ export async function oneRun(
   if (!before)
     for (const folder of [out, runFolderOf(out)]) await rm(folder, { recursive: true, force: true });
   if (before?.pid !== undefined) await waitUntilGone(before.pid, out, signal);
+  // Killed before its process was noted, it has left it as well.
+  await untilRunIsFree(runFolderOf(out), signal);
   const log = path.join(runFolderOf(out), 'log.jsonl');
   const resume = await hasCheckpoint(out);
   await records.write(begun);

@@ -27,15 +27,14 @@ export async function putDocuments(
   documents: readonly Document[],
   vectors: readonly Float32Array[],
 ): Promise<number> {
-  const order = documents.map((_, i) => i).sort((a, b) => (documents[a].id < documents[b].id ? -1 : 1));
-  const sorted = order.map((i) => documents[i]);
   const rows = await queries.query<WrittenRow>(
     `INSERT INTO documents AS d (id, text, metadata, words)
-     SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::tsvector[])
+     SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::tsvector[]) AS given (id, text, metadata, words)
+     ORDER BY id COLLATE "C"
      ON CONFLICT (id) DO UPDATE SET replaced = d.key, key = excluded.key, text = excluded.text,
        metadata = excluded.metadata, words = excluded.words
      RETURNING id, key, replaced`,
-    columnsOf(sorted),
+    columnsOf(documents),
   );
   const vectorOf = new Map(documents.map(({ id }, i) => [id, vectors[i]]));
   return putVectors(queries, generations, live, rows, ({ id }) => vectorOf.get(id)!);

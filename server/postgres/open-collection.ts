@@ -328,6 +328,11 @@ class PostgresCollection extends Serving implements TrainableCollection {
     this.vectors = new Map(vectors);
   }
 
+  /** Behind what was done already, and stays done when this fails: it is counted again soon. */
+  private async recount(): Promise<void> {
+    await this.count().catch((error: unknown) => this.log?.(messageOf(error)));
+  }
+
   /** All of them for a generation that was dropped meanwhile. */
   private async countMissing(generation: number, documents: number): Promise<number> {
     try {
@@ -495,7 +500,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
     const served = { id, model: name, inference };
     this.loaded.set(id, served);
     this.building.add(id);
-    await this.count();
+    await this.recount();
     return served;
   }
 
@@ -515,7 +520,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
       },
     });
     this.building.delete(served.id);
-    await this.count();
+    await this.recount();
   }
 
   async activate(served: ServedGeneration, signal?: AbortSignal): Promise<void> {
@@ -529,8 +534,8 @@ class PostgresCollection extends Serving implements TrainableCollection {
     });
     await switching.catch(sayIfDropped(served));
     this.live = served;
-    await this.lookAgain();
-    await this.count();
+    await this.lookAgain().catch(() => undefined);
+    await this.recount();
   }
 
   override alone<T>(work: () => Promise<T>): Promise<T> {
@@ -548,7 +553,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
     });
     const served = this.loaded.get(id);
     if (served) this.release(served);
-    await this.count();
+    await this.recount();
   }
 
   async sample(served: ServedGeneration, n: number): Promise<Float32Array> {

@@ -348,9 +348,10 @@ export class InferencePool implements Inference {
       await this.runBatch(worker, batch, since);
       since = performance.now();
       batch = this.workers.has(worker) ? this.nextBatch() : undefined;
+      // Of a batch that failed others may have to be tried again as well.
+      this.dispatch();
     }
     if (this.workers.has(worker)) this.idle.push(worker);
-    this.dispatch();
   }
 
   private nextBatch(): Batch | undefined {

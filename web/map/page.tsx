@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 
 import { api, dataOf, type Schemas } from '../api/client.js';
 import { useAnswer } from '../api/use-answer.js';
@@ -21,7 +21,7 @@ export function MapPage() {
   const [chosen, setChosen] = useState<string | undefined>(undefined);
   const [wanted, setLayout] = useState<Layout>('umap');
   const [refused, setRefused] = useState<string | undefined>(undefined);
-  const { data, error, loading } = useAnswer(
+  const answer = useAnswer(
     async (signal) => {
       const [info, { models }] = await Promise.all([
         dataOf(api.GET('/info', { signal })),
@@ -35,6 +35,10 @@ export function MapPage() {
     },
     [tries],
   );
+  const { error, loading } = answer;
+  // What was there stays in view when a later look fails.
+  const last = useRef(answer.data);
+  const data = (last.current = answer.data ?? last.current);
   const states = data?.states ?? [];
   const isBuilding = states.some(({ state }) => state === 'building');
   // Documents come, and another tab or a schedule may put another model live.

@@ -51,9 +51,9 @@ const INTERACTIVE_IN_A_ROW = 8;
  * Requests of one priority are served in portions of at most a batch, the earliest due first. A portion is due when eight times
  * its tokens have been done since its request came, or since the portion before was due. So a small request passes large ones,
  * and one of thousands of texts makes nobody wait for more than a portion. Nothing passes a portion that comes when it is due:
- * under load nobody waits much longer than for what was there before, which is what admission limits, whatever the sizes. (By fair
- * queueing each would have a like share, and wait as much longer than the others as it is larger.) Requests of one size are done
- * in the order in which they came.
+ * under load a request waits for what was there before it, which is what admission limits, and for what takes eight times as long
+ * as itself at most. (By fair queueing each would have a like share, and wait as much longer than the others as it is larger.)
+ * Requests of one size are done in the order in which they came.
  */
 export class BatchQueue<R extends QueuedRequest> {
   private readonly lines: Record<Priority, Line<R>> = {

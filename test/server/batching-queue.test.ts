@@ -90,7 +90,7 @@ describe('batch queue', () => {
     assert.ok(batches > 5, 'they pass it');
   });
 
-  it('makes no request wait much longer than for what was there before it, whatever the sizes', () => {
+  it('makes no request wait for more than what was there before it and eight times as much as itself', () => {
     const queue = new BatchQueue<Named & { left: number; latest: number }>(100);
     let done = 0;
     for (let i = 0; done < 50_000;) {

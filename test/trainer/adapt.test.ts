@@ -361,7 +361,8 @@ describe('finetune --adapt', () => {
       await readFile(path.join(out, 'README.md'), 'utf8'),
       new RegExp(`Step ${step} was exported[^]*Behind the pooling`),
     );
-    assert.deepEqual((await readdir(runFolderOf(out))).sort(), ['log.jsonl', 'report.html', 'tensorboard']);
+    const left = ['.lock', 'log.jsonl', 'report.html', 'tensorboard'];
+    assert.deepEqual((await readdir(runFolderOf(out))).sort(), left);
   });
 
   it('that is stopped behind a training goes on with --resume', async () => {

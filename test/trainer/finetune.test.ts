@@ -24,6 +24,8 @@ import { keepEnvironment } from '../support/environment.js';
 
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
 const BEIR = path.join(projectRoot, 'examples/askubuntu-style');
+/** What stays in a run's folder. */
+const LEFT = ['.lock', 'log.jsonl', 'report.html', 'tensorboard'];
 
 let home: string;
 let base: string;
@@ -105,7 +107,7 @@ describe('a fine-tuning', () => {
   it('keeps log, TensorBoard events and report beside it, and no checkpoint once it is done', async () => {
     const out = newOut();
     const { report } = await run({ out });
-    assert.deepEqual((await readdir(runFolderOf(out))).sort(), ['log.jsonl', 'report.html', 'tensorboard']);
+    assert.deepEqual((await readdir(runFolderOf(out))).sort(), LEFT);
     assert.match(await readFile(report, 'utf8'), /^<!doctype html>/i);
     assert.match((await readdir(path.join(runFolderOf(out), 'tensorboard'))).join(), /tfevents/);
   });
@@ -227,7 +229,7 @@ describe('a fine-tuning', () => {
     const result = await run({ out, settings, evaluations: [`beir:${BEIR}`], keepIfBetter: true });
     assert.equal(result.status, 'no-better');
     assert.equal(existsSync(out), false);
-    assert.deepEqual((await readdir(runFolderOf(out))).sort(), ['log.jsonl', 'report.html', 'tensorboard']);
+    assert.deepEqual((await readdir(runFolderOf(out))).sort(), LEFT);
     await assert.rejects(run({ keepIfBetter: true }), { kind: 'usage', message: /expected --eval/ });
   });
 

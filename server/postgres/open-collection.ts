@@ -48,6 +48,7 @@ import type { IngestTimes } from './ingest-jobs.js';
 import { PostgresIngests } from './ingests.js';
 import { PostgresBoard } from './job-board.js';
 import { addJob, allJobs, changeJob, changesSinceLastJob } from './jobs.js';
+import { Latest } from './latest.js';
 import { CHANNEL, Listener } from './listener.js';
 import { refuseUnfinished } from './open-lock.js';
 import { migrate } from './schema.js';
@@ -184,16 +185,16 @@ async function embedAll(
   }
 }
 
+interface Counts {
+  /** Documents beyond those that this server has made them grow by. */
+  others: number;
+  /** Of each generation, by its id. */
+  vectors: ReadonlyMap<number, number>;
+}
+
 class PostgresCollection extends Serving implements TrainableCollection {
-  /** As they were read last. */
-  private rows: readonly Generation[] = [];
-  private readings = 0;
-  private lastRead = 0;
-  /** Of each generation, when they were counted last. */
-  private vectors: ReadonlyMap<number, number> = new Map();
-  private counts = 0;
-  private lastCounted = 0;
-  private documents = 0;
+  private readonly rows = new Latest<readonly Generation[]>([]);
+  private readonly counts = new Latest<Counts>({ others: 0, vectors: new Map() });
   /** Documents that were stored here, less those that were deleted. */
   private grown = 0;
   readonly ingests: PostgresIngests;
@@ -264,7 +265,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
     const whole = loaded.filter(({ id }) => id !== this.live.id && !this.building.has(id));
     await this.indexes.follow([this.live.id, ...whole.map(({ id }) => id)], this.documents);
     // They may have been read again since.
-    const live = this.rows.find(({ state }) => state === 'live');
+    const live = this.rows.value.find(({ state }) => state === 'live');
     this.isBehind = live !== undefined && live.id !== this.live.id;
     if (live && this.isBehind) this.live = this.loaded.get(live.id) ?? (await this.loadLive(live));
     this.isBehind = false;
@@ -299,33 +300,29 @@ class PostgresCollection extends Serving implements TrainableCollection {
   }
 
   protected get known(): (Generation & { vectors: number })[] {
-    return this.rows.map((generation) => ({ ...generation, vectors: this.vectors.get(generation.id) ?? 0 }));
+    const { vectors } = this.counts.value;
+    return this.rows.value.map((generation) => ({ ...generation, vectors: vectors.get(generation.id) ?? 0 }));
   }
 
-  /** The generations; known from here on, unless what was read later is already. */
-  private async readGenerations(): Promise<Generation[]> {
-    const reading = ++this.readings;
-    const generations = await allGenerations(this.database);
-    if (reading > this.lastRead) {
-      this.lastRead = reading;
-      this.rows = generations;
-    }
-    return generations;
+  private get documents(): number {
+    return this.counts.value.others + this.grown;
+  }
+
+  private readGenerations(): Promise<readonly Generation[]> {
+    return this.rows.ask(() => allGenerations(this.database));
   }
 
   private async count(): Promise<void> {
-    const counting = ++this.counts;
-    const { grown } = this;
-    const [{ count }] = await this.database.query<{ count: number }>('SELECT count(*) FROM documents');
-    const generations = await this.readGenerations();
-    const vectors = await Promise.all(
-      generations.map(async ({ id }) => [id, count - (await this.countMissing(id, count))] as const),
-    );
-    if (counting < this.lastCounted) return;
-    this.lastCounted = counting;
-    // What was stored meanwhile need not be among them.
-    this.documents = count + this.grown - grown;
-    this.vectors = new Map(vectors);
+    await this.counts.ask(async () => {
+      // What is stored while it counts need not be among them.
+      const { grown } = this;
+      const [{ count }] = await this.database.query<{ count: number }>('SELECT count(*) FROM documents');
+      const generations = await this.readGenerations();
+      const vectors = await Promise.all(
+        generations.map(async ({ id }) => [id, count - (await this.countMissing(id, count))] as const),
+      );
+      return { others: count - grown, vectors: new Map(vectors) };
+    });
   }
 
   /** Behind what was done already, and stays done when this fails: it is counted again soon. */
@@ -384,7 +381,6 @@ class PostgresCollection extends Serving implements TrainableCollection {
   }
 
   private grow(documents: number): void {
-    this.documents += documents;
     this.grown += documents;
     this.follow();
   }
@@ -413,10 +409,7 @@ class PostgresCollection extends Serving implements TrainableCollection {
       const wasQueued = await unqueue(queries, id);
       return { wasQueued, wasStored: await removeDocument(queries, generations, id) };
     });
-    if (wasStored) {
-      this.documents--;
-      this.grown--;
-    }
+    if (wasStored) this.grown--;
     return wasStored || wasQueued;
   }
 

@@ -10,6 +10,7 @@ import { openPostgresCollection, type PostgresOptions } from '../../server/postg
 import { lockAlone } from '../../server/postgres/open-lock.js';
 import type { Filter, Metadata, TrainableCollection } from '../../server/search/collection.js';
 import { compileFilter } from '../../server/search/filter.js';
+import { eventually } from '../support/eventually.js';
 import { isUserError } from './collection-suite.js';
 import { fakeInference } from './fake-inference.js';
 import { onConnection, startPostgres, withoutPostgres, type PostgresServer } from './postgres-server.js';
@@ -20,9 +21,12 @@ const documents = Array.from({ length: 60 }, (_, i) => ({ id: `d${i}`, text: `qu
 async function untilWaiting(url: string, beginning: string): Promise<void> {
   const waiting = `SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
     AND starts_with(query, $1)`;
-  await onConnection(url, async (client) => {
-    while ((await client.query(waiting, [beginning])).rows.length === 0) await sleep(10);
-  });
+  await onConnection(url, (client) =>
+    eventually(
+      async () => (await client.query(waiting, [beginning])).rows.length > 0,
+      `a lock for ${beginning}`,
+    ),
+  );
 }
 
 describe('servers on one PostgreSQL', { skip: withoutPostgres }, () => {

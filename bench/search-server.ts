@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import { UserError } from '../base/errors.js';
+import { Sqlite } from '../base/sqlite.js';
 import { mean } from '../evaluation/ranking-metrics.js';
 import type { components } from '../server/http/openapi.js';
 import { RECALL_K, recallOf } from '../server/search/recall.js';
-import { Sqlite } from '../base/sqlite.js';
 import { databaseFile } from '../server/search/store.js';
 import { type Scored, VectorTable } from '../server/search/vectors.js';
 import { runLoad, type Load } from './load.js';

@@ -61,10 +61,9 @@ export class JobFolders {
       for (const folder of [this.own(id), this.model(id), this.training(id)])
         await rm(folder, { recursive: true, force: true });
     else if (found?.pid !== undefined) await waitUntilGone(found.pid, this.model(id), signal);
-    // It may be there still, and whoever comes next has to know.
-    signal.throwIfAborted();
     // Whoever was killed before it could note its trainer has left one as well.
     await untilRunIsFree(this.training(id), signal);
+    // It may be there still, and whoever comes next has to know.
     signal.throwIfAborted();
     await this.note(id, { created });
   }

@@ -6,11 +6,11 @@ import path from 'node:path';
 import { UserError } from '../../base/errors.js';
 import { fileError, readJson, sha256File, writeFileAtomic, writeFolderAtomic } from '../../base/files.js';
 import { version } from '../../base/paths.js';
+import { Sqlite } from '../../base/sqlite.js';
 import { copyModels, restoreModels, type BackupFile } from './backup-models.js';
 import { inspect, openForReading, refuseProblems } from './inspect.js';
 import { lockFolder } from './lock.js';
 import { SCHEMA_VERSION, sqliteError } from './schema.js';
-import { Sqlite } from '../../base/sqlite.js';
 import { databaseFile } from './store.js';
 
 /** backup.json, beside the database. */

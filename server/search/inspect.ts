@@ -3,10 +3,10 @@ import { existsSync } from 'node:fs';
 import type Database from 'better-sqlite3';
 
 import { messageOf, UserError } from '../../base/errors.js';
+import { Sqlite } from '../../base/sqlite.js';
 import { isWholeDocument, isWholeVector, type CheckedDocument, type CheckedVector } from './checksums.js';
 import { checkCommits, commitRecordFile, readCommitRecord } from './commit-record.js';
 import { CHECKSUMS_SINCE, checkSchemaVersion, translated } from './schema.js';
-import { Sqlite } from '../../base/sqlite.js';
 import type { Generation } from './store.js';
 
 /** What a database holds, and what is wrong with it. */

@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs';
 import type Database from 'better-sqlite3';
 
 import { messageOf, UserError } from '../../base/errors.js';
-import { documentChecksum, vectorChecksum } from './checksums.js';
 import { Sqlite } from '../../base/sqlite.js';
+import { documentChecksum, vectorChecksum } from './checksums.js';
 
 /**
  * One entry a schema version; `user_version` counts how many a file has had. Entries are never edited

@@ -3,6 +3,7 @@ import path from 'node:path';
 
 import type Database from 'better-sqlite3';
 
+import { Sqlite } from '../../base/sqlite.js';
 import {
   checkDocument,
   checkVector,
@@ -18,7 +19,6 @@ import { JobTable } from './job-table.js';
 import { mendLexicon } from './inspect.js';
 import { ftsQuery } from './lexical.js';
 import { openForWriting, translated } from './schema.js';
-import { Sqlite } from '../../base/sqlite.js';
 import type { KeyedVector, Scored } from './vectors.js';
 
 export interface Generation {

@@ -52,19 +52,19 @@ export class JobFolders {
   }
 
   /**
-   * Begins with a job, or goes on with it: what another database's job of the same number has left here goes, and a trainer
-   * that was left behind is waited for.
+   * Begins with a job, or goes on with it: a trainer that was left behind is waited for, and what another database's job of the
+   * same number has left here goes.
    */
   async claim({ id, created }: Job, signal: AbortSignal): Promise<void> {
     const found = (await exists(this.claimFile(id))) ? await readJson<Claim>(this.claimFile(id)) : undefined;
-    if (found && found.created !== created)
-      for (const folder of [this.own(id), this.model(id), this.training(id)])
-        await rm(folder, { recursive: true, force: true });
-    else if (found?.pid !== undefined) await waitUntilGone(found.pid, this.model(id), signal);
+    if (found?.pid !== undefined) await waitUntilGone(found.pid, this.model(id), signal);
     // Whoever was killed before it could note its trainer has left one as well.
     await untilRunIsFree(this.training(id), signal);
     // It may be there still, and whoever comes next has to know.
     signal.throwIfAborted();
+    if (found && found.created !== created)
+      for (const folder of [this.own(id), this.model(id), this.training(id)])
+        await rm(folder, { recursive: true, force: true });
     await this.note(id, { created });
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -13,6 +13,7 @@ import { startServer, type RunningServer } from '../../server/main.js';
 import { Maps } from '../../server/map/maps.js';
 import { testConfig } from '../server/http-support.js';
 import { documentsOf, LIVE, openAround, until, type Around } from '../server/jobs-support.js';
+import { removeFolder } from '../support/remove-folder.js';
 
 const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const DOCUMENTS = 300;
@@ -42,7 +43,7 @@ before(async () => {
 });
 after(async () => {
   await server.close();
-  await rm(folder, { recursive: true, force: true });
+  await removeFolder(folder);
 });
 
 async function run(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {

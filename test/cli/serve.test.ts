@@ -25,6 +25,7 @@ import {
   type PostgresServer,
 } from '../server/postgres-server.js';
 import { eventually } from '../support/eventually.js';
+import { removeFolder } from '../support/remove-folder.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -43,7 +44,7 @@ const started = new Set<ChildProcess>();
 after(async () => {
   // What a test that failed left running.
   for (const child of started) child.kill('SIGKILL');
-  await rm(folder, { recursive: true, force: true });
+  await removeFolder(folder);
 });
 
 interface Running {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -12,6 +12,7 @@ import { pino } from 'pino';
 import { UserError } from '../../base/errors.js';
 import { startServer, type RunningServer } from '../../server/main.js';
 import { Maps } from '../../server/map/maps.js';
+import { removeFolder } from '../support/remove-folder.js';
 import { call, post, send, testConfig } from './http-support.js';
 import { documentsOf, feedbackOf, LIVE, openAround, until, type Around } from './jobs-support.js';
 
@@ -60,7 +61,7 @@ let folder: string;
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'http-training-'));
 });
-after(() => rm(folder, { recursive: true, force: true }));
+after(() => removeFolder(folder));
 
 /** A job that comes to its end, with a better model. */
 async function trained({ url, around }: Test, more: object = {}): Promise<number> {

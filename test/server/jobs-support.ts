@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,6 +12,7 @@ import { hasEnded, type Job } from '../../server/jobs/job.js';
 import { Jobs, type JobsOptions } from '../../server/jobs/jobs.js';
 import type { FinetuneRequest } from '../../server/jobs/request.js';
 import type { TrainableCollection } from '../../server/search/collection.js';
+import { removeFolder } from '../support/remove-folder.js';
 import { fakeInference } from './fake-inference.js';
 import { openOnTestStore } from './test-collection.js';
 
@@ -131,6 +132,6 @@ export async function withAround(
     await use(around);
   } finally {
     await around.close();
-    rmSync(around.dataDir, { recursive: true, force: true });
+    await removeFolder(around.dataDir);
   }
 }

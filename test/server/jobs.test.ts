@@ -1,13 +1,5 @@
 import assert from 'node:assert/strict';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
@@ -21,6 +13,7 @@ import { verdictReport } from '../../server/jobs/verdict.js';
 import type { ServedGeneration } from '../../server/search/collection.js';
 import { partOf } from '../../server/search/feedback-table.js';
 import { servedNamed } from '../../server/search/served.js';
+import { removeFolder } from '../support/remove-folder.js';
 import {
   documentsOf,
   encoderNamed,
@@ -295,7 +288,7 @@ describe('a training job', () => {
       assert.equal(around.collection.served().model, LIVE);
     } finally {
       await around.close();
-      rmSync(dataDir, { recursive: true, force: true });
+      await removeFolder(dataDir);
     }
   });
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
@@ -10,6 +10,7 @@ import { Database } from '../../server/postgres/database.js';
 import { PostgresBoard } from '../../server/postgres/job-board.js';
 import { addJob } from '../../server/postgres/jobs.js';
 import { migrate } from '../../server/postgres/schema.js';
+import { removeFolder } from '../support/remove-folder.js';
 import { onConnection, startPostgres, withoutPostgres, type PostgresServer } from './postgres-server.js';
 
 const START = { type: 'start', steps: 20 };
@@ -34,7 +35,7 @@ describe('what a worker passes on of a training', { skip: withoutPostgres }, () 
   after(async () => {
     await database?.close();
     await server?.close();
-    rmSync(folder, { recursive: true, force: true });
+    await removeFolder(folder);
   });
 
   /** A worker's board, and its trainer. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -11,6 +11,7 @@ import { modelNameOf } from '../../server/jobs/job.js';
 import { Jobs, type JobsOptions } from '../../server/jobs/jobs.js';
 import { openPostgresCollection } from '../../server/postgres/open-collection.js';
 import type { TrainableCollection } from '../../server/search/collection.js';
+import { removeFolder } from '../support/remove-folder.js';
 import { isUserError } from './collection-suite.js';
 import {
   documentsOf,
@@ -58,7 +59,7 @@ describe('training jobs on one PostgreSQL', { skip: withoutPostgres }, () => {
   after(async () => {
     for (const machine of opened) await machine.close();
     await server?.close();
-    rmSync(folder, { recursive: true, force: true });
+    await removeFolder(folder);
   });
 
   /** @param store where trained models are for all of them */

@@ -6,7 +6,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,6 +18,7 @@ import { freePort } from '../../bench/processes.js';
 import type { components } from '../../server/http/openapi.js';
 import { inspect } from '../../server/search/inspect.js';
 import { databaseFile } from '../../server/search/store.js';
+import { removeFolder } from '../support/remove-folder.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 type Job = components['schemas']['Job'];
@@ -89,7 +90,7 @@ export async function tortureJobs({ kills, seed, say }: JobsTorture): Promise<Jo
         for (let i = 0; wanted !== undefined && state.moment !== wanted && i < 6000; i++) await sleep(10);
         await sleep(delay * 1000);
         result.moments[state.moment] = (result.moments[state.moment] ?? 0) + 1;
-        await server.kill();
+        await server.end('SIGKILL');
       })();
       await Promise.all([
         killed,
@@ -144,8 +145,9 @@ export async function tortureJobs({ kills, seed, say }: JobsTorture): Promise<Jo
     result.acknowledged = stored.size;
     return result;
   } finally {
-    await server.kill();
-    await rm(folder, { recursive: true, force: true });
+    // In order, so that its trainer has ended too.
+    await server.end('SIGTERM');
+    await removeFolder(folder);
   }
 }
 
@@ -199,10 +201,10 @@ class Server {
     }
   }
 
-  async kill(): Promise<void> {
+  async end(signal: NodeJS.Signals): Promise<void> {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const gone = once(this.child, 'exit');
-    this.child.kill('SIGKILL');
+    this.child.kill(signal);
     await gone;
   }
 

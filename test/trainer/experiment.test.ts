@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -16,6 +16,7 @@ import {
 } from '../../trainer/experiment/experiment.js';
 import type { RunRecord } from '../../trainer/experiment/records.js';
 import { readRun } from '../../trainer/log-file.js';
+import { removeFolder } from '../support/remove-folder.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 
 const CLI = path.join(projectRoot, 'dist/cli/main.js');
@@ -34,7 +35,7 @@ before(async () => {
   const corpus = (await readFile(path.join(BEIR, 'corpus.jsonl'), 'utf8')).trim().split('\n');
   await writeFile(titles, corpus.map((line) => (JSON.parse(line) as { text: string }).text).join('\n'));
 });
-after(() => rm(home, { recursive: true, force: true }));
+after(() => removeFolder(home));
 
 let files = 0;
 async function definition(text: string): Promise<string> {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -19,6 +19,7 @@ import { finetune, type FinetuneOptions, type FinetuneResult } from '../../train
 import type { StepEntry } from '../../trainer/run-log.js';
 import { loadTensorFlow } from '../../trainer/tensorflow/load.js';
 import { DEFAULT_PRESET } from '../../trainer/presets.js';
+import { removeFolder } from '../support/remove-folder.js';
 import { makeTinyModel } from '../support/tiny-model.js';
 import { keepEnvironment } from '../support/environment.js';
 
@@ -39,7 +40,7 @@ before(async () => {
   const corpus = (await readFile(path.join(BEIR, 'corpus.jsonl'), 'utf8')).trim().split('\n');
   await writeFile(titles, corpus.map((line) => (JSON.parse(line) as { text: string }).text).join('\n'));
 });
-after(() => rm(home, { recursive: true, force: true }));
+after(() => removeFolder(home));
 
 let outs = 0;
 const newOut = (): string => path.join(home, `out-${outs++}`);

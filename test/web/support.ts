@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -13,6 +13,7 @@ import type { AxeResults } from 'axe-core';
 
 import { projectRoot } from '../../base/paths.js';
 import { freePort } from '../../bench/processes.js';
+import { removeFolder } from '../support/remove-folder.js';
 
 const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
@@ -94,7 +95,7 @@ export async function startPageServer(...options: string[]): Promise<PageServer>
     },
     async close() {
       if (child.exitCode === null && child.signalCode === null) await stop('SIGTERM');
-      await rm(dataDir, { recursive: true, force: true });
+      await removeFolder(dataDir);
     },
   };
 }

@@ -6,10 +6,16 @@ const BULK_SHARE = 4;
 /** How much of what was measured still counts after another batch: that of about the last twenty. */
 const DECAY = 0.95;
 
+/** Of work, so many seconds are a stretch, whose speed is one of so many that are known. */
+const STRETCH_SECONDS = 0.25;
+const STRETCHES = 20;
+/** How many of them may be slower than what is counted on: one is an accident. */
+const SLOWER = 1;
+
 export interface QueueLimits {
   /** Estimated tokens that interactive requests may have waiting, for the sake of memory; bulk ones four times as many. */
   tokens: number;
-  /** How long an interactive request may have to wait, by the speed of the last batches. */
+  /** How long an interactive request may have to wait, by a speed that can be counted on: it varies within seconds. */
   seconds: number;
 }
 
@@ -20,6 +26,11 @@ export interface QueueLimits {
 export class Admission {
   private tokens = 0;
   private seconds = 0;
+  private stretch = { tokens: 0, seconds: 0 };
+  /** Estimated tokens a second of a worker, the latest stretch last. */
+  private readonly speeds: number[] = [];
+  /** That nearly all of them reach. */
+  private slowSpeed = Infinity;
 
   constructor(private readonly limits: QueueLimits) {}
 
@@ -27,6 +38,13 @@ export class Admission {
   measured(tokens: number, seconds: number): void {
     this.tokens = DECAY * this.tokens + tokens;
     this.seconds = DECAY * this.seconds + seconds;
+    this.stretch.tokens += tokens;
+    this.stretch.seconds += seconds;
+    if (this.stretch.seconds < STRETCH_SECONDS) return;
+    this.speeds.push(this.stretch.tokens / this.stretch.seconds);
+    if (this.speeds.length > STRETCHES) this.speeds.shift();
+    this.slowSpeed = this.speeds.toSorted((a, b) => a - b).at(SLOWER) ?? Infinity;
+    this.stretch = { tokens: 0, seconds: 0 };
   }
 
   /** Estimated tokens a second of so many workers; 0 before anything was measured. */
@@ -71,7 +89,7 @@ export class Admission {
   ): { allowed: number; option: string } {
     const { tokens, seconds } = this.limits;
     if (priority === 'bulk') return { allowed: BULK_SHARE * tokens, option: '--max-queue-tokens' };
-    const rate = this.rate(workers);
+    const rate = Math.min(this.rate(workers), workers * this.slowSpeed);
     const inTime = rate > 0 ? Math.max(0, Math.floor(seconds * rate) - underway) : Infinity;
     return inTime < tokens
       ? { allowed: inTime, option: `--max-queue-seconds ${seconds}` }

@@ -38,6 +38,9 @@ interface Line<R> {
 /** The share of a batch below which portions count alike: among short texts the shorter ones do not pass the others. */
 const LEAST = 1 / 8;
 
+/** The share of a batch up to which a rest comes along: of its own it would be a small batch, and those it is of wait for another. */
+const REST = 1 / 8;
+
 /** How many times its tokens are done until a portion is due: more, and small requests pass more of what came before them. */
 const DUE_AFTER = 8;
 
@@ -64,7 +67,7 @@ export class BatchQueue<R extends QueuedRequest> {
   private count = 0;
   private readonly tokens: Record<Priority, number> = { interactive: 0, bulk: 0 };
 
-  /** @param budget estimated tokens in a batch; a text beyond it is a batch of its own */
+  /** @param budget estimated tokens in a batch, but for a rest that comes along; a text beyond it is a batch of its own */
   constructor(private readonly budget: number) {}
 
   /** Texts waiting. */
@@ -115,7 +118,7 @@ export class BatchQueue<R extends QueuedRequest> {
 
   /** Begins a portion of it, behind those that are due as soon. */
   private queueUp({ waiting }: Line<R>, one: Waiting<R>): void {
-    one.portion = Math.min(one.tokens, this.budget);
+    one.portion = one.tokens <= (1 + REST) * this.budget ? one.tokens : this.budget;
     one.due += DUE_AFTER * Math.max(one.portion, LEAST * this.budget);
     let at = waiting.length;
     while (at > 0 && waiting[at - 1].due > one.due) at--;
@@ -132,7 +135,11 @@ export class BatchQueue<R extends QueuedRequest> {
       const { request, order } = one;
       const index = order[order.length - 1];
       const cost = request.costs[index];
-      if (batch.length > 0 && cost > left) break;
+      if (batch.length > 0 && cost > left) {
+        const isBegun = batch[batch.length - 1].request === request;
+        const rest = isBegun ? one.tokens : this.tokens[request.priority];
+        if (rest > left + REST * this.budget) break;
+      }
       left -= cost;
       this.tokens[request.priority] -= cost;
       line.clock += cost;

@@ -58,6 +58,21 @@ describe('admission', () => {
     admission.check('bulk', 900, { interactive: 0, bulk: 3_000 }, 1);
   });
 
+  it('counts on the speed that nearly all of the last stretches had', () => {
+    const waiting = { interactive: 100, bulk: 0 };
+    const allowed = (speeds: number[]): number => {
+      const admission = new Admission({ tokens: 10_000, seconds: 2 });
+      for (const speed of speeds) for (let i = 0; i < 2; i++) admission.measured(speed / 8, 1 / 8);
+      const { message } = refusal(() => admission.check('interactive', 10_000, waiting, 1));
+      return Number(/the limit of (\d+)/.exec(message)![1]);
+    };
+    // One slow stretch is an accident, two are not.
+    assert.ok(allowed([1000, 1000, 500, 1000, 1000, 1000]) > 1800);
+    assert.equal(allowed([1000, 500, 1000, 500, 1000, 1000]), 1000);
+    // What is long ago does not count.
+    assert.ok(allowed([500, 500, 500, ...Array<number>(20).fill(1000)]) > 1900);
+  });
+
   it('follows a speed that changes', () => {
     const admission = new Admission({ tokens: 100, seconds: 60 });
     for (let i = 0; i < 200; i++) admission.measured(10, 1);

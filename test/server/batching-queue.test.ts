@@ -27,6 +27,23 @@ describe('batch queue', () => {
     assert.deepEqual([shown(queue), shown(queue), shown(queue), shown(queue)], ['a0 a1', 'a2 a3', 'a4', '']);
   });
 
+  it('takes a rest along, of all that waits or of a request, up to an eighth of the budget', () => {
+    const queue = new BatchQueue<Named>(8);
+    for (let i = 0; i < 9; i++) queue.add(request('a', [1]));
+    assert.equal(shown(queue).split(' ').length, 9);
+    for (let i = 0; i < 10; i++) queue.add(request('a', [1]));
+    assert.equal(shown(queue).split(' ').length, 8);
+    assert.equal(shown(queue).split(' ').length, 2);
+
+    queue.add(request('b', Array<number>(9).fill(1)));
+    queue.add(request('c', Array<number>(9).fill(1)));
+    assert.match(shown(queue), /^(b\d ?){9}$/);
+    assert.match(shown(queue), /^(c\d ?){9}$/);
+    queue.add(request('d', Array<number>(10).fill(1)));
+    assert.match(shown(queue), /^(d\d ?){8}$/);
+    assert.match(shown(queue), /^(d\d ?){2}$/);
+  });
+
   it('gives a text beyond the budget a batch of its own', () => {
     const queue = new BatchQueue<Named>(10);
     queue.add(request('a', [100, 3]));

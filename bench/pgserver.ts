@@ -69,13 +69,13 @@ export async function startPgserver(
       { ...user, cwd: folder, stdio: 'ignore' },
     );
     process.once('exit', killNow);
-    await answers(url);
+    await untilAnswers(url, server);
   };
   const stop = async (): Promise<void> => {
     const stopping = server;
     server = undefined;
     process.off('exit', killNow);
-    if (!stopping) return;
+    if (!stopping || hasEnded(stopping)) return;
     const ended = new Promise((resolve) => stopping.once('exit', resolve));
     stopping.kill('SIGINT');
     await ended;
@@ -110,11 +110,20 @@ export async function onConnection<T>(at: string, use: (client: pg.Client) => Pr
   }
 }
 
-async function answers(at: string): Promise<void> {
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null;
+}
+
+async function untilAnswers(at: string, server: ChildProcess): Promise<void> {
   for (let tries = 0; ; tries++)
     try {
       return await onConnection(at, async () => undefined);
     } catch (error) {
+      if (hasEnded(server))
+        throw new UserError(
+          'unavailable',
+          `PostgreSQL ended with ${server.exitCode ?? server.signalCode} before it answered`,
+        );
       if (tries === 300) throw error;
       await sleep(100);
     }

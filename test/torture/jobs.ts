@@ -263,7 +263,7 @@ class Server {
       // What was written a moment ago is embedded a moment later.
       for (const [id, text] of stored) {
         let score = 0;
-        for (let tries = 0; score < 0.9999 && tries < 50; tries++) {
+        for (let tries = 0; score < 0.9999 && tries < 300; tries++) {
           const { hits } = (await this.call('POST', '/search', { query: text, k: 1000, model: name })) as {
             hits: { id: string; score: number }[];
           };

@@ -1,7 +1,8 @@
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 
 import { api, dataOf, type Schemas } from '../api/client.js';
 import { useAnswer } from '../api/use-answer.js';
+import { useRefresh } from '../api/use-refresh.js';
 import { Empty, Failure, Loading } from '../parts/notes.js';
 import type { Layout } from './atlas.js';
 import { MapView } from './view.js';
@@ -18,6 +19,7 @@ const LAYOUTS: Record<Layout, string> = { umap: 'Neighbours (UMAP)', pca: 'Direc
 
 export function MapPage() {
   const [tries, setTries] = useState(0);
+  const askAgain = (): void => setTries((n) => n + 1);
   const [chosen, setChosen] = useState<string | undefined>(undefined);
   const [wanted, setLayout] = useState<Layout>('umap');
   const [refused, setRefused] = useState<string | undefined>(undefined);
@@ -41,12 +43,7 @@ export function MapPage() {
   const data = (last.current = answer.data ?? last.current);
   const states = data?.states ?? [];
   const isBuilding = states.some(({ state }) => state === 'building');
-  // Documents come, and another tab or a schedule may put another model live.
-  useEffect(() => {
-    if (loading) return;
-    const later = setTimeout(() => setTries((n) => n + 1), isBuilding ? BUILDING_MS : REFRESH_MS);
-    return () => clearTimeout(later);
-  }, [loading]);
+  useRefresh(loading, askAgain, isBuilding ? BUILDING_MS : REFRESH_MS);
 
   const model = states.some((state) => state.model === chosen) ? chosen : data?.info.model_id;
   const shown = states.find((state) => state.model === model);
@@ -62,7 +59,7 @@ export function MapPage() {
     } catch (failure) {
       setRefused((failure as Error).message);
     }
-    setTries((n) => n + 1);
+    askAgain();
   };
   const choices = (
     <>

@@ -1,7 +1,8 @@
-import { useEffect, useState } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 
 import { api, dataOf } from '../api/client.js';
 import { useAnswer } from '../api/use-answer.js';
+import { useRefresh } from '../api/use-refresh.js';
 import { Empty, Failure, Loading } from '../parts/notes.js';
 import { hasEnded } from './events.js';
 import { JobView } from './job-view.js';
@@ -26,12 +27,7 @@ export function TrainingPage() {
     [tries],
   );
   const server = useAnswer((signal) => dataOf(api.GET('/info', { signal })), []);
-  // Another tab, a schedule or the job itself may change what there is. Not sooner: to ask again gives up what is under way.
-  useEffect(() => {
-    if (loading) return;
-    const later = setTimeout(refresh, REFRESH_MS);
-    return () => clearTimeout(later);
-  }, [loading]);
+  useRefresh(loading, refresh, REFRESH_MS);
 
   const jobs = data?.jobs ?? [];
   const shown = chosen ?? (jobs.find((job) => !hasEnded(job)) ?? jobs.at(-1))?.id;

@@ -85,12 +85,12 @@ describe('sharing out the cores', () => {
   it('ends when both have taken the same time twice, and takes its turns until then', async () => {
     const turns = async (times: (run: number) => number): Promise<number> => {
       let runs = 0;
-      const start = async (): Promise<ModelWorker> => {
+      const start = async (threads: number): Promise<ModelWorker> => {
         const worker = workerOf(0);
         let own = 0;
         worker.run = (texts) => {
           runs++;
-          clock += times(own++);
+          clock += times(own++) / threads;
           return workerOf(0).run(texts);
         };
         return worker;
@@ -100,6 +100,24 @@ describe('sharing out the cores', () => {
     };
     assert.equal(await turns(() => 4), 6);
     assert.equal(await turns((run) => 4 + run), 16);
+  });
+
+  it('is several only where that is so twice', async () => {
+    const measured = async (together: (run: number) => number): Promise<number> => {
+      const start = async (threads: number): Promise<ModelWorker> => {
+        const worker = workerOf(0);
+        let runs = 0;
+        worker.run = (texts) => {
+          clock += threads === 2 ? together(runs++) : 4;
+          return workerOf(0).run(texts);
+        };
+        return worker;
+      };
+      return (await chooseSharing(start, 2, stopwatch)).workers;
+    };
+    // Three rounds are a time, and by what the first had it would be two workers.
+    assert.equal(await measured((run) => (run < 3 ? 4 : 2.2)), 1);
+    assert.equal(await measured(() => 4), 2);
   });
 
   it('counts no round in which other programs had a core that a worker was ready for', async () => {

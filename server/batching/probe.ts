@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { msWithoutCore } from '../../base/run-delay.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import { cosines } from '../../encoder/pooling.js';
@@ -15,6 +17,8 @@ const TEXTS = [
   'External monitor is not detected on a laptop with two graphics cards',
 ];
 const MOST_ROUNDS = 8;
+/** Before what is not the first choice is measured again: what disturbed it may be over. */
+const PAUSE_MS = 500;
 
 /** Two times that are as near to each other as this are what a worker takes, and no other program's doing. */
 const REPEATED = 0.03;
@@ -34,10 +38,11 @@ const LEAST_SPEEDUP = 1.5;
 
 /**
  * The most that our threads may have waited for a core, as a share of a round's time, for the round to count: mostly
- * below 0.05 on a machine with nothing else to do, and about 1 in two threads beside one busy program on two cores. Threads that
- * wait for each other lose more than they have waited.
+ * below 0.05 on a machine with nothing else to do, and about 1 in two threads beside one busy program on two cores.
  */
-const MOST_WAITING = 0.1;
+const MOST_WAITING = 0.25;
+/** The same where several threads compute, which lose more than they have waited, as they wait for each other. */
+const MOST_WAITING_TOGETHER = 0.1;
 
 export interface Stopwatch {
   /** Milliseconds from any moment. */
@@ -46,6 +51,10 @@ export interface Stopwatch {
   withoutCore?: () => number;
   /** Resolves when nothing else of ours computes. */
   quiet?: Promise<void>;
+  /** Resolves after PAUSE_MS. */
+  pause?: () => Promise<unknown>;
+  /** See MOST_WAITING. */
+  mostWaiting?: number;
 }
 
 /** How a machine's cores are shared out. */
@@ -73,7 +82,7 @@ export async function chooseSharing(
   const { chosen, worker } = await chosenOf(
     [() => start(one.threads), () => start(several.threads)],
     ([together, apart]) => (together / (apart / workers) >= LEAST_GAIN ? 1 : 0),
-    stopwatch,
+    { mostWaiting: MOST_WAITING_TOGETHER, ...stopwatch },
   );
   return { ...[one, several][chosen], worker };
 }
@@ -119,7 +128,7 @@ export async function meanCosine(
 async function chosenOf(
   starts: (() => Promise<ModelWorker>)[],
   choose: (milliseconds: readonly number[]) => number,
-  { quiet, ...clocks }: Stopwatch,
+  { quiet, pause = () => sleep(PAUSE_MS), ...clocks }: Stopwatch,
 ): Promise<{ chosen: number; worker: ModelWorker }> {
   const started = await Promise.allSettled(starts.map((start) => start()));
   const workers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
@@ -133,6 +142,7 @@ async function chosenOf(
     const first = await measure();
     let chosen = choiceOf(first);
     if (chosen !== 0) {
+      await pause();
       const second = await measure();
       chosen = choiceOf(second?.map((took, i) => Math.min(took, first![i])));
     }
@@ -150,7 +160,11 @@ async function chosenOf(
  */
 async function timed(
   workers: readonly ModelWorker[],
-  { now = () => performance.now(), withoutCore = msWithoutCore }: Omit<Stopwatch, 'quiet'>,
+  {
+    now = () => performance.now(),
+    withoutCore = msWithoutCore,
+    mostWaiting = MOST_WAITING,
+  }: Omit<Stopwatch, 'quiet' | 'pause'>,
 ): Promise<number[] | undefined> {
   const times = workers.map((): number[] => []);
   for (let round = 0; round < MOST_ROUNDS && !times.every(isRepeated); round++)
@@ -159,7 +173,7 @@ async function timed(
       await worker.run(TEXTS);
       const took = now() - begin;
       // The first round allocates.
-      if (round > 0 && withoutCore() - waited <= MOST_WAITING * took) times[i].push(took);
+      if (round > 0 && withoutCore() - waited <= mostWaiting * took) times[i].push(took);
     }
   if (times.some((found) => found.length === 0)) return undefined;
   // What else the machine does only adds to a time.

@@ -16,7 +16,7 @@ import { WORKER_MODEL } from './worker-model.js';
 /** No test waits, nor does one depend on how fast the machine is. */
 let clock = 0;
 const now = (): number => clock;
-const stopwatch = { now, withoutCore: () => 0 };
+const stopwatch = { now, withoutCore: () => 0, pause: async () => undefined };
 
 function workerOf(milliseconds: number, closed: ModelWorker[] = [], vector = [1, 0]): ModelWorker {
   const worker: ModelWorker = {

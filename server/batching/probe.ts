@@ -17,7 +17,7 @@ const TEXTS = [
   'External monitor is not detected on a laptop with two graphics cards',
 ];
 const MOST_ROUNDS = 8;
-/** Before what is not the first choice is measured again: what disturbed it may be over. */
+/** Before several workers are measured again: what disturbed the one may be over. */
 const PAUSE_MS = 500;
 
 /** Two times that are as near to each other as this are what a worker takes, and no other program's doing. */
@@ -53,8 +53,6 @@ export interface Stopwatch {
   quiet?: Promise<void>;
   /** Resolves after PAUSE_MS. */
   pause?: () => Promise<unknown>;
-  /** See MOST_WAITING. */
-  mostWaiting?: number;
 }
 
 /** How a machine's cores are shared out. */
@@ -64,7 +62,7 @@ export interface Sharing {
 }
 
 /**
- * Whether the cores do more in one worker or in several, measured. One, where other programs leave no moment to measure in:
+ * Whether the cores do more in one worker or in several, measured; in several, twice, and by the best times of both. One, where other programs leave no moment to measure in:
  * a worker with fewer threads loses less to them.
  *
  * @param start a worker with that many threads
@@ -79,10 +77,19 @@ export async function chooseSharing(
   if (cores === 1) return { ...one, worker: await start(1) };
   const workers = Math.min(cores, MOST_WORKERS);
   const several = { workers, threads: Math.floor(cores / workers) };
+  const { pause = () => sleep(PAUSE_MS) } = stopwatch;
+  const isMore = ([together, apart]: readonly number[]): boolean =>
+    together / (apart / workers) >= LEAST_GAIN;
   const { chosen, worker } = await chosenOf(
     [() => start(one.threads), () => start(several.threads)],
-    ([together, apart]) => (together / (apart / workers) >= LEAST_GAIN ? 1 : 0),
-    { mostWaiting: MOST_WAITING_TOGETHER, ...stopwatch },
+    async (measure) => {
+      const first = await measure(MOST_WAITING_TOGETHER);
+      if (!first || !isMore(first)) return 0;
+      await pause();
+      const second = await measure(MOST_WAITING_TOGETHER);
+      return second && isMore(second.map((took, i) => Math.min(took, first[i]))) ? 1 : 0;
+    },
+    stopwatch,
   );
   return { ...[one, several][chosen], worker };
 }
@@ -98,7 +105,10 @@ export async function choosePrecision(
 ): Promise<'fp32' | 'int8'> {
   const { chosen, worker } = await chosenOf(
     [() => start('fp32'), () => start('int8')],
-    ([fp32, int8]) => (fp32 / int8 >= LEAST_SPEEDUP ? 1 : 0),
+    async (measure) => {
+      const times = await measure(MOST_WAITING);
+      return times && times[0] / times[1] >= LEAST_SPEEDUP ? 1 : 0;
+    },
     stopwatch,
   );
   await worker.close();
@@ -122,13 +132,14 @@ export async function meanCosine(
 }
 
 /**
- * Starts workers side by side, measures them, and closes all but the one that is chosen: the first where they can't be
- * measured. Another one has to be better twice, and by the best times of both.
+ * Starts workers side by side, measures them, and closes all but the one that is chosen.
+ *
+ * @param choose which of them, by what `measure` gives, see timed
  */
 async function chosenOf(
   starts: (() => Promise<ModelWorker>)[],
-  choose: (milliseconds: readonly number[]) => number,
-  { quiet, pause = () => sleep(PAUSE_MS), ...clocks }: Stopwatch,
+  choose: (measure: (mostWaiting: number) => Promise<number[] | undefined>) => Promise<number>,
+  { quiet, ...clocks }: Stopwatch,
 ): Promise<{ chosen: number; worker: ModelWorker }> {
   const started = await Promise.allSettled(starts.map((start) => start()));
   const workers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
@@ -137,15 +148,7 @@ async function chosenOf(
     const failed = started.find((each) => each.status === 'rejected');
     if (failed) throw failed.reason;
     await quiet;
-    const measure = (): Promise<number[] | undefined> => timed(workers, clocks);
-    const choiceOf = (times?: readonly number[]): number => (times === undefined ? 0 : choose(times));
-    const first = await measure();
-    let chosen = choiceOf(first);
-    if (chosen !== 0) {
-      await pause();
-      const second = await measure();
-      chosen = choiceOf(second?.map((took, i) => Math.min(took, first![i])));
-    }
+    const chosen = await choose((mostWaiting) => timed(workers, mostWaiting, clocks));
     worker = workers[chosen];
     return { chosen, worker };
   } finally {
@@ -156,15 +159,13 @@ async function chosenOf(
 /**
  * Milliseconds that the texts take in each worker, which take turns.
  *
+ * @param mostWaiting see MOST_WAITING
  * @returns undefined where one of them had no round without waiting for a core
  */
 async function timed(
   workers: readonly ModelWorker[],
-  {
-    now = () => performance.now(),
-    withoutCore = msWithoutCore,
-    mostWaiting = MOST_WAITING,
-  }: Omit<Stopwatch, 'quiet' | 'pause'>,
+  mostWaiting: number,
+  { now = () => performance.now(), withoutCore = msWithoutCore }: Omit<Stopwatch, 'quiet' | 'pause'>,
 ): Promise<number[] | undefined> {
   const times = workers.map((): number[] => []);
   for (let round = 0; round < MOST_ROUNDS && !times.every(isRepeated); round++)

@@ -9,7 +9,7 @@ import pg from 'pg';
 import { UserError } from '../base/errors.js';
 import { queriesOn } from '../server/postgres/database.js';
 import { allGenerations, hasGenerations, vectorsTable } from '../server/postgres/generations.js';
-import { freePort } from './processes.js';
+import { freePort, hasEnded } from './processes.js';
 
 /** PostgreSQL refuses to run as root; this user is everywhere. */
 const NOBODY = 65_534;
@@ -108,10 +108,6 @@ export async function onConnection<T>(at: string, use: (client: pg.Client) => Pr
   } finally {
     await client.end();
   }
-}
-
-function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
-  return exitCode !== null || signalCode !== null;
 }
 
 async function untilAnswers(at: string, server: ChildProcess): Promise<void> {

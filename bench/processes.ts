@@ -88,6 +88,11 @@ export class BenchProcess {
 
 const given = new Set<number>();
 
+/** By itself or by a signal. */
+export function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null;
+}
+
 /**
  * A port of 127.0.0.1 that is free, for a process that is yet to begin. It is below those that the system gives by
  * itself (net.ipv4.ip_local_port_range), to whoever asks for port 0 or connects, before that process has taken it.

@@ -14,7 +14,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { Random } from '../../base/random.js';
-import { freePort } from '../../bench/processes.js';
+import { freePort, hasEnded } from '../../bench/processes.js';
 import type { components } from '../../server/http/openapi.js';
 import { inspect } from '../../server/search/inspect.js';
 import { databaseFile } from '../../server/search/store.js';
@@ -195,14 +195,14 @@ class Server {
         () => false,
       );
       if (isReady) return server;
-      if (child.exitCode !== null || Date.now() > deadline)
+      if (hasEnded(child) || Date.now() > deadline)
         throw new Error(`the server does not start again: ${stderr}`);
       await sleep(50);
     }
   }
 
   async end(signal: NodeJS.Signals): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    if (hasEnded(this.child)) return;
     const gone = once(this.child, 'exit');
     this.child.kill(signal);
     await gone;

@@ -12,7 +12,7 @@ import { chromium, type Browser, type BrowserContextOptions, type Page } from 'p
 import type { AxeResults } from 'axe-core';
 
 import { projectRoot } from '../../base/paths.js';
-import { freePort } from '../../bench/processes.js';
+import { freePort, hasEnded } from '../../bench/processes.js';
 import { removeFolder } from '../support/remove-folder.js';
 
 const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -94,7 +94,7 @@ export async function startPageServer(...options: string[]): Promise<PageServer>
       await start(new URL(url).port);
     },
     async close() {
-      if (child.exitCode === null && child.signalCode === null) await stop('SIGTERM');
+      if (!hasEnded(child)) await stop('SIGTERM');
       await removeFolder(dataDir);
     },
   };

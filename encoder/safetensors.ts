@@ -316,8 +316,9 @@ function isSizes(value: unknown): value is number[] {
 }
 
 function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: string): Float32Array {
-  if (dtype === 'F32') return new Float32Array(bytes.buffer);
-  const half = new Uint16Array(bytes.buffer);
+  const { buffer, byteOffset, byteLength } = bytes;
+  if (dtype === 'F32') return new Float32Array(buffer, byteOffset, byteLength / 4);
+  const half = new Uint16Array(buffer, byteOffset, byteLength / 2);
   const result = new Float32Array(half.length);
   if (dtype === 'BF16') {
     // A bfloat16 is the upper half of a float.

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 
 import {
+  floatChunks,
   readIntegers,
   readSafetensors,
   readSafetensorsHeader,
@@ -117,6 +118,30 @@ describe('reading safetensors', () => {
     const read = await readSafetensors(file);
     assert.deepEqual([...read.get('half')!.data], [1, -2, 65504, 2 ** -24, Number.POSITIVE_INFINITY]);
     assert.deepEqual([...read.get('brain')!.data], [1, -2, 3.140625]);
+  });
+
+  it('yields each number once, in pieces of any dtype, the last of a tensor smaller than the others', async () => {
+    const file = path.join(folder, 'pieces.safetensors');
+    const long = Float32Array.from({ length: 2 ** 18 + 5 }, (_, i) => i);
+    const short = Float32Array.of(7, 8);
+    const tensors = { long: { shape: [long.length], data: long }, short: { shape: [2], data: short } };
+    await writeSafetensors(file, new Map(Object.entries(tensors)));
+    const read = async (from: string, names: string[]): Promise<Record<string, number[]>> => {
+      const found: Record<string, number[]> = {};
+      for await (const { name, data } of floatChunks(from, names))
+        for (const value of data) (found[name] ??= []).push(value);
+      return found;
+    };
+    assert.deepEqual(await read(file, ['long', 'short']), { long: [...long], short: [...short] });
+    const header = {
+      a: { dtype: 'BF16', shape: [3], data_offsets: [0, 6] },
+      b: { dtype: 'BF16', shape: [1], data_offsets: [6, 8] },
+    };
+    const halves = await fileOf(
+      header,
+      new Uint8Array(Uint16Array.of(0x3f80, 0x4000, 0x4040, 0x4080).buffer),
+    );
+    assert.deepEqual(await read(halves, ['a', 'b']), { a: [1, 2, 3], b: [4] });
   });
 
   it('reads only what is asked for, and knows the rest from the header', async () => {

@@ -11,10 +11,11 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts && npm rebuild better-sqlite3 hnswlib-node
 COPY . .
 RUN npm run build
+# The kernels choose at start by what the processor has: the image is for others than the one that makes it.
 RUN mkdir -p /cache /data /models && \
     npm prune --omit=dev --ignore-scripts && \
-    if [ -z "$SENTENCE_JEPA_SKIP_TENSORFLOW" ]; then node dist/cli/main.js setup; \
-    else npm uninstall --no-save --omit=dev --ignore-scripts @tensorflow/tfjs-node; fi
+    if [ -n "$SENTENCE_JEPA_SKIP_TENSORFLOW" ]; then npm uninstall --no-save --omit=dev --ignore-scripts @tensorflow/tfjs-node; fi && \
+    node dist/cli/main.js setup
 # Each new volume for the cache begins with the default encoder unpacked.
 RUN node dist/cli/main.js model info default
 # What ONNX Runtime brings for other platforms and for browsers, and what better-sqlite3 was compiled from.
@@ -38,6 +39,8 @@ COPY --from=build /app/package.json /app/openapi.yaml /app/LICENSE ./
 COPY --from=build /app/examples examples
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/models models
+# What the kernels in the cache are known by.
+COPY --from=build /app/encoder/kernels/native encoder/kernels/native
 COPY --from=build /app/dist dist
 # "node", by its number, so that Kubernetes can see that it is not root.
 USER 1000

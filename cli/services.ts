@@ -79,6 +79,7 @@ async function openWith(
   const {
     model,
     precision,
+    backend,
     workers,
     threads,
     batchSeconds,
@@ -97,7 +98,7 @@ async function openWith(
   const opening = store === undefined ? beginCollection({ ...common, dataDir, recall }) : undefined;
   let inference: Inference;
   try {
-    inference = await load({ model, precision, workers, threads, quiet: opening?.settled });
+    inference = await load({ model, precision, backend, workers, threads, quiet: opening?.settled });
   } catch (error) {
     await opening?.close();
     throw error;
@@ -106,8 +107,8 @@ async function openWith(
   const loadAlike = (other: string, background?: boolean): Promise<Inference> => {
     const { workersWanted, threadsPerWorker } = inference.stats();
     return load({
-      ...{ model: other, precision: inference.precision, workers: workersWanted, threads: threadsPerWorker },
-      background,
+      ...{ model: other, precision: inference.precision, backend, background },
+      ...{ workers: workersWanted, threads: threadsPerWorker },
     });
   };
   const embedding = progressBar('embedding the collection again', 'documents');

@@ -22,15 +22,21 @@ export function weightsDigest(config: BertConfig, weights: ReadonlyMap<string, T
 /**
  * The same of a file, read piece by piece: a server has no need of the numbers, nor of the memory for them.
  *
+ * @param onNumbers gets the numbers of all tensors, in the order of bertTensors; they are overwritten by the next ones
  * @throws UserError as readBertWeights
  */
-export async function weightsFileDigest(file: string, config: BertConfig): Promise<string> {
+export async function weightsFileDigest(
+  file: string,
+  config: BertConfig,
+  onNumbers?: (numbers: Float32Array) => void,
+): Promise<string> {
   const hash = beginDigest(config);
   let current = '';
   for await (const { name, shape, data } of bertWeightChunks(file, config)) {
     if (name !== current) hash.update(JSON.stringify([name, shape]));
     current = name;
     hash.update(bytesOf(data));
+    onNumbers?.(data);
   }
   return hash.digest('hex');
 }

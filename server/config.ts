@@ -1,4 +1,5 @@
 import { UserError } from '../base/errors.js';
+import type { BackendChoice } from '../encoder/backend.js';
 import type { PrecisionChoice } from './batching/start-inference.js';
 import type { Schedule } from './jobs/schedule.js';
 
@@ -50,6 +51,8 @@ export interface ServerConfig {
   /** Embed the collection again when it was embedded by another model. */
   reembed: boolean;
   precision?: PrecisionChoice;
+  /** What computes; see OpenEncoderOptions. */
+  backend?: BackendChoice;
   /** Inference threads; undefined: as a probe finds. */
   workers?: number;
   threads?: number;

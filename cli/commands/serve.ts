@@ -7,6 +7,7 @@ import { pino, type Logger } from 'pino';
 import { messageOf, UserError } from '../../base/errors.js';
 import { fileError } from '../../base/files.js';
 import type { PrecisionChoice } from '../../server/batching/start-inference.js';
+import { BACKEND_CHOICES, type BackendChoice } from '../../encoder/backend.js';
 import { DEFAULT_MODEL } from '../../encoder/resolve.js';
 import { defaults, type RateLimit, type ServerConfig } from '../../server/config.js';
 import { checkKey } from '../../server/http/keys.js';
@@ -40,6 +41,7 @@ export interface ServeOptions {
   example?: boolean;
   reembed?: boolean;
   precision?: PrecisionChoice;
+  backend?: BackendChoice;
   batchSeconds: number;
   healthSeconds: number;
   maxQueueTokens: number;
@@ -108,6 +110,13 @@ export function serveCommand(): Command {
         "int8 is faster and a little different (see /info); auto: int8 where it is faster here; quantized: the folder's own 8-bit graph",
         'PRECISION',
       ).choices(['fp32', 'int8', 'auto', 'quantized']),
+    )
+    .addOption(
+      option(
+        '--backend <backend>',
+        'what computes: the kernels that setup compiles, or ONNX Runtime; auto: the kernels where they are and suit the model',
+        'BACKEND',
+      ).choices(BACKEND_CHOICES),
     )
     .addOption(count('--workers <n>', 'inference threads, each with the model in memory', 'WORKERS', 64))
     .addOption(
@@ -338,6 +347,7 @@ export async function configOf(options: ServeOptions): Promise<ServerConfig> {
     host,
     port,
     precision,
+    backend,
     workers,
     threads,
     drainSeconds,
@@ -355,6 +365,7 @@ export async function configOf(options: ServeOptions): Promise<ServerConfig> {
     host,
     port,
     precision,
+    backend,
     workers,
     threads,
     batchSeconds: options.batchSeconds,

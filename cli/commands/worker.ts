@@ -11,7 +11,8 @@ import { configOf, serveCommand, type ServeOptions } from './serve.js';
 
 /** What it shares with `serve`. */
 const SHARED: readonly string[] = [
-  ...['model', 'store', 'modelStore', 'dataDir', 'precision', 'workers', 'threads', 'batchSeconds'],
+  ...['model', 'store', 'modelStore', 'dataDir', 'precision', 'backend', 'workers', 'threads'],
+  'batchSeconds',
   ...['host', 'apiKey', 'apiKeyFile', 'insecure', 'allowHost', 'healthSeconds', 'drainSeconds', 'otlpUrl'],
   ...['trainingThreads', 'trainingMemoryMib', 'refitAfter', 'refitWindow', 'refitRequest', 'logLevel'],
 ];

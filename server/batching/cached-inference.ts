@@ -64,7 +64,7 @@ export function cachedInference(inference: Inference, bytes: number): Inference 
   return {
     ...{ name: inference.name, dimensions: d, maxTokens: inference.maxTokens },
     ...{ folder: inference.folder, pooling: inference.pooling },
-    ...{ fingerprint: inference.fingerprint, precision: inference.precision },
+    ...{ fingerprint: inference.fingerprint, precision: inference.precision, backend: inference.backend },
     get cosineToFp32() {
       return inference.cosineToFp32;
     },

@@ -1,6 +1,7 @@
 import type { Encoder } from '../../encoder/encoder.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import type { Pooling } from '../../encoder/model-folder.js';
+import type { Backend } from '../../encoder/backend.js';
 
 /** Inference in worker threads; the event loop only queues texts and receives vectors. */
 export interface Inference extends Encoder {
@@ -8,7 +9,8 @@ export interface Inference extends Encoder {
   readonly folder: string;
   readonly pooling: Pooling;
   readonly precision: Precision;
-  /** How near its vectors are to those of fp32, where they are others: mean cosine of some titles. */
+  readonly backend: Backend;
+  /** How near its vectors are to those of ONNX Runtime in fp32, where they are others: mean cosine of some titles. */
   readonly cosineToFp32?: number;
   encode(texts: readonly string[], options?: InferenceOptions): Promise<Float32Array>;
   /** `encode`, and how much of each text was read. */

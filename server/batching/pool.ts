@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { messageOf, UserError } from '../../base/errors.js';
 import type { Precision } from '../../encoder/graph-file.js';
 import type { Pooling } from '../../encoder/model-folder.js';
+import type { Backend } from '../../encoder/backend.js';
 import type { EncodeTiming, Observer } from '../observer.js';
 import { Admission, type QueueLimits } from './admission.js';
 import type {
@@ -27,6 +28,7 @@ export interface WorkerModel {
   pooling: Pooling;
   /** Whether vectors are scaled to length 1 unless a request says otherwise. */
   normalizes: boolean;
+  backend: Backend;
 }
 
 /** What comes back for a batch. */
@@ -190,6 +192,10 @@ export class InferencePool implements Inference {
 
   get precision(): Precision {
     return this.options.precision;
+  }
+
+  get backend(): Backend {
+    return this.model.backend;
   }
 
   get cosineToFp32(): number | undefined {

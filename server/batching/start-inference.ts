@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { UserError } from '../../base/errors.js';
 import { BATCH_TOKENS } from '../../encoder/batches.js';
 import type { Precision } from '../../encoder/graph-file.js';
+import type { BackendChoice } from '../../encoder/backend.js';
 import { defaults } from '../config.js';
 import { Thread, type CallContext } from '../threads.js';
 import type { Inference, Token } from './inference.js';
@@ -29,7 +30,9 @@ export interface ModelSpec {
   /** A model folder, or a name that `sentence-jepa model get` knows. */
   model: string;
   precision?: Precision;
-  /** ONNX Runtime's threads for one batch. */
+  /** What computes; see OpenEncoderOptions. */
+  backend?: BackendChoice;
+  /** For one batch. */
   threads: number;
   /** Whether it gives way to all that has no such mark (see giveWay). */
   background?: boolean;
@@ -66,14 +69,14 @@ export interface StartInferenceOptions extends Omit<ModelSpec, 'threads' | 'prec
  * @throws UserError as `openEncoder` does, or `invalid` for a number of workers or threads below 1
  */
 export async function startInference(options: StartInferenceOptions): Promise<Inference> {
-  const { model, background } = options;
+  const { model, backend, background } = options;
   const queue = {
     tokens: wholeNumber(options.maxQueueTokens ?? defaults.maxQueueTokens, 'maxQueueTokens'),
     seconds: options.maxQueueSeconds ?? defaults.maxQueueSeconds,
   };
   const script = new URL('./worker.js', import.meta.url);
   const start = (precision: Precision, threads: number): Promise<ModelWorker> =>
-    startModelWorker(script, { model, precision, threads, background });
+    startModelWorker(script, { model, precision, backend, threads, background });
   const cores = availableParallelism();
   const { precision: choice = 'fp32' } = options;
   const precision =
@@ -93,9 +96,11 @@ export async function startInference(options: StartInferenceOptions): Promise<In
   };
   const pool = new InferencePool(worker, () => start(precision, threads), pooled);
   // Whoever waits for the server waits for no figure.
-  if (precision !== 'fp32')
+  if (precision !== 'fp32' || worker.model.backend === 'kernels')
     pool.compareWith(() =>
-      startModelWorker(script, { model, precision: 'fp32', threads: 1, background: true }),
+      startModelWorker(script, {
+        ...{ model, precision: 'fp32', backend: 'onnxruntime', threads: 1, background: true },
+      }),
     );
   return pool;
 }

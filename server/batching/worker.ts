@@ -1,26 +1,29 @@
 import { UserError } from '../../base/errors.js';
 import { BATCH_TOKENS, batchByLength } from '../../encoder/batches.js';
-import { openEncoder, type OnnxEncoder } from '../../encoder/open-encoder.js';
+import { openEncoder, type OpenedEncoder } from '../../encoder/open-encoder.js';
 import { answerCalls, giveWay, type CallContext } from '../threads.js';
 import type { Token } from './inference.js';
 import type { WorkerModel } from './pool.js';
 import type { InferenceHandlers, ModelSpec } from './start-inference.js';
 
-let encoder: OnnxEncoder | undefined;
+let encoder: OpenedEncoder | undefined;
 
-function opened(): OnnxEncoder {
+function opened(): OpenedEncoder {
   if (!encoder) throw new UserError('not-ready', 'the model is not loaded');
   return encoder;
 }
 
 const handlers: InferenceHandlers = {
-  async open({ model, precision, threads, background }: ModelSpec): Promise<WorkerModel> {
-    // Before ONNX Runtime starts its threads, which take after this one.
+  async open({ model, precision, backend, threads, background }: ModelSpec): Promise<WorkerModel> {
+    // Before what computes starts its threads, which take after this one.
     if (background) giveWay();
-    encoder = await openEncoder(model, { precision, threads });
+    encoder = await openEncoder(model, { precision, backend, threads });
     const { name, dimensions, maxTokens, fingerprint, folder } = encoder;
     const { dir, pooling, normalize } = folder;
-    return { name, dimensions, maxTokens, fingerprint, folder: dir, pooling, normalizes: normalize };
+    return {
+      ...{ name, dimensions, maxTokens, fingerprint, folder: dir, pooling, normalizes: normalize },
+      backend: encoder.backend,
+    };
   },
 
   async run(texts: readonly string[], { transfer }: CallContext) {

@@ -1260,6 +1260,11 @@ export interface components {
             generation: number;
             /** @description How vectors are computed: fp32, int8 or quantized. */
             model_dtype: string;
+            /**
+             * @description What computes them, `kernels` compiled for processors like this one, or ONNX Runtime. In fp32 the kernels multiply integers of 16 bits; `cosine_to_fp32` says how near that is.
+             * @enum {string}
+             */
+            backend: "kernels" | "onnxruntime";
             /** @description How hidden states become one vector, in text-embeddings-inference's form. */
             model_type: {
                 embedding: {
@@ -1267,7 +1272,7 @@ export interface components {
                     pooling: "mean" | "cls";
                 };
             };
-            /** @description Where that is not fp32, the mean cosine of some titles' vectors to those of fp32, a moment after the start. */
+            /** @description Where that is not ONNX Runtime in fp32, the mean cosine of some titles' vectors to those of it, a moment after the start. */
             cosine_to_fp32?: number;
             /** @description Vectors of different fingerprints must not be compared. */
             fingerprint: string;
@@ -3567,6 +3572,8 @@ export interface operations {
                      *       "model_id": "default",
                      *       "generation": 1,
                      *       "model_dtype": "fp32",
+                     *       "backend": "kernels",
+                     *       "cosine_to_fp32": 0.99999998,
                      *       "model_type": {
                      *         "embedding": {
                      *           "pooling": "mean"

@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 
 import { readJson } from '../../base/files.js';
 import { projectRoot } from '../../base/paths.js';
-import { openEncoder, type OnnxEncoder } from '../../encoder/open-encoder.js';
+import { openEncoder, type OpenedEncoder } from '../../encoder/open-encoder.js';
 import { loadWeights } from '../../encoder/model-folder.js';
 import { DEFAULT_MODEL, resolveModel } from '../../encoder/resolve.js';
 import { PRESETS } from '../../trainer/presets.js';
@@ -28,9 +28,9 @@ interface Reference {
 const folder = path.join(projectRoot, 'test', 'parity');
 const titles = await readJson<string[]>(path.join(folder, 'titles.json'));
 
-function specifyParity(referenceFile: string, open: () => Promise<OnnxEncoder>): void {
+function specifyParity(referenceFile: string, open: () => Promise<OpenedEncoder>): void {
   let reference: Reference;
-  let encoder: OnnxEncoder;
+  let encoder: OpenedEncoder;
   before(async () => {
     reference = await readJson<Reference>(path.join(folder, referenceFile));
     encoder = await open();

@@ -29,6 +29,7 @@ export function fakeInference(
     folder: '/nowhere',
     pooling: 'mean',
     precision: 'fp32',
+    backend: 'onnxruntime',
     async encode(texts, encodeOptions) {
       encodeOptions?.signal?.throwIfAborted();
       onEncode?.(texts);

@@ -41,6 +41,7 @@ export function fakeInference(): FakeInference {
     folder: '/nowhere',
     pooling: 'mean',
     precision: 'fp32',
+    backend: 'onnxruntime',
     calls: [],
     async encode(texts, { priority, signal, normalize = true } = {}) {
       fake.calls.push({ texts, priority, signal });

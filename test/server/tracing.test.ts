@@ -61,6 +61,7 @@ const worker: ModelWorker = {
     folder: '/nowhere',
     pooling: 'mean',
     normalizes: true,
+    backend: 'onnxruntime',
   },
   ended: new Promise(() => undefined),
   async run(texts) {

@@ -9,4 +9,5 @@ export const WORKER_MODEL: WorkerModel = {
   folder: '/nowhere',
   pooling: 'mean',
   normalizes: true,
+  backend: 'onnxruntime',
 };

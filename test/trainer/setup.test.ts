@@ -20,6 +20,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 
 import { exists } from '../../base/files.js';
 import { projectRoot } from '../../base/paths.js';
+import { NOT_FOR_HERE } from '../../encoder/kernels/locations.js';
 import { runTool } from '../../base/run-tool.js';
 import { buildFromWheel, type TensorFlowWheel } from '../../trainer/setup/build.js';
 import { builtFolder, builtPackage, machineKey } from '../../trainer/setup/locations.js';
@@ -240,14 +241,24 @@ describe('sentence-jepa setup', () => {
     await cp(path.join(projectRoot, 'dist'), path.join(program, 'dist'), { recursive: true });
     for (const file of ['package.json', 'openapi.yaml'])
       await cp(path.join(projectRoot, file), path.join(program, file));
+    const sources = path.join('encoder', 'kernels', 'native');
+    await cp(path.join(projectRoot, sources), path.join(program, sources), { recursive: true });
+    await rm(path.join(program, 'dist', 'kernels'), { recursive: true, force: true });
     await mkdir(path.join(program, 'node_modules'));
     const modules = path.join(projectRoot, 'node_modules');
     for (const name of await readdir(modules))
       if (name !== '@tensorflow')
         await symlink(path.join(modules, name), path.join(program, 'node_modules', name));
   });
-  beforeEach(() => rm(installed(), { recursive: true, force: true }));
+  beforeEach(async () => {
+    await rm(installed(), { recursive: true, force: true });
+    await tool('npm', 'echo "npm error there is no compiler" >&2; exit 1');
+  });
 
+  const noKernels =
+    process.platform === 'linux' && process.arch === 'x64'
+      ? 'kernels: npm failed: npm error there is no compiler; ONNX Runtime encodes instead\n'
+      : `kernels: ${NOT_FOR_HERE}; ONNX Runtime encodes instead\n`;
   const installed = (): string => path.join(program, 'node_modules', '@tensorflow', 'tfjs-node');
 
   async function run(
@@ -292,7 +303,14 @@ describe('sentence-jepa setup', () => {
   it('never fails npm install', async () => {
     const { code, stderr } = await setup(['--install']);
     assert.equal(code, 0);
-    assert.match(stderr, /^TensorFlow's native library is missing: .*\n$/);
+    assert.ok(stderr.startsWith(noKernels), stderr);
+    assert.match(stderr.slice(noKernels.length), /^TensorFlow's native library is missing: .*\n$/);
+  });
+
+  it('fails for want of kernels when they are what is asked for', async () => {
+    const { code, stderr } = await setup(['--kernels']);
+    assert.equal(code, 1);
+    assert.equal(stderr, `error: ${noKernels}`);
   });
 
   it('does nothing when it is told to leave TensorFlow out', async () => {
@@ -306,7 +324,7 @@ describe('sentence-jepa setup', () => {
     await writeFile(path.join(builtPackage(), `.works-on-${machineKey}`), '');
     const { code, stderr } = await setup();
     assert.equal(code, 0);
-    assert.equal(stderr, `TensorFlow works: ${builtPackage()}\n`);
+    assert.equal(stderr, `${noKernels}TensorFlow works: ${builtPackage()}\n`);
   });
 
   it('prefers what npm installed, when that works', async () => {
@@ -314,9 +332,9 @@ describe('sentence-jepa setup', () => {
       await addPackage(folder, 'process.abort()');
       await writeFile(path.join(folder, `.works-on-${machineKey}`), '');
     }
-    assert.equal((await setup()).stderr, `TensorFlow works: ${installed()}\n`);
+    assert.equal((await setup()).stderr, `${noKernels}TensorFlow works: ${installed()}\n`);
     await rm(path.join(installed(), `.works-on-${machineKey}`));
-    assert.equal((await setup()).stderr, `TensorFlow works: ${builtPackage()}\n`);
+    assert.equal((await setup()).stderr, `${noKernels}TensorFlow works: ${builtPackage()}\n`);
   });
 
   it("tries tfjs-node's own download where npm left it out, and cleans up after it", async () => {

@@ -31,7 +31,8 @@ describe('"Run it here"', { skip: noBrowser }, () => {
   let browser: Browser;
   let server: PageServer;
   before(async () => {
-    server = await startPageServer('--api-key', 'read:look');
+    // Whose vector is compared with the page's: the kernels' is rounded otherwise.
+    server = await startPageServer('--api-key', 'read:look', '--backend', 'onnxruntime');
     browser = await openBrowser();
   });
   after(async () => {

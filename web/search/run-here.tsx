@@ -35,14 +35,16 @@ export function RunHere({ query, info }: { query: string; info: Schemas['Info'] 
       }),
     );
   };
+  const inKernels = info.backend === 'kernels' && info.model_dtype === 'fp32';
+  const arithmetic = inKernels ? 'integers of 16 bits' : info.model_dtype;
   return (
     <details>
       <summary>Run it here</summary>
       <p>
         {info.model_id} can run in this page as well: transformers.js loads the files of the model&rsquo;s
         folder from this server and embeds the question by itself. Its vector is the server&rsquo;s
-        {info.model_dtype !== 'fp32' &&
-          `, but for rounding: the server computes in ${info.model_dtype}, the page in fp32`}
+        {arithmetic !== 'fp32' &&
+          `, but for rounding: the server computes in ${arithmetic}, the page in fp32`}
         .
       </p>
       {state.failed && <Failure message={state.failed.message} again={load} />}

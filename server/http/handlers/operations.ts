@@ -22,6 +22,7 @@ export function operationHandlers(around: {
         model_id: inference.name,
         generation,
         model_dtype: inference.precision,
+        backend: inference.backend,
         model_type: { embedding: { pooling: inference.pooling } },
         ...(inference.cosineToFp32 !== undefined && { cosine_to_fp32: inference.cosineToFp32 }),
         fingerprint: inference.fingerprint,

@@ -1,15 +1,14 @@
-import { execFile } from 'node:child_process';
 import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { messageOf, UserError } from '../../../base/errors.js';
+import { UserError } from '../../../base/errors.js';
 import { exists, writeFolderAtomic } from '../../../base/files.js';
 import { runNpm } from '../../../base/run-tool.js';
+import { whyNotWorking as tryScript } from '../../../base/try-module.js';
 import { HUGE_PAGES_HEADER } from './huge-pages.js';
 import { builtFolder, builtPackage, installedPackage, PACKAGES } from './locations.js';
 
-const PROBE_TIMEOUT_MS = 60_000;
 const HEADER = 'huge-pages.h';
 
 /**
@@ -57,19 +56,7 @@ async function build(folder: string, signal?: AbortSignal): Promise<void> {
   if (reason) throw new UserError('unavailable', `it was built and does not work: ${reason}`);
 }
 
-/**
- * Tries a compiled hnswlib-node in a process of its own, which a wrong instruction may end.
- *
- * @returns nothing when it works; else why it does not
- */
+/** As whyNotWorking of base/try-module.ts, of a compiled hnswlib-node in the folder `home`. */
 export function whyNotWorking(home: string): Promise<string | undefined> {
-  const script = fileURLToPath(new URL('probe.js', import.meta.url));
-  return new Promise((resolve) => {
-    execFile(process.execPath, [script, home], { timeout: PROBE_TIMEOUT_MS }, (error, stdout, stderr) => {
-      if (!error && stdout.includes('works')) resolve(undefined);
-      else if (error?.killed) resolve(`no answer in ${PROBE_TIMEOUT_MS / 1000} s`);
-      else if (error?.signal) resolve(`it ended the process that loaded it (${error.signal})`);
-      else resolve(stderr.trim().split('\n').at(-1) || (error ? messageOf(error) : 'it found nothing'));
-    });
-  });
+  return tryScript(fileURLToPath(new URL('probe.js', import.meta.url)), home);
 }

@@ -2,12 +2,12 @@ import { createRequire } from 'node:module';
 
 import type Hnswlib from 'hnswlib-node';
 
-import { messageOf } from '../../../base/errors.js';
 import { Random } from '../../../base/random.js';
+import { tryModule } from '../../../base/try-module.js';
 
 /**
- * Loads the hnswlib-node in the folder named as the first argument, finds each of some vectors through a graph, and says
- * so. What is wrong is the last line on stderr; instructions that the processor does not know end the process.
+ * Loads the hnswlib-node in the folder named as the first argument, and finds each of some vectors through a graph. For a
+ * process of its own (see tryModule): instructions that the processor does not know end it.
  */
 function probe(folder: string): void {
   const { HierarchicalNSW } = createRequire(import.meta.url)(folder) as typeof Hnswlib;
@@ -33,12 +33,6 @@ function probe(folder: string): void {
         throw new Error(`an inner product came out as ${1 - best.distances[0]} instead of ${1 - expected}`);
     });
   }
-  console.log('works');
 }
 
-try {
-  probe(process.argv[2]);
-} catch (error) {
-  console.error(messageOf(error).replace(/\s+/g, ' '));
-  process.exitCode = 1;
-}
+await tryModule(() => probe(process.argv[2]));

@@ -48,7 +48,7 @@ void Session::together(const Batch& batch) {
     phases_[i].done.store(0, std::memory_order_relaxed);
   }
   team_.run([&](int thread) {
-    instructions_.together(*model_, batch, scratch_[0], attention_[thread], Together(phases_.get()));
+    instructions_.together(*model_, batch, scratch_[0], attention_[thread], Together(phases_.get(), team_.threads()));
   });
 }
 

@@ -49,19 +49,27 @@ void waitFor(const std::atomic<int>& value, int atLeast);
 // The threads of a team that share a batch's phases: each calls the same ones in the same order.
 class Together {
  public:
-  explicit Together(Phase* phases) : phases_(phases) {}
+  Together(Phase* phases, int threads) : phases_(phases), threads_(threads) {}
+
+  // Takes several tasks at a time, fewer towards the end: cores that are far from each other take long to agree on each.
   template <class F>
   void phase(int tasks, F&& task) {
     Phase& phase = *phases_++;
-    for (int i; (i = phase.next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
-      task(i);
-      phase.done.fetch_add(1, std::memory_order_release);
+    int first = phase.next.load(std::memory_order_relaxed);
+    while (first < tasks) {
+      const int share = (tasks - first) / (2 * threads_);
+      const int end = first + (share > 1 ? share : 1);
+      if (!phase.next.compare_exchange_weak(first, end, std::memory_order_relaxed)) continue;
+      for (int i = first; i < end; i++) task(i);
+      phase.done.fetch_add(end - first, std::memory_order_release);
+      first = phase.next.load(std::memory_order_relaxed);
     }
     waitFor(phase.done, tasks);
   }
 
  private:
   Phase* phases_;
+  int threads_;
 };
 
 // A thread that has the batch for itself.

@@ -10,7 +10,7 @@ export interface Inference extends Encoder {
   readonly pooling: Pooling;
   readonly precision: Precision;
   readonly backend: Backend;
-  /** How near its vectors are to those of ONNX Runtime in fp32, where they are others: mean cosine of some titles. */
+  /** How near its vectors are to those of fp32 (of ONNX Runtime, where they are so themselves): mean cosine of some titles. */
   readonly cosineToFp32?: number;
   encode(texts: readonly string[], options?: InferenceOptions): Promise<Float32Array>;
   /** `encode`, and how much of each text was read. */

@@ -99,7 +99,9 @@ export async function startInference(options: StartInferenceOptions): Promise<In
   if (precision !== 'fp32' || worker.model.backend === 'kernels')
     pool.compareWith(() =>
       startModelWorker(script, {
-        ...{ model, precision: 'fp32', backend: 'onnxruntime', threads: 1, background: true },
+        ...{ model, precision: 'fp32', threads: 1, background: true },
+        // Of what the kernels allocate nothing is left when they are closed.
+        backend: precision === 'fp32' ? 'onnxruntime' : backend,
       }),
     );
   return pool;

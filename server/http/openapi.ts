@@ -1272,7 +1272,7 @@ export interface components {
                     pooling: "mean" | "cls";
                 };
             };
-            /** @description Where that is not ONNX Runtime in fp32, the mean cosine of some titles' vectors to those of it, a moment after the start. */
+            /** @description The mean cosine of some titles' vectors to those of fp32, and of fp32 by the kernels to ONNX Runtime's, a moment after the start; not there for ONNX Runtime in fp32. */
             cosine_to_fp32?: number;
             /** @description Vectors of different fingerprints must not be compared. */
             fingerprint: string;

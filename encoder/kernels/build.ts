@@ -1,4 +1,4 @@
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -27,6 +27,10 @@ export async function buildKernels(signal?: AbortSignal, folder = builtFolder())
     // Another setup was faster.
     if (!(error instanceof UserError && error.kind === 'exists')) throw error;
   }
+  // Of earlier sources: who has them loaded keeps them.
+  const all = path.dirname(folder);
+  for (const name of await readdir(all))
+    if (name !== path.basename(folder)) await rm(path.join(all, name), { recursive: true, force: true });
   return folder;
 }
 

@@ -207,6 +207,24 @@ describe('the kernels', { skip: !isPossible && 'only Linux on x86-64' }, () => {
         }
       }));
 
+    it(`make no number of what is none, in ${precision}`, () =>
+      eachInstructions(async (instructions) => {
+        for (const part of [
+          'attention.self.query',
+          'attention.self.value',
+          'intermediate.dense',
+          'output.dense',
+        ]) {
+          const broken = tinyWeights(config);
+          broken.get(`encoder.layer.0.${part}.weight`)!.data.fill(1e38);
+          const [found] = await vectorsOf(config, broken, [[SEQUENCES[5]]], { precision, instructions });
+          assert.ok(
+            found.every((value) => Number.isNaN(value)),
+            `${part}: ${found.join()}`,
+          );
+        }
+      }));
+
     it(`are finite where all activations of a token are zero, in ${precision}`, () =>
       eachInstructions(async (instructions) => {
         const still = tinyWeights(config);
@@ -290,8 +308,10 @@ describe('the kernels', { skip: !isPossible && 'only Linux on x86-64' }, () => {
         `[ -f node_modules/sentence-jepa-kernels/binding.gyp ] || exit 3`,
         `mkdir -p ${release} && cp ${builtFile(builtFolder()!)} ${release}/`,
       );
+      await mkdir(path.join(home, 'kernels', 'of-earlier-sources'), { recursive: true });
       const folder = await build();
       assert.deepEqual(await readdir(folder), ['kernels.node']);
+      assert.deepEqual(await kept(), ['digest']);
       assert.ok(!('reason' in loadKernels(folder)));
       await npm('exit 6');
       assert.equal(await build(), folder);

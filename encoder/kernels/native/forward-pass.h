@@ -22,7 +22,8 @@ inline Floats absF(Floats x) { return maxF(x, subF(setF(0), x)); }
 
 // e^x by a polynomial for 2^r, |r| <= 1/2 (fitted; relative error 8e-8); e^-87 for less than that.
 inline Floats expF(Floats x) {
-  const Floats scaled = mulF(maxF(x, setF(-87.0f)), setF(1.44269504f));
+  // In this order a NaN stays one.
+  const Floats scaled = mulF(maxF(setF(-87.0f), x), setF(1.44269504f));
   const Floats whole = roundF(scaled);
   const Floats r = subF(scaled, whole);
   Floats p = setF(1.326697039e-03f);
@@ -61,14 +62,14 @@ inline void toIntegers(const float* row, int n, int8_t* integers, float* scale) 
     for (int i = begin; i < end; i += kLanes) {
       const Floats x = loadF(row + i);
       largest = maxF(largest, absF(x));
-      if (BITS == 16) squares = fmaF(x, x, squares);
+      squares = fmaF(x, x, squares);
     }
+    const float length = __builtin_sqrtf(sumOf(squares));
     float step = largestOf(largest) / (BITS == 16 ? kLargest16 : kLargest8);
-    if (BITS == 16) {
-      const float byLength = __builtin_sqrtf(sumOf(squares)) / kLongest16;
-      if (byLength > step) step = byLength;
-    }
+    if (BITS == 16 && length / kLongest16 > step) step = length / kLongest16;
     if (!(step > 1e-30f)) step = 1;
+    // What is no number any more stays so to the end: integers would make one of it again.
+    if (!(length < __builtin_inff())) step = __builtin_nanf("");
     *scale++ = step;
     const Floats inverse = setF(1 / step);
     for (int i = begin; i < end; i += kLanes) {

@@ -27,10 +27,11 @@ export async function buildKernels(signal?: AbortSignal, folder = builtFolder())
     // Another setup was faster.
     if (!(error instanceof UserError && error.kind === 'exists')) throw error;
   }
-  // Of earlier sources: who has them loaded keeps them.
+  // Of earlier sources: who has them loaded keeps them. Not what another setup is making.
   const all = path.dirname(folder);
   for (const name of await readdir(all))
-    if (name !== path.basename(folder)) await rm(path.join(all, name), { recursive: true, force: true });
+    if (/^[0-9a-f]{12}$/.test(name) && name !== path.basename(folder))
+      await rm(path.join(all, name), { recursive: true, force: true });
   return folder;
 }
 

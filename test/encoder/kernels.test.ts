@@ -308,7 +308,7 @@ describe('the kernels', { skip: !isPossible && 'only Linux on x86-64' }, () => {
         `[ -f node_modules/sentence-jepa-kernels/binding.gyp ] || exit 3`,
         `mkdir -p ${release} && cp ${builtFile(builtFolder()!)} ${release}/`,
       );
-      await mkdir(path.join(home, 'kernels', 'of-earlier-sources'), { recursive: true });
+      await mkdir(path.join(home, 'kernels', '0123456789ab'), { recursive: true });
       const folder = await build();
       assert.deepEqual(await readdir(folder), ['kernels.node']);
       assert.deepEqual(await kept(), ['digest']);

@@ -1,6 +1,7 @@
 // The kernels as Node calls them.
 #include <node_api.h>
 
+#include <array>
 #include <exception>
 #include <string>
 
@@ -21,24 +22,21 @@ void check(napi_env env, napi_status status) {
   throw Failure{info->error_message ? info->error_message : "unknown"};
 }
 
-// What `call` returns; what it throws as an Error.
-template <class F>
-napi_value guarded(napi_env env, F&& call) {
+// A function of N arguments for JavaScript: what `call` returns, or throws as an Error.
+template <size_t N, class F>
+napi_value method(napi_env env, napi_callback_info info, F&& call) {
   try {
-    return call();
+    std::array<napi_value, N> values;
+    size_t count = N;
+    check(env, napi_get_cb_info(env, info, &count, values.data(), nullptr, nullptr));
+    if (count < N) throw Failure{"too few arguments"};
+    return call(values);
   } catch (const Failure& failure) {
     napi_throw_error(env, nullptr, failure.reason.c_str());
   } catch (const std::exception& error) {
     napi_throw_error(env, nullptr, error.what());
   }
   return nullptr;
-}
-
-template <size_t N>
-void arguments(napi_env env, napi_callback_info info, napi_value (&values)[N]) {
-  size_t count = N;
-  check(env, napi_get_cb_info(env, info, &count, values, nullptr, nullptr));
-  if (count < N) throw Failure{"too few arguments"};
 }
 
 template <class T>
@@ -92,6 +90,11 @@ Handle& handleOf(napi_env env, napi_value value) {
   return *static_cast<Handle*>(handle);
 }
 
+kernels::Loader& loaderOf(const Handle& handle) {
+  if (!handle.loader) throw Failure{"it has its weights"};
+  return *handle.loader;
+}
+
 const kernels::Instructions& called(const std::string& name) {
   for (const kernels::Instructions* each : kernels::instructionsHere())
     if (name == each->name) return *each;
@@ -99,8 +102,8 @@ const kernels::Instructions& called(const std::string& name) {
 }
 
 // instructions(): string[], those that there are kernels for and that this processor has, the fastest first
-napi_value instructions(napi_env env, napi_callback_info) {
-  return guarded(env, [&] {
+napi_value instructions(napi_env env, napi_callback_info info) {
+  return method<0>(env, info, [&](auto&) {
     napi_value names;
     check(env, napi_create_array(env, &names));
     uint32_t i = 0;
@@ -115,9 +118,7 @@ napi_value instructions(napi_env env, napi_callback_info) {
 
 // open(shape): handle
 napi_value open(napi_env env, napi_callback_info info) {
-  return guarded(env, [&] {
-    napi_value values[1];
-    arguments(env, info, values);
+  return method<1>(env, info, [&](auto& values) -> napi_value {
     const kernels::Instructions& here = called(text(env, named(env, values[0], "instructions")));
     kernels::Shape shape;
     shape.vocabulary = number(env, values[0], "vocabSize");
@@ -146,25 +147,19 @@ napi_value open(napi_env env, napi_callback_info info) {
 
 // write(handle, numbers: Float32Array): the next of the weights, see Loader
 napi_value write(napi_env env, napi_callback_info info) {
-  return guarded(env, [&]() -> napi_value {
-    napi_value values[2];
-    arguments(env, info, values);
-    Handle& handle = handleOf(env, values[0]);
-    if (!handle.loader) throw Failure{"it has its weights"};
+  return method<2>(env, info, [&](auto& values) -> napi_value {
+    kernels::Loader& loader = loaderOf(handleOf(env, values[0]));
     const View<float> numbers = typed<float>(env, values[1], napi_float32_array);
-    handle.loader->write(numbers.data, numbers.length);
+    loader.write(numbers.data, numbers.length);
     return nullptr;
   });
 }
 
 // finish(handle): all weights were written
 napi_value finish(napi_env env, napi_callback_info info) {
-  return guarded(env, [&]() -> napi_value {
-    napi_value values[1];
-    arguments(env, info, values);
+  return method<1>(env, info, [&](auto& values) -> napi_value {
     Handle& handle = handleOf(env, values[0]);
-    if (!handle.loader) throw Failure{"it has its weights"};
-    handle.session = std::make_unique<Session>(handle.instructions, handle.loader->finish(), handle.threads);
+    handle.session = std::make_unique<Session>(handle.instructions, loaderOf(handle).finish(), handle.threads);
     handle.loader.reset();
     return nullptr;
   });
@@ -173,9 +168,7 @@ napi_value finish(napi_env env, napi_callback_info info) {
 // encode(handle, ids: Int32Array, lengths: Int32Array, pooled: Float32Array): ids of all texts, one behind the other ->
 // pooled [texts, hidden]
 napi_value encode(napi_env env, napi_callback_info info) {
-  return guarded(env, [&]() -> napi_value {
-    napi_value values[4];
-    arguments(env, info, values);
+  return method<4>(env, info, [&](auto& values) -> napi_value {
     Session* session = handleOf(env, values[0]).session.get();
     if (!session) throw Failure{"the model is not loaded"};
     const View<int32_t> ids = typed<int32_t>(env, values[1], napi_int32_array);
@@ -197,9 +190,7 @@ napi_value encode(napi_env env, napi_callback_info info) {
 
 // close(handle): frees its memory and ends its threads
 napi_value close(napi_env env, napi_callback_info info) {
-  return guarded(env, [&]() -> napi_value {
-    napi_value values[1];
-    arguments(env, info, values);
+  return method<1>(env, info, [&](auto& values) -> napi_value {
     Handle& handle = handleOf(env, values[0]);
     handle.loader.reset();
     handle.session.reset();

@@ -11,7 +11,8 @@ void Scratch::reserve(const Shape& shape, int tokens) {
   const size_t integersRow = std::max(shape.hidden, shape.inner);
   const auto room = [&](size_t bytes) { return Arena::room(n * bytes); };
   const size_t scaleRow = std::max(blocksOf(shape.hidden, shape.bits), blocksOf(shape.inner, shape.bits));
-  arena_ = std::make_unique<Arena>(2 * room(4 * shape.hidden) + room(4 * wideRow) + room(integersRow * shape.bits / 8) + room(4 * scaleRow));
+  arena_ = std::make_unique<Arena>(2 * room(4 * shape.hidden) + room(4 * wideRow) +
+                                   room(integersRow * shape.bits / 8) + room(4 * scaleRow));
   hidden = arena_->take<float>(n * shape.hidden);
   wide = arena_->take<float>(n * wideRow);
   mixed = arena_->take<float>(n * shape.hidden);

@@ -39,7 +39,7 @@ COPY --from=build /app/package.json /app/openapi.yaml /app/LICENSE ./
 COPY --from=build /app/examples examples
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/models models
-# What the kernels in the cache are known by.
+# The sources, by which the kernels in dist are known.
 COPY --from=build /app/encoder/kernels/native encoder/kernels/native
 COPY --from=build /app/dist dist
 # "node", by its number, so that Kubernetes can see that it is not root.

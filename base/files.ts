@@ -103,6 +103,20 @@ export async function writeFolderAtomic(
   }
 }
 
+/**
+ * {@link writeFolderAtomic} for what every process makes alike: where another one was faster, its folder stays.
+ */
+export async function writeFolderIfFirst(
+  target: string,
+  fill: (folder: string) => Promise<void>,
+): Promise<void> {
+  try {
+    await writeFolderAtomic(target, fill);
+  } catch (error) {
+    if (!(error instanceof UserError && error.kind === 'exists')) throw error;
+  }
+}
+
 export async function exists(file: string): Promise<boolean> {
   return stat(file).then(
     () => true,

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
 import { UserError } from './errors.js';
@@ -69,6 +70,23 @@ export async function runNpm(
   };
   if (existsSync(path.join(home, 'include', 'node', 'node_api.h'))) env.npm_config_nodedir = home;
   await runTool('npm', args, { cwd: where.cwd, env }, limit);
+}
+
+/**
+ * Compiles a package in `folder`/node_modules by its own install script.
+ *
+ * @throws UserError as {@link runTool}
+ */
+export async function rebuildPackage(
+  folder: string,
+  name: string,
+  { env, signal }: { env?: NodeJS.ProcessEnv; signal?: AbortSignal },
+): Promise<void> {
+  const description = { private: true, allowScripts: { [name]: true } };
+  await writeFile(path.join(folder, 'package.json'), JSON.stringify(description));
+  // "global" is npm's own when this runs in `npm install --global`.
+  const args = ['rebuild', '--global=false', '--foreground-scripts', name];
+  await runNpm(args, { cwd: folder, env }, { minutes: 10, signal });
 }
 
 /** Of npm, compilers, node-gyp and Node: the line that names the cause, or else the last one. */

@@ -3,8 +3,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { UserError } from '../../base/errors.js';
-import { exists, writeFolderAtomic } from '../../base/files.js';
-import { runNpm } from '../../base/run-tool.js';
+import { exists, writeFolderIfFirst } from '../../base/files.js';
+import { rebuildPackage } from '../../base/run-tool.js';
 import { whyNotWorking } from '../../base/try-module.js';
 import { builtFile, builtFolder, NOT_FOR_HERE, sourceFile, SOURCES } from './locations.js';
 
@@ -21,12 +21,7 @@ const PACKAGE = 'sentence-jepa-kernels';
 export async function buildKernels(signal?: AbortSignal, folder = builtFolder()): Promise<string> {
   if (!folder) throw new UserError('unavailable', NOT_FOR_HERE);
   if (await exists(folder)) return folder;
-  try {
-    await writeFolderAtomic(folder, (beside) => build(beside, signal));
-  } catch (error) {
-    // Another setup was faster.
-    if (!(error instanceof UserError && error.kind === 'exists')) throw error;
-  }
+  await writeFolderIfFirst(folder, (beside) => build(beside, signal));
   // Of earlier sources: who has them loaded keeps them. Not what another setup is making.
   const all = path.dirname(folder);
   for (const name of await readdir(all))
@@ -36,7 +31,6 @@ export async function buildKernels(signal?: AbortSignal, folder = builtFolder())
 }
 
 async function build(folder: string, signal?: AbortSignal): Promise<void> {
-  await mkdir(folder, { recursive: true });
   const scratch = await mkdtemp(path.join(folder, 'build-'));
   const home = path.join(scratch, 'node_modules', PACKAGE);
   await mkdir(home, { recursive: true });
@@ -46,16 +40,7 @@ async function build(folder: string, signal?: AbortSignal): Promise<void> {
     path.join(home, 'package.json'),
     JSON.stringify({ ...description, scripts: { install: 'node-gyp rebuild' } }),
   );
-  await writeFile(
-    path.join(scratch, 'package.json'),
-    JSON.stringify({ private: true, allowScripts: { [PACKAGE]: true } }),
-  );
-  // "global" is npm's own when this runs in `npm install --global`.
-  await runNpm(
-    ['rebuild', '--global=false', '--foreground-scripts', PACKAGE],
-    { cwd: scratch },
-    { minutes: 10, signal },
-  );
+  await rebuildPackage(scratch, PACKAGE, { signal });
   const file = builtFile(folder);
   await copyFile(path.join(home, 'build', 'Release', 'kernels.node'), file);
   await rm(scratch, { recursive: true });

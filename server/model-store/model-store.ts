@@ -3,7 +3,7 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 
 import { messageOf, UserError } from '../../base/errors.js';
-import { exists, filesIn, sha256File, writeFileAtomic, writeFolderAtomic } from '../../base/files.js';
+import { exists, filesIn, sha256File, writeFileAtomic, writeFolderIfFirst } from '../../base/files.js';
 import { cacheFolder } from '../../base/paths.js';
 import { fingerprintsOf } from '../../encoder/fingerprints.js';
 import type { Precision } from '../../encoder/graph-file.js';
@@ -86,18 +86,13 @@ export async function obtain(
   if (!(await exists(target))) {
     const objects = await openObjects(store);
     const { name, files } = await manifestOf(objects, fingerprint);
-    try {
-      await writeFolderAtomic(target, async (folder) => {
-        for (const file of files)
-          await writeFileAtomic(
-            path.join(folder, name, file.path),
-            await checkedFile(objects, file, (done) => onProgress?.(file.path, done, file.bytes)),
-          );
-      });
-    } catch (error) {
-      // Another process was as quick, and got the same.
-      if (!(error instanceof UserError && error.kind === 'exists')) throw error;
-    }
+    await writeFolderIfFirst(target, async (folder) => {
+      for (const file of files)
+        await writeFileAtomic(
+          path.join(folder, name, file.path),
+          await checkedFile(objects, file, (done) => onProgress?.(file.path, done, file.bytes)),
+        );
+    });
   }
   const [name] = await readdir(target);
   return path.join(target, name);

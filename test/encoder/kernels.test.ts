@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
@@ -18,6 +18,7 @@ import { openEncoder } from '../../encoder/open-encoder.js';
 import { openPackedSession } from '../../encoder/packed-session.js';
 import { writeSafetensors, type Tensor } from '../../encoder/safetensors.js';
 import { keepEnvironment } from '../support/environment.js';
+import { fakeNpm } from '../support/fake-npm.js';
 import { makeTinyModel, tinyConfig, tinyContent, tinyWeights } from '../support/tiny-model.js';
 import { cosine, meanOf, referenceBert } from './reference-bert.js';
 import { largestDifference, vectorsFrom } from './session-vectors.js';
@@ -292,12 +293,8 @@ describe('the kernels', { skip: !isPossible && 'only Linux on x86-64' }, () => {
       process.env.PATH = bin;
     });
     afterEach(() => putBack());
-    /** In place of npm, which would compile for a while: it runs where what is compiled is in node_modules. */
-    async function npm(...lines: string[]): Promise<void> {
-      const script = ['#!/bin/sh', 'PATH=/usr/bin:/bin', ...lines].join('\n');
-      await writeFile(path.join(bin, 'npm'), script + '\n');
-      await chmod(path.join(bin, 'npm'), 0o755);
-    }
+    /** It runs where what is compiled is in node_modules. */
+    const npm = (...lines: string[]): Promise<void> => fakeNpm(bin, ...lines);
     const release = 'node_modules/sentence-jepa-kernels/build/Release';
     const kept = (): Promise<string[]> => readdir(path.join(home, 'kernels')).catch(() => []);
     const build = (): Promise<string> => buildKernels(undefined, path.join(home, 'kernels', 'digest'));

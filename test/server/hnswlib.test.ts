@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
@@ -13,6 +13,7 @@ import { buildHnswlib, whyNotWorking } from '../../server/search/hnswlib/build.j
 import { HUGE_PAGES_HEADER } from '../../server/search/hnswlib/huge-pages.js';
 import { builtFolder, installedPackage } from '../../server/search/hnswlib/locations.js';
 import { keepEnvironment } from '../support/environment.js';
+import { fakeNpm } from '../support/fake-npm.js';
 
 const isPossible = process.platform === 'linux' && process.arch === 'x64';
 const hasLargePages = existsSync('/sys/kernel/mm/transparent_hugepage');
@@ -38,12 +39,8 @@ describe('hnswlib-node compiled for this machine', { skip: !isPossible && 'only 
     process.env.SENTENCE_JEPA_CACHE = path.join(machine, 'cache');
   });
 
-  /** In place of npm, which would compile for a while: it runs in the folder that the copy is made in. */
-  async function npm(...lines: string[]): Promise<void> {
-    const script = ['#!/bin/sh', 'PATH=/usr/bin:/bin', ...lines].join('\n');
-    await writeFile(path.join(bin, 'npm'), script + '\n');
-    await chmod(path.join(bin, 'npm'), 0o755);
-  }
+  /** It runs in the folder that the copy is made in. */
+  const npm = (...lines: string[]): Promise<void> => fakeNpm(bin, ...lines);
   const home = 'node_modules/hnswlib-node';
   const compile = `cp -r ${path.join(installedPackage('hnswlib-node'), 'build')} ${home}/`;
 

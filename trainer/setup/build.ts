@@ -3,7 +3,7 @@ import { mkdir, readdir, rename, rm, stat, symlink, writeFile } from 'node:fs/pr
 import path from 'node:path';
 
 import { UserError } from '../../base/errors.js';
-import { sha256File, writeFolderAtomic } from '../../base/files.js';
+import { sha256File, writeFolderIfFirst } from '../../base/files.js';
 import { runNpm, runTool } from '../../base/run-tool.js';
 import type { FetchOptions } from '../../encoder/hub.js';
 import { downloadWheel, unpackWheel, type PythonPackage } from '../../encoder/wheel.js';
@@ -61,12 +61,7 @@ export async function buildFromWheel(
   if (!wheel) throw new UserError('unavailable', `there is none for ${process.platform}-${process.arch}`);
   checkTools();
   await removeLeftovers();
-  try {
-    await writeFolderAtomic(builtFolder(), (folder) => build(wheel, folder, options));
-  } catch (error) {
-    // Another setup was faster.
-    if (!(error instanceof UserError && error.kind === 'exists')) throw error;
-  }
+  await writeFolderIfFirst(builtFolder(), (folder) => build(wheel, folder, options));
 }
 
 async function build(wheel: TensorFlowWheel, folder: string, options: SetupOptions): Promise<void> {

@@ -1,9 +1,9 @@
-import { messageOf } from '../../base/errors.js';
+import { tryModule } from '../../base/try-module.js';
 import { openPackage } from '../tensorflow/open-package.js';
 
 /**
  * Loads the tfjs-node in the folder named as the first argument, computes with the tfjs API and with a
- * kernel called by its name, and says so. What is wrong is the last line on stderr.
+ * kernel called by its name. For a process of its own (see tryModule).
  */
 function probe(folder: string): void {
   const tf = openPackage(folder, 1);
@@ -21,12 +21,6 @@ function probe(folder: string): void {
   const values = binding.tensorDataSync(output.id);
   if (values.length !== 6 || !values.every((value) => value >= 0 && value < 1))
     throw new Error(`uniform numbers came out as ${values.join()}`);
-  console.log(`TensorFlow ${binding.TF_Version} works`);
 }
 
-try {
-  probe(process.argv[2]);
-} catch (error) {
-  console.error(messageOf(error).replace(/\s+/g, ' '));
-  process.exitCode = 1;
-}
+await tryModule(() => probe(process.argv[2]));

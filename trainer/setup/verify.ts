@@ -1,13 +1,12 @@
-import { execFile } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { messageOf } from '../../base/errors.js';
+import { whyNotWorking as tryScript } from '../../base/try-module.js';
 import { installedPackage, builtPackage, machineKey } from './locations.js';
 
-const TIMEOUT_MS = 180_000;
+const PROBE_SECONDS = 180;
 
 /**
  * Whether tfjs-node in a folder loads here and computes, tried in a process of its own, which a broken
@@ -20,7 +19,8 @@ export async function whyNotWorking(folder: string): Promise<string | undefined>
   if (!hasAddon(folder)) return 'the package is there without its native library';
   const mark = path.join(folder, `.works-on-${machineKey}`);
   if (existsSync(mark)) return undefined;
-  const reason = await probe(folder);
+  const script = fileURLToPath(new URL('probe.js', import.meta.url));
+  const reason = await tryScript(script, folder, { seconds: PROBE_SECONDS });
   // On a read-only file system it is tried each time.
   if (!reason) await writeFile(mark, '').catch(() => undefined);
   return reason;
@@ -52,16 +52,4 @@ export function hasAddon(folder: string): boolean {
   return (
     existsSync(lib) && readdirSync(lib, { recursive: true }).some((name) => String(name).endsWith('.node'))
   );
-}
-
-function probe(folder: string): Promise<string | undefined> {
-  const script = fileURLToPath(new URL('probe.js', import.meta.url));
-  return new Promise((resolve) => {
-    execFile(process.execPath, [script, folder], { timeout: TIMEOUT_MS }, (error, stdout, stderr) => {
-      if (!error && stdout.includes('works')) resolve(undefined);
-      else if (error?.killed) resolve(`no answer in ${TIMEOUT_MS / 1000} s`);
-      else if (error?.signal) resolve(`the library ended the process that loaded it (${error.signal})`);
-      else resolve(stderr.trim().split('\n').at(-1) || (error ? messageOf(error) : 'it computed nothing'));
-    });
-  });
 }

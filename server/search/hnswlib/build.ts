@@ -1,10 +1,10 @@
-import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { cp, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { UserError } from '../../../base/errors.js';
-import { exists, writeFolderAtomic } from '../../../base/files.js';
-import { runNpm } from '../../../base/run-tool.js';
+import { exists, writeFolderIfFirst } from '../../../base/files.js';
+import { rebuildPackage } from '../../../base/run-tool.js';
 import { whyNotWorking as tryScript } from '../../../base/try-module.js';
 import { HUGE_PAGES_HEADER } from './huge-pages.js';
 import { builtFolder, builtPackage, installedPackage, PACKAGES } from './locations.js';
@@ -23,12 +23,7 @@ export async function buildHnswlib(signal?: AbortSignal): Promise<string> {
   const folder = builtFolder();
   if (!folder) throw new UserError('unavailable', 'it gains nothing but under Linux on x86-64');
   if (await exists(folder)) return folder;
-  try {
-    await writeFolderAtomic(folder, (beside) => build(beside, signal));
-  } catch (error) {
-    // Another setup was faster.
-    if (!(error instanceof UserError && error.kind === 'exists')) throw error;
-  }
+  await writeFolderIfFirst(folder, (beside) => build(beside, signal));
   return folder;
 }
 
@@ -38,20 +33,9 @@ async function build(folder: string, signal?: AbortSignal): Promise<void> {
     await cp(installedPackage(name), path.join(folder, 'node_modules', name), { recursive: true });
   await rm(path.join(home, 'build'), { recursive: true, force: true });
   await writeFile(path.join(home, HEADER), HUGE_PAGES_HEADER);
-  await mkdir(folder, { recursive: true });
-  const allowed = { 'hnswlib-node': true };
-  await writeFile(
-    path.join(folder, 'package.json'),
-    JSON.stringify({ private: true, allowScripts: allowed }),
-  );
   // From where make runs, home/build: a path of the machine could have spaces, which flags are split at.
   const flags = `${process.env.CXXFLAGS ?? ''} -include ../${HEADER} -march=native`;
-  // "global" is npm's own when this runs in `npm install --global`.
-  await runNpm(
-    ['rebuild', '--global=false', '--foreground-scripts', 'hnswlib-node'],
-    { cwd: folder, env: { CXXFLAGS: flags } },
-    { minutes: 10, signal },
-  );
+  await rebuildPackage(folder, 'hnswlib-node', { env: { CXXFLAGS: flags }, signal });
   const reason = await whyNotWorking(home);
   if (reason) throw new UserError('unavailable', `it was built and does not work: ${reason}`);
 }
